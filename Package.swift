@@ -1,0 +1,83 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// What each target is for, and what it may import, is in ARCHITECTURE.md ("Targets and borders").
+
+/// Kernels are optimised in debug builds too, or the tests that compare bits would take minutes;
+/// contraction is off because a fused multiply-add happens only where the arithmetic contract says so.
+let kernelFlags: [CSetting] = [.unsafeFlags(["-O3", "-ffp-contract=off", "-fno-math-errno", "-std=gnu11"])]
+
+let package = Package(
+    name: "staffel",
+    platforms: [.macOS(.v15)],
+    products: [
+        .executable(name: "staffel", targets: ["staffel"]),
+        .executable(name: "lab", targets: ["lab"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        // C
+        .target(name: "CKernels", cSettings: kernelFlags, linkerSettings: [.linkedLibrary("m"), .linkedLibrary("pthread")]),
+        .target(name: "CWire", linkerSettings: [.linkedLibrary("protobuf-c")]),
+        .systemLibrary(name: "CZeroMQ"),
+        .systemLibrary(name: "CPCRE2"),
+
+        // Swift
+        .target(name: "ModelFiles", dependencies: ["CKernels", .product(name: "Crypto", package: "swift-crypto")]),
+        .target(name: "ClusterCore", dependencies: [.product(name: "Collections", package: "swift-collections")]),
+        .target(name: "ZeroMQ", dependencies: ["CZeroMQ"]),
+        .target(name: "Wire", dependencies: ["CWire", "ClusterCore"]),
+        .target(name: "Engine", dependencies: ["CKernels", "ModelFiles"]),
+        .target(name: "Prompt", dependencies: ["ModelFiles", "CPCRE2"]),
+        .target(
+            name: "Node",
+            dependencies: [
+                "ClusterCore", "Wire", "ZeroMQ", "Engine", "ModelFiles",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "Metrics", package: "swift-metrics"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ]),
+        .target(
+            name: "Gateway",
+            dependencies: [
+                "ClusterCore", "Wire", "ZeroMQ", "Prompt",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+            ]),
+        .executableTarget(
+            name: "staffel",
+            dependencies: [
+                "CKernels", "ModelFiles", "ClusterCore", "ZeroMQ", "Wire", "Engine", "Prompt", "Node", "Gateway",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Configuration", package: "swift-configuration"),
+            ]),
+        .executableTarget(
+            name: "lab",
+            dependencies: [
+                "CKernels", "ModelFiles", "ClusterCore", "Engine", "Prompt",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
+
+        // Tests
+        .testTarget(name: "CKernelsTests", dependencies: ["CKernels"], resources: [.copy("Fixtures")]),
+        .testTarget(name: "ModelFilesTests", dependencies: ["ModelFiles", "CKernels"], resources: [.copy("Fixtures")]),
+        .testTarget(name: "ClusterCoreTests", dependencies: ["ClusterCore"], resources: [.copy("Transcripts")]),
+        .testTarget(name: "ZeroMQTests", dependencies: ["ZeroMQ", "CZeroMQ"]),
+        .testTarget(name: "WireTests", dependencies: ["Wire", "CWire", "ClusterCore"]),
+        .testTarget(name: "EngineTests", dependencies: ["Engine", "ModelFiles", "CKernels"], resources: [.copy("Fixtures")]),
+        .testTarget(name: "PromptTests", dependencies: ["Prompt", "ModelFiles"], resources: [.copy("Fixtures")]),
+        .testTarget(name: "NodeTests", dependencies: ["Node", "ClusterCore", "Wire", "ZeroMQ"]),
+        .testTarget(name: "GatewayTests", dependencies: ["Gateway", "ClusterCore", "Prompt"]),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,1 @@
+int staffel_kernels_placeholder(void);

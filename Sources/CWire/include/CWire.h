@@ -1,0 +1,1 @@
+int staffel_wire_placeholder(void);
