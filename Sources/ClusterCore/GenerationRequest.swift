@@ -1,0 +1,91 @@
+/// What a gateway asks the cluster to generate: one prompt, one or more choices.
+package struct GenerationRequest: Hashable, Sendable {
+    package var id: RequestID
+    /// Never empty; its length plus `sampling.maxTokens` is within the deployment's context.
+    package var prompt: [TokenID]
+    package var sampling: SamplingParameters
+    /// How many continuations, 1...`Limits.choicesMax`.
+    package var choices: Int
+    /// `nil`: none. Otherwise the token's own log-probability and so many alternatives.
+    package var topLogprobs: Int?
+    /// Higher runs first. 0 is usual.
+    package var priority: Int32
+    /// Tokens that each choice already has; used when a gateway submits again after the coordinator's restart.
+    /// Empty, or one array a choice.
+    package var resumed: [[TokenID]]
+
+    package init(
+        id: RequestID, prompt: [TokenID], sampling: SamplingParameters, choices: Int = 1, topLogprobs: Int? = nil,
+        priority: Int32 = 0, resumed: [[TokenID]] = []
+    ) {
+        self.id = id
+        self.prompt = prompt
+        self.sampling = sampling
+        self.choices = choices
+        self.topLogprobs = topLogprobs
+        self.priority = priority
+        self.resumed = resumed
+    }
+}
+
+/// One generated token of one choice.
+package struct EmittedToken: Hashable, Sendable {
+    package var token: TokenID
+    /// Natural-log probability under the model's own distribution, before penalties and temperature; `nil` unless asked for.
+    package var logprob: Float?
+    /// Most likely tokens, likeliest first; empty unless asked for.
+    package var top: [TokenLogprob]
+
+    package init(token: TokenID, logprob: Float? = nil, top: [TokenLogprob] = []) {
+        self.token = token
+        self.logprob = logprob
+        self.top = top
+    }
+}
+
+package struct TokenLogprob: Hashable, Sendable {
+    package var token: TokenID
+    package var logprob: Float
+
+    package init(token: TokenID, logprob: Float) {
+        self.token = token
+        self.logprob = logprob
+    }
+}
+
+/// Why a choice ended well.
+package enum FinishReason: UInt8, Hashable, Sendable {
+    /// An end token or a stop token was drawn; it is the last token emitted.
+    case stop = 1
+    /// `maxTokens` were generated, or the context is full.
+    case length = 2
+}
+
+/// A fault that a person or a peer is told about. `message` says what was asked, what was found and what to do.
+package struct Failure: Error, Hashable, Sendable {
+    package var code: FailureCode
+    package var message: String
+
+    package init(_ code: FailureCode, _ message: String) {
+        self.code = code
+        self.message = message
+    }
+}
+
+/// Stable numbers: they go over the wire. The gateway's table maps each to an HTTP status and an OpenAI error type.
+package enum FailureCode: UInt32, Hashable, Sendable, CaseIterable {
+    case invalidRequest = 1
+    case contextExceeded = 2
+    case queueFull = 3
+    case noCapacity = 4
+    case notReady = 5
+    case numericFailure = 6
+    case shuttingDown = 7
+    case versionMismatch = 8
+    case modelMismatch = 9
+    case notAdmitted = 10
+    case tokenInvalid = 11
+    case loadFailed = 12
+    case limitExceeded = 13
+    case internalError = 14
+}

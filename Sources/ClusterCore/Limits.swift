@@ -1,0 +1,33 @@
+/// Every bound of the cluster's machines and messages, by name and with its unit.
+///
+/// `Wire` refuses a frame that is over one of these before it reaches a machine.
+package enum Limits {
+    package static let positionsPerBlock = 32
+    package static let stepRowsMax = 512
+    package static let stepSegmentsMax = 512
+    package static let stagesMax = 256
+    package static let layersMax = 1024
+    package static let hiddenMax = 65_536
+    package static let vocabularyMax = 1 << 20
+    package static let contextTokensMax = 1 << 20
+    package static let choicesMax = 128
+    package static let logitBiasMax = 1024
+    package static let stopTokensMax = 64
+    package static let topLogprobsMax = 20
+    package static let nameBytesMax = 256
+    package static let endpointBytesMax = 256
+    package static let messageBytesMax = 4096
+    package static let pathBytesMax = 4096
+    package static let modelHeaderBytesMax = 64 << 20
+    package static let controlFrameBytesMax = 16 << 20
+    package static let workersMax = 256
+    package static let gatewaysMax = 256
+    package static let requestsWaitingMax = 1024
+    package static let sequencesRunningMax = 256
+    package static let heartbeatIntervalMs: UInt64 = 250
+    package static let heartbeatTimeoutMs: UInt64 = 3_000
+    package static let loadProgressTimeoutMs: UInt64 = 60_000
+    package static let stepDeadlineFloorMs: UInt64 = 10_000
+    package static let recoveryWaitMs: UInt64 = 300_000
+    package static let planSettleMs: UInt64 = 1_000
+}

@@ -1,0 +1,287 @@
+// Every message between processes, as values. `Wire` turns them into frames and back and refuses what breaks a limit.
+
+/// Speaks the same protocol: equal `major`. `minor` tells features that are only used when both sides have them.
+package struct ProtocolVersion: Hashable, Sendable, CustomStringConvertible {
+    package var major: UInt32
+    package var minor: UInt32
+
+    package static let current = ProtocolVersion(major: 1, minor: 0)
+
+    package init(major: UInt32, minor: UInt32) {
+        self.major = major
+        self.minor = minor
+    }
+
+    package var description: String { "\(major).\(minor)" }
+}
+
+package enum PeerRole: UInt8, Hashable, Sendable {
+    case worker = 1
+    case gateway = 2
+    /// `staffel status` and other commands of the person who runs the cluster.
+    case console = 3
+}
+
+/// From a worker, gateway or console to the coordinator.
+package enum ToCoordinator: Hashable, Sendable {
+    /// The only message allowed over a one-time token's key: admit this key from now on.
+    case enrol(EnrolRequest)
+    case workerHello(WorkerHello)
+    case gatewayHello(GatewayHello)
+    /// Sent every `Limits.heartbeatIntervalMs` by workers and gateways after their hello.
+    case heartbeat(Heartbeat)
+    case loadProgress(LoadProgress)
+    case loaded(Epoch)
+    case loadFailed(Epoch, Failure)
+    case stepResult(StepResult)
+    /// The stage could not compute a step (an error of our own or of its memory): its worker is treated as failed.
+    case stepFailed(Epoch, StepNumber, Failure)
+    /// The worker or gateway is about to end on purpose.
+    case leaving
+    case submit(GenerationRequest)
+    case cancel(RequestID)
+    case statusQuery
+}
+
+/// From the coordinator to a worker, gateway or console.
+package enum FromCoordinator: Hashable, Sendable {
+    case enrolled
+    case refused(Failure)
+    case workerWelcome(WorkerWelcome)
+    case gatewayWelcome(GatewayWelcome)
+    case heartbeatReply(Heartbeat)
+    case assign(StageAssignment)
+    /// Forget the slice; the worker stays as a standby.
+    case release(Epoch)
+    /// To the first stage.
+    case step(Step)
+    /// To gateways, whenever it changes.
+    case health(ClusterHealth)
+    case tokens(TokenBatch)
+    case finished(RequestID, choice: UInt32, FinishReason)
+    case failed(RequestID, Failure)
+    case status(StatusReport)
+    /// The coordinator ends on purpose.
+    case closing
+}
+
+package struct EnrolRequest: Hashable, Sendable {
+    package var version: ProtocolVersion
+    package var role: PeerRole
+    package var key: PeerKey
+    package var name: String
+
+    package init(version: ProtocolVersion, role: PeerRole, key: PeerKey, name: String) {
+        self.version = version
+        self.role = role
+        self.key = key
+        self.name = name
+    }
+}
+
+package struct WorkerHello: Hashable, Sendable {
+    package var version: ProtocolVersion
+    /// Random for each start of the process: tells a restart from a reconnect.
+    package var session: UInt64
+    /// For people; the host's name and process id unless set.
+    package var name: String
+    package var capabilities: WorkerCapabilities
+    /// Where its data socket listens.
+    package var dataEndpoint: String
+    /// What it already serves, after the coordinator's restart.
+    package var holding: HeldSlice?
+
+    package init(
+        version: ProtocolVersion, session: UInt64, name: String, capabilities: WorkerCapabilities, dataEndpoint: String,
+        holding: HeldSlice?
+    ) {
+        self.version = version
+        self.session = session
+        self.name = name
+        self.capabilities = capabilities
+        self.dataEndpoint = dataEndpoint
+        self.holding = holding
+    }
+}
+
+package struct HeldSlice: Hashable, Sendable {
+    package var epoch: Epoch
+    package var modelDigest: ModelDigest
+    package var layers: Range<Int>
+
+    package init(epoch: Epoch, modelDigest: ModelDigest, layers: Range<Int>) {
+        self.epoch = epoch
+        self.modelDigest = modelDigest
+        self.layers = layers
+    }
+}
+
+package struct WorkerWelcome: Hashable, Sendable {
+    package var version: ProtocolVersion
+    package init(version: ProtocolVersion) { self.version = version }
+}
+
+package struct GatewayHello: Hashable, Sendable {
+    package var version: ProtocolVersion
+    package var session: UInt64
+    package var name: String
+
+    package init(version: ProtocolVersion, session: UInt64, name: String) {
+        self.version = version
+        self.session = session
+        self.name = name
+    }
+}
+
+/// The model as a gateway needs it. The model file's raw header (tokenizer, chat template) travels beside it as a payload part.
+package struct GatewayWelcome: Hashable, Sendable {
+    package var version: ProtocolVersion
+    /// New for each start of the coordinator: when it changes, the gateway submits its open requests again.
+    package var coordinatorSession: UInt64
+    package var modelName: String
+    package var modelDigest: ModelDigest
+    /// Prompt and output together.
+    package var contextTokens: Int
+    package var parameterCount: UInt64
+    package var modelBytes: UInt64
+    package var health: ClusterHealth
+
+    package init(
+        version: ProtocolVersion, coordinatorSession: UInt64, modelName: String, modelDigest: ModelDigest, contextTokens: Int,
+        parameterCount: UInt64, modelBytes: UInt64, health: ClusterHealth
+    ) {
+        self.version = version
+        self.coordinatorSession = coordinatorSession
+        self.modelName = modelName
+        self.modelDigest = modelDigest
+        self.contextTokens = contextTokens
+        self.parameterCount = parameterCount
+        self.modelBytes = modelBytes
+        self.health = health
+    }
+}
+
+package struct Heartbeat: Hashable, Sendable {
+    package var epoch: Epoch
+    /// The last step that the stage thread finished: a hung stage thread is seen though its socket thread lives.
+    package var lastStep: StepNumber
+    package var stepsQueued: Int
+
+    package init(epoch: Epoch, lastStep: StepNumber, stepsQueued: Int) {
+        self.epoch = epoch
+        self.lastStep = lastStep
+        self.stepsQueued = stepsQueued
+    }
+}
+
+package struct LoadProgress: Hashable, Sendable {
+    package var epoch: Epoch
+    package var bytesDone: UInt64
+    package var bytesTotal: UInt64
+
+    package init(epoch: Epoch, bytesDone: UInt64, bytesTotal: UInt64) {
+        self.epoch = epoch
+        self.bytesDone = bytesDone
+        self.bytesTotal = bytesTotal
+    }
+}
+
+/// Tokens of one choice, oldest first.
+package struct TokenBatch: Hashable, Sendable {
+    package var request: RequestID
+    package var choice: UInt32
+    /// Index of the first of `tokens` among the choice's generated tokens: a gateway drops what it already has.
+    package var firstIndex: Int
+    package var tokens: [EmittedToken]
+
+    package init(request: RequestID, choice: UInt32, firstIndex: Int, tokens: [EmittedToken]) {
+        self.request = request
+        self.choice = choice
+        self.firstIndex = firstIndex
+        self.tokens = tokens
+    }
+}
+
+/// Whether a request sent now would be answered, and if not, why.
+package struct ClusterHealth: Hashable, Sendable {
+    package enum State: UInt8, Hashable, Sendable {
+        case waitingForWorkers = 1
+        case loading = 2
+        case serving = 3
+        case recovering = 4
+        case closing = 5
+    }
+
+    package var state: State
+    /// One sentence for a person.
+    package var detail: String
+
+    package init(state: State, detail: String) {
+        self.state = state
+        self.detail = detail
+    }
+
+    package var isServing: Bool { state == .serving }
+}
+
+/// What `staffel status` prints.
+package struct StatusReport: Hashable, Sendable {
+    package var modelName: String
+    package var health: ClusterHealth
+    package var epoch: Epoch
+    package var workers: [WorkerStatus]
+    package var gateways: Int
+    package var requestsWaiting: Int
+    package var sequencesRunning: Int
+    package var kvBlocksUsed: Int
+    package var kvBlocksTotal: Int
+    package var stepsInFlight: Int
+    package var stepsDone: UInt64
+    package var tokensGenerated: UInt64
+    package var framesDropped: UInt64
+
+    package init(
+        modelName: String, health: ClusterHealth, epoch: Epoch, workers: [WorkerStatus], gateways: Int, requestsWaiting: Int,
+        sequencesRunning: Int, kvBlocksUsed: Int, kvBlocksTotal: Int, stepsInFlight: Int, stepsDone: UInt64,
+        tokensGenerated: UInt64, framesDropped: UInt64
+    ) {
+        self.modelName = modelName
+        self.health = health
+        self.epoch = epoch
+        self.workers = workers
+        self.gateways = gateways
+        self.requestsWaiting = requestsWaiting
+        self.sequencesRunning = sequencesRunning
+        self.kvBlocksUsed = kvBlocksUsed
+        self.kvBlocksTotal = kvBlocksTotal
+        self.stepsInFlight = stepsInFlight
+        self.stepsDone = stepsDone
+        self.tokensGenerated = tokensGenerated
+        self.framesDropped = framesDropped
+    }
+}
+
+package struct WorkerStatus: Hashable, Sendable {
+    package var key: PeerKey
+    package var name: String
+    package var capabilities: WorkerCapabilities
+    /// Empty for a standby.
+    package var layers: Range<Int>
+    package var state: String
+    /// Shares of the time since serving began, 0...1.
+    package var computeShare: Double
+    package var lastStep: StepNumber
+
+    package init(
+        key: PeerKey, name: String, capabilities: WorkerCapabilities, layers: Range<Int>, state: String, computeShare: Double,
+        lastStep: StepNumber
+    ) {
+        self.key = key
+        self.name = name
+        self.capabilities = capabilities
+        self.layers = layers
+        self.state = state
+        self.computeShare = computeShare
+        self.lastStep = lastStep
+    }
+}

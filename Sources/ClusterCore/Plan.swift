@@ -1,0 +1,140 @@
+/// What the planner has to know of a model. All byte counts are of packed weights in memory.
+package struct ModelProfile: Hashable, Sendable {
+    package var digest: ModelDigest
+    package var name: String
+    package var layerBytes: [UInt64]
+    package var embeddingBytes: UInt64
+    /// Bytes read by the output head for each step; equal to `embeddingBytes` when `headIsTied`.
+    package var headBytes: UInt64
+    /// A tied head on the stage that also embeds costs no further memory.
+    package var headIsTied: Bool
+    package var hidden: Int
+    package var vocabulary: Int
+    package var contextTokens: Int
+    /// Both K and V of one position of one layer.
+    package var kvBytesPerTokenPerLayer: UInt64
+    /// End-of-generation tokens, ascending.
+    package var endTokens: [TokenID]
+
+    package init(
+        digest: ModelDigest, name: String, layerBytes: [UInt64], embeddingBytes: UInt64, headBytes: UInt64, headIsTied: Bool,
+        hidden: Int, vocabulary: Int, contextTokens: Int, kvBytesPerTokenPerLayer: UInt64, endTokens: [TokenID]
+    ) {
+        self.digest = digest
+        self.name = name
+        self.layerBytes = layerBytes
+        self.embeddingBytes = embeddingBytes
+        self.headBytes = headBytes
+        self.headIsTied = headIsTied
+        self.hidden = hidden
+        self.vocabulary = vocabulary
+        self.contextTokens = contextTokens
+        self.kvBytesPerTokenPerLayer = kvBytesPerTokenPerLayer
+        self.endTokens = endTokens
+    }
+}
+
+/// What a worker says it can do, measured by itself at start.
+package struct WorkerCapabilities: Hashable, Sendable {
+    /// For weights and KV together.
+    package var memoryBytes: UInt64
+    package var threads: Int
+    /// `portable`, `avx2`, `avx512` or `neon`; for people, since results don't depend on it.
+    package var isa: String
+    package var readBytesPerSecond: Double
+    package var opsPerSecond: Double
+
+    package init(memoryBytes: UInt64, threads: Int, isa: String, readBytesPerSecond: Double, opsPerSecond: Double) {
+        self.memoryBytes = memoryBytes
+        self.threads = threads
+        self.isa = isa
+        self.readBytesPerSecond = readBytesPerSecond
+        self.opsPerSecond = opsPerSecond
+    }
+}
+
+/// Who computes which layers, in order. Layer ranges touch, cover every layer once, and are never empty.
+package struct Plan: Hashable, Sendable {
+    package var stages: [StagePlan]
+    /// KV blocks that every stage holds; the smallest stage's room decides.
+    package var kvBlocks: Int
+
+    package init(stages: [StagePlan], kvBlocks: Int) {
+        self.stages = stages
+        self.kvBlocks = kvBlocks
+    }
+}
+
+package struct StagePlan: Hashable, Sendable {
+    package var worker: PeerKey
+    package var layers: Range<Int>
+
+    package init(worker: PeerKey, layers: Range<Int>) {
+        self.worker = worker
+        self.layers = layers
+    }
+}
+
+/// How keys and values are kept. Part of the deployment, because it changes bits.
+package enum KVType: UInt8, Hashable, Sendable, CaseIterable {
+    case f16 = 1
+    case f32 = 2
+}
+
+/// What passes from layer to layer. Part of the deployment, because it changes bits.
+package enum BoundaryType: UInt8, Hashable, Sendable, CaseIterable {
+    case f32 = 1
+    case bf16 = 2
+
+    package var bytesPerValue: Int { self == .f32 ? 4 : 2 }
+}
+
+/// One worker's part of a plan, as the coordinator sends it.
+package struct StageAssignment: Hashable, Sendable {
+    package var epoch: Epoch
+    package var stage: Int
+    package var stageCount: Int
+    package var layers: Range<Int>
+    package var kvBlocks: Int
+    package var kvType: KVType
+    package var boundary: BoundaryType
+    package var modelDigest: ModelDigest
+    /// Where the coordinator found the model; the worker tries its own `--model` first and checks the digest of either.
+    package var modelPath: String
+    /// Who sends activations to this stage; `nil` on the first stage, whose steps come from the coordinator.
+    package var upstream: PeerKey?
+    /// Where this stage pushes its activations; `nil` on the last stage, which answers the coordinator.
+    package var downstream: StagePeer?
+
+    package var isFirst: Bool { stage == 0 }
+    package var isLast: Bool { stage == stageCount - 1 }
+
+    package init(
+        epoch: Epoch, stage: Int, stageCount: Int, layers: Range<Int>, kvBlocks: Int, kvType: KVType, boundary: BoundaryType,
+        modelDigest: ModelDigest, modelPath: String, upstream: PeerKey?, downstream: StagePeer?
+    ) {
+        self.epoch = epoch
+        self.stage = stage
+        self.stageCount = stageCount
+        self.layers = layers
+        self.kvBlocks = kvBlocks
+        self.kvType = kvType
+        self.boundary = boundary
+        self.modelDigest = modelDigest
+        self.modelPath = modelPath
+        self.upstream = upstream
+        self.downstream = downstream
+    }
+}
+
+/// A worker's data socket as its neighbour reaches it.
+package struct StagePeer: Hashable, Sendable {
+    package var key: PeerKey
+    /// ZeroMQ endpoint, `tcp://host:port`.
+    package var endpoint: String
+
+    package init(key: PeerKey, endpoint: String) {
+        self.key = key
+        self.endpoint = endpoint
+    }
+}

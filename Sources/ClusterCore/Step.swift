@@ -1,0 +1,137 @@
+/// A set of rows that passes through all stages at once: decode rows of some sequences, prefill chunks of others.
+///
+/// The whole value travels with the activations, stage to stage, so a stage needs no other word from the coordinator.
+package struct Step: Hashable, Sendable {
+    package var epoch: Epoch
+    package var number: StepNumber
+    /// Sequences that a stage has not heard of in this epoch; applied before the rows.
+    package var opens: [SequenceOpen]
+    /// Sequences whose state a stage forgets; applied before `opens`.
+    package var closes: [SequenceID]
+    /// Rows in order. At most one segment a sequence.
+    package var segments: [Segment]
+
+    package var rowCount: Int { segments.reduce(0) { $0 + $1.tokens.count } }
+
+    package init(epoch: Epoch, number: StepNumber, opens: [SequenceOpen] = [], closes: [SequenceID] = [], segments: [Segment]) {
+        self.epoch = epoch
+        self.number = number
+        self.opens = opens
+        self.closes = closes
+        self.segments = segments
+    }
+}
+
+/// All that the last stage must know to sample a sequence, and every stage to place its keys and values.
+package struct SequenceOpen: Hashable, Sendable {
+    package var sequence: SequenceID
+    /// Index of the choice in its request: part of the random numbers' counter.
+    package var choice: UInt32
+    /// Prompt, then what was generated so far. Penalties look at these.
+    package var tokens: [TokenID]
+    package var promptLength: Int
+    package var sampling: SamplingParameters
+    /// The model's end tokens plus the request's stop tokens, ascending: what `minTokens` forbids.
+    package var endTokens: [TokenID]
+    package var topLogprobs: Int?
+
+    package init(
+        sequence: SequenceID, choice: UInt32, tokens: [TokenID], promptLength: Int, sampling: SamplingParameters,
+        endTokens: [TokenID], topLogprobs: Int?
+    ) {
+        self.sequence = sequence
+        self.choice = choice
+        self.tokens = tokens
+        self.promptLength = promptLength
+        self.sampling = sampling
+        self.endTokens = endTokens
+        self.topLogprobs = topLogprobs
+    }
+}
+
+/// Consecutive positions of one sequence.
+package struct Segment: Hashable, Sendable {
+    package var sequence: SequenceID
+    /// Absolute position of `tokens[0]`.
+    package var start: Int
+    package var tokens: [TokenID]
+    /// Blocks that join the end of the sequence's table, before these rows are written.
+    package var newBlocks: [BlockID]
+    /// Whether the last row's logits are sampled.
+    package var samples: Bool
+
+    package init(sequence: SequenceID, start: Int, tokens: [TokenID], newBlocks: [BlockID], samples: Bool) {
+        self.sequence = sequence
+        self.start = start
+        self.tokens = tokens
+        self.newBlocks = newBlocks
+        self.samples = samples
+    }
+}
+
+/// A step on its way between two stages; the activation bytes travel beside it as a payload part.
+package struct StepFrame: Hashable, Sendable {
+    package var step: Step
+    /// One entry for each stage passed.
+    package var timings: [StageTiming]
+    /// Sequences with a NaN or infinity in a row, and the layers in which it was first seen.
+    package var poisoned: [PoisonedSequence]
+
+    package init(step: Step, timings: [StageTiming] = [], poisoned: [PoisonedSequence] = []) {
+        self.step = step
+        self.timings = timings
+        self.poisoned = poisoned
+    }
+}
+
+package struct StageTiming: Hashable, Sendable {
+    /// From the frame's arrival to the start of its computing.
+    package var queueNanoseconds: UInt64
+    package var computeNanoseconds: UInt64
+
+    package init(queueNanoseconds: UInt64, computeNanoseconds: UInt64) {
+        self.queueNanoseconds = queueNanoseconds
+        self.computeNanoseconds = computeNanoseconds
+    }
+}
+
+package struct PoisonedSequence: Hashable, Sendable {
+    package var sequence: SequenceID
+    package var layers: Range<Int>
+
+    package init(sequence: SequenceID, layers: Range<Int>) {
+        self.sequence = sequence
+        self.layers = layers
+    }
+}
+
+/// What the last stage tells the coordinator of a step.
+package struct StepResult: Hashable, Sendable {
+    package var epoch: Epoch
+    package var number: StepNumber
+    /// One entry for each sampling segment that was not poisoned, in the segments' order.
+    package var tokens: [SampledToken]
+    package var poisoned: [PoisonedSequence]
+    package var timings: [StageTiming]
+
+    package init(epoch: Epoch, number: StepNumber, tokens: [SampledToken], poisoned: [PoisonedSequence], timings: [StageTiming]) {
+        self.epoch = epoch
+        self.number = number
+        self.tokens = tokens
+        self.poisoned = poisoned
+        self.timings = timings
+    }
+}
+
+package struct SampledToken: Hashable, Sendable {
+    package var sequence: SequenceID
+    /// Absolute position that the token takes in its sequence.
+    package var position: Int
+    package var emitted: EmittedToken
+
+    package init(sequence: SequenceID, position: Int, emitted: EmittedToken) {
+        self.sequence = sequence
+        self.position = position
+        self.emitted = emitted
+    }
+}
