@@ -88,4 +88,6 @@ package enum FailureCode: UInt32, Hashable, Sendable, CaseIterable {
     case loadFailed = 12
     case limitExceeded = 13
     case internalError = 14
+    /// The coordinator does not know this peer (any more): say hello again.
+    case helloExpected = 15
 }

@@ -90,10 +90,12 @@ package struct WorkerHello: Hashable, Sendable {
     package var dataEndpoint: String
     /// What it already serves, after the coordinator's restart.
     package var holding: HeldSlice?
+    /// The highest epoch it ever took part in, so that a restarted coordinator's epochs lie above it. At most `Limits.epochMax`.
+    package var lastEpoch: Epoch
 
     package init(
         version: ProtocolVersion, session: UInt64, name: String, capabilities: WorkerCapabilities, dataEndpoint: String,
-        holding: HeldSlice?
+        holding: HeldSlice?, lastEpoch: Epoch = Epoch(0)
     ) {
         self.version = version
         self.session = session
@@ -101,6 +103,7 @@ package struct WorkerHello: Hashable, Sendable {
         self.capabilities = capabilities
         self.dataEndpoint = dataEndpoint
         self.holding = holding
+        self.lastEpoch = lastEpoch
     }
 }
 
