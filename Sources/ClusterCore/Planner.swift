@@ -81,7 +81,7 @@ package struct Planner: Sendable {
                 return max(longest, time(worker, lastStart..<layerCount))
             }
             let end = furthest(worker, from: covered, limit: limit)
-            if end > covered { longest = max(longest, time(worker, covered..<end)) }
+            if end > covered { longest = max(longest, time(worker, covered..<end, last: false)) }
             covered = end
         }
         return nil
