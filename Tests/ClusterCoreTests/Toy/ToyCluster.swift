@@ -126,12 +126,12 @@ struct ToyCluster {
 
     mutating func hangWorker(_ index: Int) { workers[index]?.isHung = true }
 
+    func isHung(_ index: Int) -> Bool { workers[index]?.isHung == true }
     func isUp(_ index: Int) -> Bool { workers[index] != nil }
 
     /// What is under way on one connection is lost; the parties are not told.
     mutating func loseConnection() {
-        guard !routes.isEmpty else { return }
-        let lost = routes[Int.random(in: 0..<routes.count, using: &numbers)].route
+        guard let lost = routes.filter({ !$0.queue.isEmpty }).randomElement(using: &numbers)?.route else { return }
         routes.removeAll { $0.route == lost }
     }
 
@@ -179,8 +179,8 @@ struct ToyCluster {
     // MARK: - Running
 
     /// Runs until nothing is left to do but wait for a deadline later than `end`, or until `isDone`.
-    mutating func run(milliseconds: UInt64, until isDone: (ToyCluster) -> Bool = { _ in false }) {
-        let end = now.advanced(milliseconds: milliseconds)
+    mutating func run(milliseconds: UInt64 = 0, microseconds: UInt64 = 0, until isDone: (ToyCluster) -> Bool = { _ in false }) {
+        let end = Instant(nanoseconds: now.advanced(milliseconds: milliseconds).nanoseconds + microseconds * 1_000)
         while !isDone(self) {
             fireDeadlines()
             if !deliverSomething() {
