@@ -12,7 +12,8 @@ extension Coordinator {
         // A restarted coordinator gets all at once that ran and waited before, so both limits count together.
         let openMax = configuration.requestsWaitingMax + configuration.sequencesRunningMax
         guard scheduler.openCount + request.choices <= openMax else {
-            return refuse(request.id, Failure(.queueFull, "\(scheduler.openCount) sequences are open already, of at most \(openMax); try again later"), gateway, &effects)
+            let failure = Failure(.queueFull, "\(scheduler.openCount) sequences are open already, of at most \(openMax); try again later")
+            return refuse(request.id, failure, gateway, &effects)
         }
         accept(request, from: gateway, now, &effects)
     }
@@ -120,7 +121,9 @@ extension Coordinator {
         let layers = "\(entry.layers.lowerBound)..<\(entry.layers.upperBound)"
         fail(
             sequence.request,
-            Failure(.numericFailure, "a NaN or infinity came up in layers \(layers); the model file may be damaged, or the prompt overflows its number format"),
+            Failure(
+                .numericFailure,
+                "a NaN or infinity came up in layers \(layers); the model file may be damaged, or the prompt overflows its number format"),
             &effects)
     }
 

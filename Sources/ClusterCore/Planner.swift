@@ -203,7 +203,8 @@ package struct Planner: Sendable {
         let start = min(covered, layerCount - 1)
         let rest = weightBytes(start..<layerCount, last: true) + kvBytesMin(start..<layerCount)
         return Failure(
-            .noCapacity, what + ", but layers cannot be split: the last piece (layers \(start)..<\(layerCount) and the head) needs \(rest) bytes on one "
-                + "worker; give a worker more memory or lower the context")
+            .noCapacity,
+            what + ", but layers cannot be split: the last piece (layers \(start)..<\(layerCount) and the head) needs \(rest) bytes "
+                + "on one worker; give a worker more memory or lower the context")
     }
 }

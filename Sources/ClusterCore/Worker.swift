@@ -306,7 +306,10 @@ package struct Worker: Sendable {
     private mutating func breakStage(_ failure: Failure, at number: StepNumber, _ effects: inout [Effect]) {
         guard let stage else { return }
         effects.append(
-            .log(LogEntry(.warning, "a step failed", [.init("step", number.value), .init("code", "\(failure.code)"), .init("reason", failure.message)])))
+            .log(
+                LogEntry(
+                    .warning, "a step failed",
+                    [.init("step", number.value), .init("code", "\(failure.code)"), .init("reason", failure.message)])))
         effects.append(.send(.stepFailed(stage.assignment.epoch, number, failure)))
         dropQueue(&effects)
         self.stage!.state = .broken

@@ -51,7 +51,7 @@ import Testing
         #expect(cluster.coordinator.metrics.dropped.total == 0)
     }
 
-    @Test(arguments: 0..<12) func clientsComeAndGoWithFewBlocks(seed: UInt64) {
+    @Test(arguments: 0..<8) func clientsComeAndGoWithFewBlocks(seed: UInt64) {
         var settings = ToyCluster.Settings()
         settings.workers = 1 + Int(seed % 4)
         settings.kvBlocks = 4 + Int(seed % 5)
@@ -74,7 +74,7 @@ import Testing
         if let victim = open.randomElement(using: &cluster.numbers) { cluster.cancel(victim) }
     }
 
-    @Test(arguments: 100..<130) func streamsOutliveFaults(seed: UInt64) {
+    @Test(arguments: 100..<120) func streamsOutliveFaults(seed: UInt64) {
         var settings = ToyCluster.Settings()
         settings.workers = 2 + Int(seed % 3)
         settings.kvBlocks = 8 + Int(seed % 9)
