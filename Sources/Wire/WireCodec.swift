@@ -61,7 +61,7 @@ package enum WireCodec {
         }
     }
 
-    private static func pack<Message>(_ message: UnsafeMutablePointer<Message>, _ kind: FrameHeader.Kind, _ arena: PackArena) -> [UInt8] {
+    static func pack<Message>(_ message: UnsafeMutablePointer<Message>, _ kind: FrameHeader.Kind, _ arena: PackArena) -> [UInt8] {
         withExtendedLifetime(arena) {
             let base = UnsafeRawPointer(message).assumingMemoryBound(to: ProtobufCMessage.self)
             let size = FrameHeader.byteCount + protobuf_c_message_get_packed_size(base)
