@@ -48,6 +48,8 @@ sk_isa sk_isa_best(void);
 sk_isa_error sk_isa_from_environment(sk_isa *isa);
 /// Null where `sk_isa_is_supported` is false.
 const sk_kernels *sk_kernels_for(sk_isa isa);
+/// The portable kernels as a processor without FMA runs them, where every `fma` is a call of libm. Slow; for tests.
+const sk_kernels *sk_kernels_plain(void);
 sk_isa sk_kernels_isa(const sk_kernels *k);
 
 // ---- Thread pool -----------------------------------------------------------------------------

@@ -1,1 +1,0 @@
-#include "staffel_kernels.h"
