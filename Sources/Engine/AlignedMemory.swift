@@ -33,5 +33,5 @@ final class AlignedMemory {
     }
 
     /// `bytes` rounded up to what the kernels ask of addresses.
-    static func aligned(_ bytes: Int) -> Int { (bytes + Int(SK_ALIGNMENT.rawValue) - 1) / Int(SK_ALIGNMENT.rawValue) * Int(SK_ALIGNMENT.rawValue) }
+    static func aligned(_ bytes: Int) -> Int { (bytes + Int(SK_ALIGNMENT) - 1) / Int(SK_ALIGNMENT) * Int(SK_ALIGNMENT) }
 }
