@@ -132,7 +132,8 @@ extension Vocabulary {
         _ source: VocabularySource
     ) throws(PromptError) -> [SpecialTokenKey: Int32] {
         var result: [SpecialTokenKey: Int32] = [:]
-        for (key, id) in source.specialTokens {
+        for key in SpecialTokenKey.allCases {
+            guard let id = source.specialTokens[key] else { continue }
             guard id >= 0, id < source.tokens.count else {
                 throw invalid(key.metadataKey, "names token \(id) of a vocabulary of \(source.tokens.count)")
             }
