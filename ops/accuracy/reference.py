@@ -1,4 +1,4 @@
-"""The decoder of a GGUF file of the Llama family in float64, written from the model's equations with numpy alone.
+"""The decoder of a GGUF file of the Llama family in float64 (or another type), written from the model's equations with numpy alone.
 
     h = E[token]
     for each layer:
@@ -16,7 +16,8 @@ from gguf.quants import dequantize
 
 
 class Model:
-    def __init__(self, path):
+    def __init__(self, path, dtype=np.float64):
+        self.dtype = dtype
         reader = GGUFReader(path)
         architecture = self._field(reader, "general.architecture")
         if architecture != "llama":
@@ -27,7 +28,7 @@ class Model:
         self.layers = self._field(reader, "llama.block_count")
         self.heads = self._field(reader, "llama.attention.head_count")
         self.kv_heads = self._field(reader, "llama.attention.head_count_kv") or self.heads
-        self.epsilon = self._field(reader, "llama.attention.layer_norm_rms_epsilon")
+        self.epsilon = dtype(self._field(reader, "llama.attention.layer_norm_rms_epsilon"))
         self.base = self._field(reader, "llama.rope.freq_base") or 10000.0
         self.embedding = self._matrix("token_embd.weight")
         self.head = self._matrix("output.weight") if "output.weight" in self.tensors else self.embedding
@@ -41,10 +42,10 @@ class Model:
 
     def _matrix(self, name):
         tensor = self.tensors[name]
-        return dequantize(tensor.data, tensor.tensor_type).astype(np.float64)
+        return dequantize(tensor.data, tensor.tensor_type).astype(self.dtype)
 
     def logits(self, tokens, progress=lambda layer, layers: None):
-        """float64[len(tokens), vocabulary] of one sequence that starts at position 0."""
+        """[len(tokens), vocabulary] of one sequence that starts at position 0."""
         h = self.embedding[tokens]
         for layer in range(self.layers):
             h = self._layer(layer, h)
@@ -70,7 +71,7 @@ class Model:
     def _rope(self, x):
         pairs = np.arange(self.head_dim // 2, dtype=np.float64)
         angles = np.arange(len(x), dtype=np.float64)[:, None] * self.base ** (-2 * pairs / self.head_dim)
-        cos, sin = np.cos(angles)[:, None, :], np.sin(angles)[:, None, :]
+        cos, sin = (f(angles)[:, None, :].astype(self.dtype) for f in (np.cos, np.sin))
         a, b = x[..., 0::2], x[..., 1::2]
         turned = np.empty_like(x)
         turned[..., 0::2] = a * cos - b * sin
@@ -80,10 +81,10 @@ class Model:
     def _attention(self, q, k, v):
         n, heads, _ = q.shape
         out = np.empty_like(q)
-        hidden_future = np.triu(np.full((n, n), -np.inf), 1)
+        hidden_future = np.triu(np.full((n, n), -np.inf, dtype=self.dtype), 1)
         for head in range(heads):
             group = head // (heads // self.kv_heads)
-            scores = q[:, head] @ k[:, group].T / np.sqrt(self.head_dim) + hidden_future
+            scores = q[:, head] @ k[:, group].T / self.dtype(np.sqrt(self.head_dim)) + hidden_future
             weights = np.exp(scores - scores.max(axis=1, keepdims=True))
             out[:, head] = weights / weights.sum(axis=1, keepdims=True) @ v[:, group]
         return out
