@@ -49,11 +49,11 @@ SK_INLINE void int8_tile(sk_type type, const int G, const int C, const product_r
 SK_INLINE void int8_groups(sk_type type, const int G, const product_range *range, int32_t group) {
     int32_t column = 0;
     for (; column + 4 <= range->batch; column += 4) int8_tile(type, G, 4, range, group, column);
-    if (column + 2 <= range->batch) {
-        int8_tile(type, G, 2, range, group, column);
-        column += 2;
+    switch (range->batch - column) {
+        case 3: int8_tile(type, G, 3, range, group, column); break;
+        case 2: int8_tile(type, G, 2, range, group, column); break;
+        case 1: int8_tile(type, G, 1, range, group, column); break;
     }
-    if (column < range->batch) int8_tile(type, G, 1, range, group, column);
 }
 
 enum { SHORT_GROUP_BYTES = 48 * 1024 };
