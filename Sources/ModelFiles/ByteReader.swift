@@ -6,7 +6,7 @@ struct ByteReader {
     /// The file's name for messages.
     let name: String
     private(set) var offset = 0
-    /// Bytes of memory reserved for arrays and texts so far.
+    /// Bytes of memory reserved for texts and the contents of arrays so far.
     private(set) var reservedBytes = 0
     /// Inner arrays met so far, bounded by `ModelFileLimits.innerArraysMax`.
     var innerArrays = 0
@@ -72,7 +72,7 @@ struct ByteReader {
         bytesMax: Int = .max, _ what: @autoclosure () -> String
     ) throws(ModelFileError) -> String {
         let text = try text(bytesMax: bytesMax, what())
-        reservedBytes += text.count
+        reserve(text.count)
         return String(decoding: text, as: UTF8.self)
     }
 
@@ -82,7 +82,7 @@ struct ByteReader {
         precondition(byteCount <= remaining, "numbers beyond the bytes that were checked")
         let source = UnsafeRawBufferPointer(rebasing: bytes[offset..<(offset + byteCount)])
         offset += byteCount
-        reservedBytes += byteCount
+        reserve(byteCount)
         return [Number](unsafeUninitializedCapacity: count) { buffer, initialized in
             UnsafeMutableRawBufferPointer(buffer).copyMemory(from: source)
             initialized = count
@@ -98,7 +98,7 @@ struct ByteReader {
             throw ModelFileError(
                 .limitExceeded, "\(name): \(what()) holds \(textBytes) bytes of text; at most \(UInt32.max) are allowed.")
         }
-        reservedBytes += textBytes + count * MemoryLayout<UInt32>.stride
+        reserve(textBytes + count * MemoryLayout<UInt32>.stride)
         var strings = StringArray()
         strings.reserve(strings: count, bytes: textBytes)
         offset = start
@@ -110,8 +110,11 @@ struct ByteReader {
         return strings
     }
 
-    /// Room for `count` values of an array of arrays, which the caller has bounded.
-    mutating func reserve(bytes: Int) { reservedBytes += bytes }
+    /// Counts a reservation; called once the bytes that it is for have been read.
+    private mutating func reserve(_ bytes: Int) {
+        reservedBytes += bytes
+        precondition(reservedBytes <= offset, "\(reservedBytes) bytes reserved for \(offset) bytes read")
+    }
 
     private func isUTF8(_ text: UnsafeRawBufferPointer) -> Bool {
         // Nearly all texts are ASCII, for which one pass over the bytes settles it.

@@ -130,9 +130,7 @@ enum GGUFHeaderReader {
         case .float64: return .float64(reader.numbers(count: count))
         case .string: return .string(try reader.stringArray(count: count, "a string of '\(key)'"))
         case .bool:
-            var flags: [Bool] = []
-            for byte in reader.numbers(UInt8.self, count: count) { flags.append(try flag(byte, key, reader.name)) }
-            return .bool(flags)
+            return .bool(try readFlags(&reader, count: count, key: key))
         case .array:
             reader.innerArrays += count
             try checkLimit(reader.innerArrays, ModelFileLimits.innerArraysMax, "arrays within arrays", name: reader.name)
@@ -140,6 +138,15 @@ enum GGUFHeaderReader {
             for _ in 0..<count { inner.append(try readArray(&reader, key: key, depth: depth + 1)) }
             return .array(inner)
         }
+    }
+
+    private static func readFlags(
+        _ reader: inout ByteReader, count: Int, key: String
+    ) throws(ModelFileError) -> [Bool] {
+        let start = reader.offset
+        for byte in reader.bytes[start..<(start + count)] { _ = try flag(byte, key, reader.name) }
+        // Each byte is now known to be 0 or 1, which is how a Bool lies in memory.
+        return reader.numbers(count: count)
     }
 
     private static func flag(_ byte: UInt8, _ key: String, _ name: String) throws(ModelFileError) -> Bool {
