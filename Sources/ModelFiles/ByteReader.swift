@@ -29,20 +29,29 @@ struct ByteReader {
         return Number(littleEndian: number)
     }
 
-    /// The next count of things of at least `bytesMin` bytes each: refused, before anything is reserved for them,
-    /// unless that many bytes are left.
+    /// The next count of things of at least `bytesMin` bytes each, which follow it.
     mutating func count(
         ofAtLeast bytesMin: Int, _ what: @autoclosure () -> String
     ) throws(ModelFileError) -> Int {
-        let start = offset
-        let number = try integer(what(), as: UInt64.self)
-        guard number <= UInt64(remaining / bytesMin) else {
+        // In two steps: as an argument, the number would be read after `self` was copied for the call, and the check
+        // would see the bytes before it.
+        let claimed = try integer(what(), as: UInt64.self)
+        return try check(claimed, ofAtLeast: bytesMin, what())
+    }
+
+    /// A claimed count of things of at least `bytesMin` bytes each: refused, before anything is reserved for them,
+    /// unless that many bytes are left.
+    func check(
+        _ claimed: UInt64, ofAtLeast bytesMin: Int, _ what: @autoclosure () -> String
+    ) throws(ModelFileError) -> Int {
+        let possible = remaining / bytesMin
+        guard claimed <= UInt64(possible) else {
             throw ModelFileError(
                 .absurdCount,
-                "\(name): \(what()) at byte \(start) claims \(number), but the \(remaining) bytes that follow hold at most \(remaining / bytesMin). The file is damaged or cut short; fetch it again."
+                "\(name): \(what()) is \(claimed), but the \(remaining) bytes from byte \(offset) to the end hold at most \(possible). The file is damaged or cut short; fetch it again."
             )
         }
-        return Int(number)
+        return Int(claimed)
     }
 
     /// The bytes of a text whose length stands before it.

@@ -133,6 +133,15 @@ import Testing
         }
     }
 
+    /// The tensors' descriptions are not there, however many the head speaks of.
+    @Test func metadataOfManyTensors() throws {
+        var model = TinyModel()
+        for number in 0..<500 { model.tensors.append(("extra.\(number)", .f32, [1])) }
+        let header = try model.file().headerBytes
+        #expect(header.count < 500 * 33)
+        #expect(try Metadata(ggufHeaderBytes: header).keys == model.metadata.keys)
+    }
+
     @Test func typedGetters() throws {
         let metadata = try GGUFFile(path: Fixture.path("metadata.gguf")).metadata
         #expect(try metadata.int("scalar.u8") == 200)

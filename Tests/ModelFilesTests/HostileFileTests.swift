@@ -122,6 +122,20 @@ import Testing
         expect(.absurdCount, "a string of 'key'", file)
     }
 
+    /// One byte more than there is: the border of every check.
+    @Test func lengthsJustBeyondTheEnd() {
+        for beyond: UInt64 in [1, 2, 7, 8, 9] {
+            var file = RawGGUF()
+            file.alignment = 1
+            file.pairs = [RawGGUF.pair("0123456789", type: 8, RawGGUF.number(4 + beyond) + [1, 2, 3, 4])]
+            expect(.absurdCount, "is \(4 + beyond), but the 4 bytes", file)
+            file.pairs = [RawGGUF.pair("0123456789", type: 9, RawGGUF.array(type: 0, count: 4 + beyond, [1, 2, 3, 4]))]
+            expect(.absurdCount, "is \(4 + beyond), but the 4 bytes", file)
+            file.pairs = [RawGGUF.number(10 + beyond) + "0123456789".utf8]
+            expect(.absurdCount, "is \(10 + beyond), but the 10 bytes", file)
+        }
+    }
+
     /// More than is allowed, though all of it is there.
     @Test func limits() {
         var file = RawGGUF()
