@@ -71,6 +71,17 @@ import Testing
         #expect(file.reservedBytesMax <= bytes.count)
     }
 
+    /// The reference's file, read and written again, is the same file to the byte.
+    @Test func writesWhatTheReferenceWrites() throws {
+        let bytes = try Fixture.bytes("metadata.gguf")
+        let file = try GGUFFile(parts: [bytes])
+        var writer = GGUFWriter(metadata: file.metadata)
+        for tensor in file.tensors {
+            writer.add(tensor.name, type: tensor.type, shape: tensor.shape, bytes: Array(tensor.bytes))
+        }
+        #expect(try writer.bytes() == bytes)
+    }
+
     /// Every metadata type, arrays of each and arrays of arrays, through the writer and back.
     @Test func writesEveryMetadataType() throws {
         let arrays: [MetadataArray] = [
