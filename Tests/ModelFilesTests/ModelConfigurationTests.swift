@@ -96,8 +96,14 @@ import Testing
         tiny.metadata.set("llama.rope.scaling.factor", .float32(1))
         #expect(try configuration(tiny).rope.scaling == .none)
         tiny.metadata.set("llama.rope.scaling.type", .string("none"))
+        #expect(try configuration(tiny).rope.scaling == .none)
         tiny.metadata.set("llama.rope.scaling.factor", .float32(4))
-        refused(.contradiction, "rope.scaling.factor", tiny)
+        refused(.contradiction, "rope.scaling.type' is 'none'", tiny)
+        tiny.metadata.remove("llama.rope.scaling.type")
+        #expect(try configuration(tiny).rope.scaling == .linear(factor: 4))
+        tiny.metadata.remove("llama.rope.scaling.factor")
+        tiny.metadata.set("llama.rope.scale_linear", .float32(8))
+        #expect(try configuration(tiny).rope.scaling == .linear(factor: 8))
         for factor: Float in [0, -1, .nan, .infinity] {
             tiny.metadata.set("llama.rope.scaling.type", .string("linear"))
             tiny.metadata.set("llama.rope.scaling.factor", .float32(factor))
@@ -117,6 +123,22 @@ import Testing
         tiny.metadata.set("llama.rope.scaling.type", .string("linear"))
         tiny.metadata.set("llama.rope.scaling.factor", .float32(2))
         refused(.contradiction, "rope_freqs.weight", tiny)
+    }
+
+    @Test(arguments: [0, -1, Float.nan, .infinity])
+    func divisorsThatDivideNothing(value: Float) throws {
+        let tiny = TinyModel(divisors: true)
+        var writer = GGUFWriter(metadata: tiny.metadata)
+        for (index, tensor) in tiny.tensors.enumerated() {
+            let isDivisors = tensor.name == ModelTensors.ropeDivisors
+            if isDivisors { writer.add(tensor.name, shape: tensor.shape, floats: [1, 2, value, 8]) }
+            else { writer.add(tensor.name, type: tensor.type, shape: tensor.shape, bytes: tiny.bytes(index, seed: 1)) }
+        }
+        let file = try GGUFFile(parts: [writer.bytes()])
+        #expect { _ = try ModelConfiguration(file: file) } throws: {
+            guard let error = $0 as? ModelFileError else { return false }
+            return error.code == .wrongTensor && error.message.contains("Element 2 of the tensor 'rope_freqs.weight'")
+        }
     }
 
     // MARK: Refused by name
@@ -203,14 +225,11 @@ import Testing
         for index in whole.tensors.indices {
             var tiny = whole
             let name = tiny.tensors.remove(at: index).name
-            do {
-                let model = try configuration(tiny)
-                // Without these the file is another, complete model.
-                #expect((name == "output.weight" && model.tiedHead) || (name == "rope_freqs.weight" && model.rope.scaling == .none))
-            } catch let error as ModelFileError {
-                let codes: Set<ModelFileErrorCode> = name == "blk.0.attn_q.bias" ? [.unknownTensor] : [.missingTensor]
-                #expect(codes.contains(error.code), "\(name): \(error)")
-                #expect(name == "blk.0.attn_q.bias" || error.message.contains("'\(name)'"), "\(error)")
+            switch name {
+            // Without these the file is another, complete model.
+            case "output.weight": #expect(try configuration(tiny).tiedHead)
+            case "rope_freqs.weight": #expect(try configuration(tiny).rope.scaling == .none)
+            default: refused(.missingTensor, "'\(name)'", tiny)
             }
         }
     }

@@ -75,10 +75,13 @@ struct TinyModel {
     /// The bytes of tensor `index`.
     func bytes(_ index: Int, seed: UInt64) -> [UInt8] {
         var random = SeededRandom(seed: seed &+ UInt64(index) &* 7919)
-        let (_, type, shape) = tensors[index]
+        let (name, type, shape) = tensors[index]
         let blocks = shape.reduce(1, *) / type.blockSize
         switch type {
-        case .f32: return (0..<blocks).flatMap { _ in little(Float.random(in: -1...1, using: &random).bitPattern) }
+        case .f32:
+            // Divisors of frequencies are positive.
+            let range: ClosedRange<Float> = name == ModelTensors.ropeDivisors ? 1...8 : -1...1
+            return (0..<blocks).flatMap { _ in little(Float.random(in: range, using: &random).bitPattern) }
         case .f16: return (0..<blocks).flatMap { _ in little(Float16.random(in: -1...1, using: &random).bitPattern) }
         case .bf16: return (0..<blocks).flatMap { _ in little(UInt16(Float.random(in: -1...1, using: &random).bitPattern >> 16)) }
         default:
