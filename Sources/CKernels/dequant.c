@@ -85,7 +85,7 @@ static void widen_q5_0(const uint8_t *in, float *out, size_t count) {
     for (; count > 0; count--, in += 22, out += 32) {
         float d = load_half(in);
         for (int i = 0; i < 16; i++) {
-            out[i] = d * (float)((in[6 + i] & 15 | bit_of(in + 2, i) << 4) - 16);
+            out[i] = d * (float)(((in[6 + i] & 15) | bit_of(in + 2, i) << 4) - 16);
             out[16 + i] = d * (float)((in[6 + i] >> 4 | bit_of(in + 2, 16 + i) << 4) - 16);
         }
     }
@@ -96,7 +96,7 @@ static void widen_q5_1(const uint8_t *in, float *out, size_t count) {
     for (; count > 0; count--, in += 24, out += 32) {
         float d = load_half(in), m = load_half(in + 2);
         for (int i = 0; i < 16; i++) {
-            out[i] = d * (float)(in[8 + i] & 15 | bit_of(in + 4, i) << 4) + m;
+            out[i] = d * (float)((in[8 + i] & 15) | bit_of(in + 4, i) << 4) + m;
             out[16 + i] = d * (float)(in[8 + i] >> 4 | bit_of(in + 4, 16 + i) << 4) + m;
         }
     }

@@ -6,7 +6,7 @@ struct ByteReader {
     /// The file's name for messages.
     let name: String
     private(set) var offset = 0
-    /// Bytes of memory reserved for arrays and texts so far.
+    /// Bytes of memory reserved for texts and the contents of arrays so far.
     private(set) var reservedBytes = 0
     /// Inner arrays met so far, bounded by `ModelFileLimits.innerArraysMax`.
     var innerArrays = 0
@@ -29,20 +29,29 @@ struct ByteReader {
         return Number(littleEndian: number)
     }
 
-    /// The next count of things of at least `bytesMin` bytes each: refused, before anything is reserved for them,
-    /// unless that many bytes are left.
+    /// The next count of things of at least `bytesMin` bytes each, which follow it.
     mutating func count(
         ofAtLeast bytesMin: Int, _ what: @autoclosure () -> String
     ) throws(ModelFileError) -> Int {
-        let start = offset
-        let number = try integer(what(), as: UInt64.self)
-        guard number <= UInt64(remaining / bytesMin) else {
+        // In two steps: as an argument, the number would be read after `self` was copied for the call, and the check
+        // would see the bytes before it.
+        let claimed = try integer(what(), as: UInt64.self)
+        return try check(claimed, ofAtLeast: bytesMin, what())
+    }
+
+    /// A claimed count of things of at least `bytesMin` bytes each: refused, before anything is reserved for them,
+    /// unless that many bytes are left.
+    func check(
+        _ claimed: UInt64, ofAtLeast bytesMin: Int, _ what: @autoclosure () -> String
+    ) throws(ModelFileError) -> Int {
+        let possible = remaining / bytesMin
+        guard claimed <= UInt64(possible) else {
             throw ModelFileError(
                 .absurdCount,
-                "\(name): \(what()) at byte \(start) claims \(number), but the \(remaining) bytes that follow hold at most \(remaining / bytesMin). The file is damaged or cut short; fetch it again."
+                "\(name): \(what()) is \(claimed), but the \(remaining) bytes from byte \(offset) to the end hold at most \(possible). The file is damaged or cut short; fetch it again."
             )
         }
-        return Int(number)
+        return Int(claimed)
     }
 
     /// The bytes of a text whose length stands before it.
@@ -72,7 +81,7 @@ struct ByteReader {
         bytesMax: Int = .max, _ what: @autoclosure () -> String
     ) throws(ModelFileError) -> String {
         let text = try text(bytesMax: bytesMax, what())
-        reservedBytes += text.count
+        reserve(text.count)
         return String(decoding: text, as: UTF8.self)
     }
 
@@ -82,7 +91,7 @@ struct ByteReader {
         precondition(byteCount <= remaining, "numbers beyond the bytes that were checked")
         let source = UnsafeRawBufferPointer(rebasing: bytes[offset..<(offset + byteCount)])
         offset += byteCount
-        reservedBytes += byteCount
+        reserve(byteCount)
         return [Number](unsafeUninitializedCapacity: count) { buffer, initialized in
             UnsafeMutableRawBufferPointer(buffer).copyMemory(from: source)
             initialized = count
@@ -98,7 +107,7 @@ struct ByteReader {
             throw ModelFileError(
                 .limitExceeded, "\(name): \(what()) holds \(textBytes) bytes of text; at most \(UInt32.max) are allowed.")
         }
-        reservedBytes += textBytes + count * MemoryLayout<UInt32>.stride
+        reserve(textBytes + count * MemoryLayout<UInt32>.stride)
         var strings = StringArray()
         strings.reserve(strings: count, bytes: textBytes)
         offset = start
@@ -110,8 +119,11 @@ struct ByteReader {
         return strings
     }
 
-    /// Room for `count` values of an array of arrays, which the caller has bounded.
-    mutating func reserve(bytes: Int) { reservedBytes += bytes }
+    /// Counts a reservation; called once the bytes that it is for have been read.
+    private mutating func reserve(_ bytes: Int) {
+        reservedBytes += bytes
+        precondition(reservedBytes <= offset, "\(reservedBytes) bytes reserved for \(offset) bytes read")
+    }
 
     private func isUTF8(_ text: UnsafeRawBufferPointer) -> Bool {
         // Nearly all texts are ASCII, for which one pass over the bytes settles it.

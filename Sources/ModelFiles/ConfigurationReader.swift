@@ -32,7 +32,8 @@ struct ConfigurationReader {
             residualScale: try scale(prefix + "residual_scale") ?? 1,
             logitDivisor: try scale(prefix + "logit_scale") ?? 1,
             tiedHead: !tensors.head,
-            qkvBias: tensors.qkvBias)
+            // Qwen2's block always has them: a file without is incomplete, not another model.
+            qkvBias: tensors.qkvBias || architecture == .qwen2)
     }
 
     // MARK: Parts
@@ -90,25 +91,30 @@ struct ConfigurationReader {
     }
 
     private func readScaling(_ prefix: String) throws(ModelFileError) -> ModelConfiguration.Rope.Scaling {
-        let type = try metadata.string(prefix + "rope.scaling.type") ?? "none"
+        let type = try metadata.string(prefix + "rope.scaling.type")
         // `rope.scale_linear` is the key that `rope.scaling.factor` replaced.
         let older = try metadata.double(prefix + "rope.scale_linear")
         let factor = try metadata.double(prefix + "rope.scaling.factor") ?? older
         switch type {
         case "none":
             if let factor, factor != 1 {
-                throw contradiction(prefix + "rope.scaling.factor", "is \(factor), but no rope.scaling.type says how to use it")
+                throw contradiction(prefix + "rope.scaling.type", "is 'none', but a scaling factor of \(factor) is given")
             }
-            return tensors.ropeDivisors ? .divisors : .none
-        case "linear":
-            guard !tensors.ropeDivisors else {
-                throw contradiction(prefix + "rope.scaling.type", "is 'linear', but the file also brings rope_freqs.weight")
+        // Where no type is named, a factor means linear scaling.
+        case "linear", nil:
+            if type != nil, factor == nil { throw missing(prefix + "rope.scaling.factor") }
+            if let factor, factor != 1 {
+                guard !tensors.ropeDivisors else {
+                    throw contradiction(
+                        prefix + "rope.scaling.factor", "is \(factor), but the file also brings divisors (rope_freqs.weight)")
+                }
+                return .linear(factor: factor)
             }
-            guard let factor else { throw missing(prefix + "rope.scaling.factor") }
-            return factor == 1 ? .none : .linear(factor: factor)
-        default:
-            throw unsupported(prefix + "rope.scaling.type", "is '\(type)'; supported are none, linear and the tensor rope_freqs.weight")
+        case let other?:
+            throw unsupported(
+                prefix + "rope.scaling.type", "is '\(other)'; supported are none, linear and the tensor rope_freqs.weight")
         }
+        return tensors.ropeDivisors ? .divisors : .none
     }
 
     // MARK: Keys that must be understood

@@ -19,7 +19,8 @@ package final class FileBytes: @unchecked Sendable {
     private let isMapped: Bool
 
     init(mapping path: String) throws(ModelFileError) {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        // Non-blocking, so that a pipe is refused below and does not hang here.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
             throw ModelFileError(
                 .cannotOpen, "The model file '\(path)' cannot be opened for reading. Check the path and its permissions.",

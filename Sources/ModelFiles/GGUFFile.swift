@@ -20,8 +20,16 @@ package final class GGUFFile: Sendable {
     /// parts are expected beside it.
     package convenience init(path: String) throws(ModelFileError) {
         var files: [FileBytes] = []
-        for part in try SplitName.allParts(of: path) {
-            files.append(try FileBytes(mapping: part))
+        let partPaths = try SplitName.allParts(of: path)
+        for part in partPaths {
+            do {
+                files.append(try FileBytes(mapping: part))
+            } catch where error.code == .cannotOpen && part != path {
+                throw ModelFileError(
+                    .missingPart,
+                    "'\(path)' is one of \(partPaths.count) parts of a model, but '\(part)' cannot be opened. Put all parts into one folder under their original names.",
+                    cause: error)
+            }
         }
         try self.init(files: files)
     }

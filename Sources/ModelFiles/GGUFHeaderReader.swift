@@ -3,7 +3,8 @@
 enum GGUFHeaderReader {
     struct Head {
         var version: Int
-        var tensorCount: Int
+        /// As the file claims; `readTensors` checks it, because whoever wants the metadata alone may lack what follows.
+        var tensorCount: UInt64
         var metadataCount: Int
     }
 
@@ -33,11 +34,9 @@ enum GGUFHeaderReader {
                 "\(reader.name) has GGUF version \(version); versions 2 and 3 are read. Convert the model again with a current converter."
             )
         }
-        // A tensor description takes at least 33 bytes (name length, one letter, dimension count, one dimension,
-        // type, offset) and a pair at least 14 (key length, one letter, type, one byte).
-        let tensorCount = try reader.count(ofAtLeast: 33, "the tensor count")
+        let tensorCount = try reader.integer("the tensor count", as: UInt64.self)
+        // Key length, one letter, type, one byte.
         let metadataCount = try reader.count(ofAtLeast: 14, "the metadata count")
-        try checkLimit(tensorCount, ModelFileLimits.tensorsMax, "tensors", name: reader.name)
         try checkLimit(metadataCount, ModelFileLimits.metadataEntriesMax, "metadata pairs", name: reader.name)
         return Head(version: Int(version), tensorCount: tensorCount, metadataCount: metadataCount)
     }
@@ -60,7 +59,12 @@ enum GGUFHeaderReader {
         return metadata
     }
 
-    static func readTensors(_ reader: inout ByteReader, count: Int) throws(ModelFileError) -> [TensorDescription] {
+    static func readTensors(
+        _ reader: inout ByteReader, count claimed: UInt64
+    ) throws(ModelFileError) -> [TensorDescription] {
+        // Name length, one letter, dimension count, one dimension, type, offset.
+        let count = try reader.check(claimed, ofAtLeast: 33, "the tensor count")
+        try checkLimit(count, ModelFileLimits.tensorsMax, "tensors", name: reader.name)
         var tensors: [TensorDescription] = []
         for number in 0..<count {
             let name = try reader.string(bytesMax: ModelFileLimits.tensorNameBytesMax, "the name of tensor \(number)")
@@ -130,9 +134,7 @@ enum GGUFHeaderReader {
         case .float64: return .float64(reader.numbers(count: count))
         case .string: return .string(try reader.stringArray(count: count, "a string of '\(key)'"))
         case .bool:
-            var flags: [Bool] = []
-            for byte in reader.numbers(UInt8.self, count: count) { flags.append(try flag(byte, key, reader.name)) }
-            return .bool(flags)
+            return .bool(try readFlags(&reader, count: count, key: key))
         case .array:
             reader.innerArrays += count
             try checkLimit(reader.innerArrays, ModelFileLimits.innerArraysMax, "arrays within arrays", name: reader.name)
@@ -140,6 +142,15 @@ enum GGUFHeaderReader {
             for _ in 0..<count { inner.append(try readArray(&reader, key: key, depth: depth + 1)) }
             return .array(inner)
         }
+    }
+
+    private static func readFlags(
+        _ reader: inout ByteReader, count: Int, key: String
+    ) throws(ModelFileError) -> [Bool] {
+        let start = reader.offset
+        for byte in reader.bytes[start..<(start + count)] { _ = try flag(byte, key, reader.name) }
+        // Each byte is now known to be 0 or 1, which is how a Bool lies in memory.
+        return reader.numbers(count: count)
     }
 
     private static func flag(_ byte: UInt8, _ key: String, _ name: String) throws(ModelFileError) -> Bool {

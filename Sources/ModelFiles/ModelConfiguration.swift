@@ -9,7 +9,8 @@
 ///         h += residualScale · Wdown · (silu(Wgate n(h)) ⊙ Wup n(h))
 ///     logits = (Whead · n(h)) / logitDivisor
 ///
-/// with softmax(q·k · attentionScale) over all earlier positions and the own one.
+/// with softmax(q·k · attentionScale) over all earlier positions and the own one. What the block cannot do (attention
+/// windows, experts, other RoPE scalings) is refused by name when the metadata asks for it, so it has no field here.
 package struct ModelConfiguration: Sendable, Equatable {
     /// Families whose forward pass is the block above.
     package enum Architecture: String, Sendable, CaseIterable {
@@ -164,7 +165,7 @@ package struct ModelConfiguration: Sendable, Equatable {
             throw contradiction("\(heads) heads cannot share \(kvHeads) key-value heads evenly")
         }
         guard headDimension % 2 == 0, rope.dimensions % 2 == 0, (2...headDimension).contains(rope.dimensions) else {
-            throw contradiction("RoPE turns \(rope.dimensions) of \(headDimension) elements of a head; both must be even")
+            throw contradiction("RoPE turns \(rope.dimensions) of the \(headDimension) elements of a head; both are even, and the first is no larger")
         }
         guard normEpsilon.isFinite, normEpsilon >= 0 else { throw contradiction("the norm's epsilon is \(normEpsilon)") }
         guard rope.base.isFinite, rope.base > 0 else { throw contradiction("the RoPE base is \(rope.base)") }

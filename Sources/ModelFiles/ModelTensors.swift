@@ -100,6 +100,7 @@ package enum ModelTensors {
         for index in 0..<model.layers {
             try check(wanted(layer: index, model), in: file, known: &known)
         }
+        try checkDivisors(file)
         for tensor in file.tensors where !known.contains(tensor.name) {
             guard harmless(tensor.name) else {
                 throw ModelFileError(
@@ -131,6 +132,16 @@ package enum ModelTensors {
                 )
             }
             known.insert(one.name)
+        }
+    }
+
+    private static func checkDivisors(_ file: GGUFFile) throws(ModelFileError) {
+        let divisors = file.tensor(ropeDivisors)?.dequantized() ?? []
+        for (index, divisor) in divisors.enumerated() where !(divisor.isFinite && divisor > 0) {
+            throw ModelFileError(
+                .wrongTensor,
+                "Element \(index) of the tensor '\(ropeDivisors)' is \(divisor), by which no frequency can be divided. The file is damaged; fetch it again."
+            )
         }
     }
 

@@ -60,7 +60,7 @@ struct SplitName: Equatable {
             guard number == index else {
                 throw ModelFileError(
                     .splitMismatch,
-                    "\(part.file.name) should be part \(index + 1), but its metadata says \(number.map { "part \($0 + 1)" } ?? "nothing about parts"). Give the files their original names."
+                    "\(part.file.name) should be part \(index + 1), but its metadata says \(number.map { "split.no \($0), counted from 0" } ?? "nothing about parts"). Give the files their original names."
                 )
             }
             if let expected = try part.metadata.int("split.tensors.count"), expected != tensorCount {

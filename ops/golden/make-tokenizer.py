@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes Tests/PromptTests/Fixtures/tokenizer: small vocabularies, a corpus, and the reference's ids for it.
 
-Requirements: pip install tokenizers==0.23.3 transformers==5.23.0 sentencepiece==0.2.3 gguf==0.19.0
+Requirements: pip install tokenizers==0.23.3 transformers==5.23.0 sentencepiece==0.2.3 protobuf==7.36.2 gguf==0.19.0
 Usage:        ops/golden/make-tokenizer.py SMOLLM2.gguf [OUTPUT_FOLDER]
 
 What is compared with what
@@ -9,7 +9,8 @@ What is compared with what
 * Byte-level families: the `tokenizers` library over the vocabulary and merges of the GGUF file, as transformers'
   `convert_gguf_tokenizer` builds it, with two corrections to what the families publish in their tokenizer.json,
   because a GGUF file says it only by the name in `tokenizer.ggml.pre`:
-    - smollm, refact: Digits(individual_digits) before ByteLevel (transformers 5.23 leaves it out for GGUF files);
+    - smollm, refact: Digits(individual_digits) before ByteLevel. transformers 5.23 leaves it out for GGUF files and so
+      differs from the models' own tokenizers on 61 strings of the corpus (white space before digits, other scripts' digits);
     - llama-bpe, tekken: ignore_merges.
   No normaliser: Qwen 2 publishes NFC, but transformers 5.23 and llama.cpp both encode text as it stands when the
   vocabulary comes from a GGUF file, and so do we.

@@ -7,7 +7,7 @@
 ///
 /// No family's text is normalised. Qwen 2 publishes NFC, but model files do not carry it, and what else reads them
 /// (transformers, llama.cpp) encodes text as it stands; so do we, and bytes survive a round trip.
-package enum PreTokenizer: String, Sendable, CaseIterable {
+enum PreTokenizer: String, Sendable, CaseIterable {
     case gpt2 = "gpt-2"
     case smollm
     case llama3 = "llama-bpe"
@@ -18,6 +18,7 @@ package enum PreTokenizer: String, Sendable, CaseIterable {
     /// Other names that model files carry for the same cuts.
     private static let synonyms: [String: PreTokenizer] = [
         "default": .gpt2, "gpt2": .gpt2, "llama3": .llama3, "llama-v3": .llama3, "starcoder": .refact,
+        "deepseek-r1-qwen": .qwen2,
     ]
 
     /// - Parameter name: the value of `tokenizer.ggml.pre`; files without it are cut as GPT-2 does.
