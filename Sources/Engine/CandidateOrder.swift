@@ -1,3 +1,9 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// Tokens by logit descending, then id ascending, sorted only as far as someone looks.
 ///
 /// Tokens are first counted into buckets by their distance from the largest logit, which no rounding can put out of
@@ -45,7 +51,7 @@ final class CandidateOrder {
         sorted = 0
         nextBucket = 0
         nextRun = Self.firstRun
-        counts.update(repeating: 0)
+        memset(counts.baseAddress!, 0, counts.count * MemoryLayout<Int32>.stride)
         for id in 0..<count { counts[Self.bucket(largest - logits[id])] += 1 }
     }
 
@@ -57,8 +63,9 @@ final class CandidateOrder {
 
     private func sortNextRun() {
         let first = nextBucket
+        let wanted = min(nextRun, count - sorted)
         var gathered = 0
-        while nextBucket < Self.buckets, gathered < nextRun {
+        while gathered < wanted {
             gathered += Int(counts[nextBucket])
             nextBucket += 1
         }

@@ -128,12 +128,12 @@ import Testing
     }
 
     @Test func frequenciesFollowTheProbabilities() {
-        // Probabilities 0.5, 0.3, 0.2; 20,000 draws: a deviation of 0.015 is above four standard ones.
+        // Probabilities 0.5, 0.3, 0.2; 10,000 draws: a deviation of 0.02 is four standard ones.
         let x: [Float] = [ln(0.5), ln(0.3), ln(0.2)]
         let sampler = Sampler(vocabulary: 3, kernels: InstructionSet.portable.kernels)
         var counts = [0, 0, 0]
-        for seed in 0..<20_000 { counts[Int(sampler.draw(logits: x, for: state(SamplingSettings(seed: UInt64(seed))))!.token)] += 1 }
-        for (count, p) in zip(counts, [0.5, 0.3, 0.2]) { #expect(abs(Double(count) / 20_000 - p) < 0.015) }
+        for seed in 0..<10_000 { counts[Int(sampler.draw(logits: x, for: state(SamplingSettings(seed: UInt64(seed))))!.token)] += 1 }
+        for (count, p) in zip(counts, [0.5, 0.3, 0.2]) { #expect(abs(Double(count) / 10_000 - p) < 0.02) }
     }
 
     @Test func topKTopPAndMinPLeaveOnlyTheirs() {
