@@ -9,4 +9,5 @@ fail() {
 }
 
 # Where models, virtual environments and other things that can be made again are kept.
+# shellcheck disable=SC2034
 cache=${STAFFEL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/staffel}
