@@ -5,6 +5,9 @@ package enum Limits {
     package static let positionsPerBlock = 32
     package static let stepRowsMax = 512
     package static let stepSegmentsMax = 512
+    package static let stepClosesMax = 1024
+    /// Epochs above this are refused, so that adding one to an epoch never overflows.
+    package static let epochMax: UInt64 = 1 << 62
     package static let stagesMax = 256
     package static let layersMax = 1024
     package static let hiddenMax = 65_536
@@ -13,6 +16,8 @@ package enum Limits {
     package static let choicesMax = 128
     package static let logitBiasMax = 1024
     package static let stopTokensMax = 64
+    /// A model's end tokens and a request's stop tokens together.
+    package static let endTokensMax = 128
     package static let topLogprobsMax = 20
     package static let nameBytesMax = 256
     package static let endpointBytesMax = 256
@@ -22,6 +27,12 @@ package enum Limits {
     package static let controlFrameBytesMax = 16 << 20
     package static let workersMax = 256
     package static let gatewaysMax = 256
+    /// Tokens that go to a gateway in one message.
+    package static let tokensPerBatchMax = 1024
+    /// Steps that wait for a worker's stage thread.
+    package static let stepsQueuedMax = 1024
+    /// Requests that a gateway has open at once.
+    package static let requestsOpenMax = 4096
     package static let requestsWaitingMax = 1024
     package static let sequencesRunningMax = 256
     package static let heartbeatIntervalMs: UInt64 = 250

@@ -40,6 +40,8 @@ package enum ToCoordinator: Hashable, Sendable {
     case leaving
     case submit(GenerationRequest)
     case cancel(RequestID)
+    /// One choice is not needed any more (a stop string was found in its text); the others go on.
+    case cancelChoice(RequestID, UInt32)
     case statusQuery
 }
 
@@ -58,7 +60,8 @@ package enum FromCoordinator: Hashable, Sendable {
     /// To gateways, whenever it changes.
     case health(ClusterHealth)
     case tokens(TokenBatch)
-    case finished(RequestID, choice: UInt32, FinishReason)
+    /// `tokenCount`: how many tokens the choice generated in all. A gateway that has fewer lost some on the way and submits again.
+    case finished(RequestID, choice: UInt32, tokenCount: Int, FinishReason)
     case failed(RequestID, Failure)
     case status(StatusReport)
     /// The coordinator ends on purpose.
@@ -90,10 +93,12 @@ package struct WorkerHello: Hashable, Sendable {
     package var dataEndpoint: String
     /// What it already serves, after the coordinator's restart.
     package var holding: HeldSlice?
+    /// The highest epoch it ever took part in, so that a restarted coordinator's epochs lie above it. At most `Limits.epochMax`.
+    package var lastEpoch: Epoch
 
     package init(
         version: ProtocolVersion, session: UInt64, name: String, capabilities: WorkerCapabilities, dataEndpoint: String,
-        holding: HeldSlice?
+        holding: HeldSlice?, lastEpoch: Epoch = Epoch(0)
     ) {
         self.version = version
         self.session = session
@@ -101,6 +106,7 @@ package struct WorkerHello: Hashable, Sendable {
         self.capabilities = capabilities
         self.dataEndpoint = dataEndpoint
         self.holding = holding
+        self.lastEpoch = lastEpoch
     }
 }
 

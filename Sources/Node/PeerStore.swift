@@ -1,4 +1,5 @@
 import ClusterCore
+import Wire
 
 /// Who may connect to a coordinator: a text file with one `role key name` a line, the key in hexadecimal.
 package struct PeerStore {
@@ -51,26 +52,5 @@ package struct PeerStore {
             return "\(role) \(Hexadecimal.text(entry.key.bytes)) \(entry.name.filter { $0 != "\n" })\n"
         }
         try directory.write(Self.fileName, lines.joined())
-    }
-}
-
-/// Bytes as lower-case hexadecimal digits.
-enum Hexadecimal {
-    static func text(_ bytes: [UInt8]) -> String {
-        bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
-    }
-
-    /// `nil` unless `text` is pairs of hexadecimal digits.
-    static func bytes(_ text: some StringProtocol) -> [UInt8]? {
-        let digits = Array(text.utf8)
-        guard digits.count % 2 == 0 else { return nil }
-        return stride(from: 0, to: digits.count, by: 2).reduce(into: Optional([UInt8]())) { result, index in
-            let pair = String(decoding: digits[index..<index + 2], as: UTF8.self)
-            guard pair.utf8.allSatisfy({ ($0 | 0x20) >= 0x61 || (0x30...0x39).contains($0) }), let byte = UInt8(pair, radix: 16) else {
-                result = nil
-                return
-            }
-            result?.append(byte)
-        }
     }
 }

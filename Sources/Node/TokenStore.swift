@@ -1,4 +1,5 @@
 import ClusterCore
+import Wire
 
 /// One-time tokens of a coordinator: each is the public half of a CURVE key pair whose secret half stands in a join line.
 ///

@@ -1,6 +1,6 @@
 import CZeroMQ
 
-/// Waits until one of several sockets or descriptors can be read. Never without a limit.
+/// Waits until one of several sockets or descriptors can be read, or a socket written. Never without a limit.
 package struct Poller {
     /// The longest wait; a caller that has nothing to do before asks again.
     package static let waitMsMax = 1_000
@@ -9,10 +9,11 @@ package struct Poller {
 
     package init() {}
 
-    /// Returns the index to ask `isReadable` with.
+    /// Returns the index to ask `isReadable` with. `writing`: wake also when a message could be sent, for a socket with a backlog.
     @discardableResult
-    package mutating func add(_ socket: borrowing Socket) -> Int {
-        items.append(zmq_pollitem_t(socket: socket.handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0))
+    package mutating func add(_ socket: borrowing Socket, writing: Bool = false) -> Int {
+        let events = Int16(ZMQ_POLLIN) | (writing ? Int16(ZMQ_POLLOUT) : 0)
+        items.append(zmq_pollitem_t(socket: socket.handle, fd: 0, events: events, revents: 0))
         return items.count - 1
     }
 

@@ -1,1 +1,0 @@
-int staffel_wire_placeholder(void);
