@@ -10,21 +10,22 @@ package struct HandshakeMonitor: ~Copyable {
         case failed
     }
 
-    private let pair: Socket
+    /// For `Poller`.
+    package let socket: Socket
 
-    init(of socket: UnsafeMutableRawPointer, context: Context) throws(ZeroMQError) {
-        let address = "inproc://monitor-\(UInt(bitPattern: socket))"
+    init(of watched: UnsafeMutableRawPointer, _ context: Context) throws(ZeroMQError) {
+        let endpoint = "inproc://monitor-\(UInt(bitPattern: watched))"
         let events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
             | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
-        guard zmq_socket_monitor(socket, address, events) == 0 else { throw .last("watching a socket") }
-        let pair = try Socket(context, .pair, SocketOptions(curve: nil))
-        try pair.connect(address)
-        self.pair = pair
+        guard zmq_socket_monitor(watched, endpoint, events) == 0 else { throw ZeroMQError.last("watching a socket") }
+        let socket = try Socket(context, .pair)
+        try socket.connect(endpoint)
+        self.socket = socket
     }
 
     /// The next event if there is one.
-    package func next() throws(ZeroMQError) -> Event? {
-        guard let message = try pair.receive(partsMax: 2) else { return nil }
+    package borrowing func next() throws(ZeroMQError) -> Event? {
+        guard let message = try socket.receive() else { return nil }
         let number = message.withBytes(of: 0) { $0.count >= 2 ? Int32($0.loadUnaligned(as: UInt16.self)) : 0 }
         switch number {
         case ZMQ_EVENT_HANDSHAKE_SUCCEEDED: return .succeeded
@@ -32,6 +33,4 @@ package struct HandshakeMonitor: ~Copyable {
         default: return .failed
         }
     }
-
-    package func addTo(_ poller: inout Poller) -> Int { poller.add(pair) }
 }

@@ -1,92 +1,72 @@
 import CZeroMQ
-import Glibc
 
-/// A received message: its parts in libzmq's own memory, freed with this object. Stays on the thread that received it.
-package final class Message {
-    private var parts: [UnsafeMutablePointer<zmq_msg_t>] = []
-    package private(set) var isOversized = false
-    private(set) var hasMore = false
+/// The parts of one message, in order. Sending empties it from the front; what could not be sent stays.
+package struct Message: ~Copyable {
+    /// Upper bound for `Socket.receive`: the longest is an access question of libzmq, with a routing id and two passwords.
+    package static let partsMax = 12
 
-    package var count: Int { parts.count }
+    private let parts: UnsafeMutablePointer<zmq_msg_t>
+    /// Parts before this one were taken or sent.
+    private var first = 0
+    private var end = 0
 
-    deinit {
-        for part in parts {
-            zmq_msg_close(part)
-            part.deallocate()
-        }
+    package init() { parts = .allocate(capacity: Self.partsMax) }
+
+    /// A message of one part.
+    package init(copying bytes: [UInt8]) {
+        self.init()
+        append(Frame(copying: bytes))
     }
 
-    /// The bytes of one part, valid during the call.
-    package func withBytes<Result, Failure: Error>(
+    package var count: Int { end - first }
+
+    /// Adds a part at the end; at most `partsMax` in all.
+    package mutating func append(_ frame: consuming Frame) {
+        precondition(end < Self.partsMax, "a message has at most \(Self.partsMax) parts")
+        (parts + end).initialize(to: zmq_msg_t())
+        zmq_msg_init(parts + end)
+        var frame = frame
+        // Leaves an empty message behind, which the frame then closes.
+        zmq_msg_move(parts + end, &frame.message)
+        end += 1
+    }
+
+    package mutating func append(copying bytes: [UInt8]) { append(Frame(copying: bytes)) }
+
+    /// Takes the first part away.
+    package mutating func removeFirst() -> Frame {
+        precondition(count > 0, "the message has no part left")
+        defer { first += 1 }
+        return Frame(taking: (parts + first).move())
+    }
+
+    /// The bytes of part `index`, counted from the first that is left; valid inside `body` only.
+    package func withBytes<Result: ~Copyable, Failure: Error>(
         of index: Int, _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        try body(UnsafeRawBufferPointer(start: zmq_msg_data(parts[index]), count: zmq_msg_size(parts[index])))
+        let part = self.part(index)
+        return try body(UnsafeRawBufferPointer(start: zmq_msg_data(part), count: zmq_msg_size(part)))
     }
 
     package func bytes(of index: Int) -> [UInt8] { withBytes(of: index) { Array($0) } }
+    package func byteCount(of index: Int) -> Int { zmq_msg_size(part(index)) }
 
-    /// The public key (Z85 text) that the sender proved, as the access list named it; `nil` on sockets without one.
-    package var provedKey: String? {
-        guard let last = parts.last, let name = zmq_msg_gets(last, "User-Id") else { return nil }
-        return String(cString: name)
+    /// The key with which the sender has proved itself; `nil` when the message is empty or didn't come over CURVE.
+    package var authenticatedKey: CurvePublicKey? {
+        guard count > 0, let text = zmq_msg_gets(part(count - 1), "User-Id") else { return nil }
+        return try? CurvePublicKey(z85: String(cString: text))
     }
 
-    /// False when nothing has come.
-    func receivePart(from socket: UnsafeMutableRawPointer, keep: Bool) throws(ZeroMQError) -> Bool {
-        let part = UnsafeMutablePointer<zmq_msg_t>.allocate(capacity: 1)
-        zmq_msg_init(part)
-        while zmq_msg_recv(part, socket, ZMQ_DONTWAIT) == -1 {
-            if zmq_errno() == EINTR { continue }
-            let isEmpty = zmq_errno() == EAGAIN
-            zmq_msg_close(part)
-            part.deallocate()
-            if isEmpty { return false }
-            throw .last("receiving")
-        }
-        hasMore = zmq_msg_more(part) == 1
-        if keep {
-            parts.append(part)
-        } else {
-            isOversized = true
-            zmq_msg_close(part)
-            part.deallocate()
-        }
-        return true
+    /// For `Socket`, which hands the part to libzmq and then calls `dropSentPart`.
+    func part(_ index: Int) -> UnsafeMutablePointer<zmq_msg_t> {
+        precondition(index >= 0 && index < count, "part \(index) of a message of \(count)")
+        return parts + first + index
     }
-}
 
-/// One part of a message to send.
-package enum OutgoingPart {
-    case bytes([UInt8])
-    /// Memory that `owner` keeps; libzmq reads it without a copy and lets `owner` go, on a thread of its own, when it is done.
-    case memory(UnsafeRawBufferPointer, owner: AnyObject & Sendable)
+    mutating func dropSentPart() { first += 1 }
 
-    /// False with `errno` set when it cannot be sent now.
-    func send(to socket: UnsafeMutableRawPointer, flags: Int32) -> Bool {
-        switch self {
-        case .bytes(let bytes):
-            while zmq_send(socket, bytes, bytes.count, flags) == -1 {
-                if zmq_errno() != EINTR { return false }
-            }
-            return true
-        case .memory(let memory, let owner):
-            let retained = Unmanaged.passRetained(owner as AnyObject).toOpaque()
-            var message = zmq_msg_t()
-            let release: @convention(c) (UnsafeMutableRawPointer?, UnsafeMutableRawPointer?) -> Void = { _, owner in
-                Unmanaged<AnyObject>.fromOpaque(owner!).release()
-            }
-            guard zmq_msg_init_data(&message, UnsafeMutableRawPointer(mutating: memory.baseAddress), memory.count, release, retained) == 0 else {
-                Unmanaged<AnyObject>.fromOpaque(retained).release()
-                return false
-            }
-            while zmq_msg_send(&message, socket, flags) == -1 {
-                if zmq_errno() == EINTR { continue }
-                let number = zmq_errno()
-                zmq_msg_close(&message)
-                errno = number
-                return false
-            }
-            return true
-        }
+    deinit {
+        for index in first..<end { zmq_msg_close(parts + index) }
+        parts.deallocate()
     }
 }

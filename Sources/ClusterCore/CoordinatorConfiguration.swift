@@ -1,0 +1,59 @@
+/// All that a coordinator is told at start. Every default of the cluster's behaviour stands here.
+package struct CoordinatorConfiguration: Hashable, Sendable {
+    /// Random for each start of the process.
+    package var session: UInt64
+    package var model: ModelProfile
+    /// Sent to workers, which try their own path first and check the digest of either.
+    package var modelPath: String
+    package var parameterCount: UInt64
+    package var modelBytes: UInt64
+
+    /// Prompt and output together; never above the model's own.
+    package var contextTokens: Int
+    package var kvType: KVType = .f16
+    package var boundary: BoundaryType = .f32
+
+    /// The first plan waits for so many workers.
+    package var expectedWorkers: Int
+    package var workersMax: Int = Limits.workersMax
+    package var gatewaysMax: Int = Limits.gatewaysMax
+
+    package var requestsWaitingMax: Int = Limits.requestsWaitingMax
+    package var sequencesRunningMax: Int = Limits.sequencesRunningMax
+    /// KV blocks are made as memory allows, up to this.
+    package var kvBlocksMax: Int = 8_192
+    package var stepRowsMax: Int = Limits.stepRowsMax
+    /// Prefill rows of one step, so that a long prompt stops others' decoding for no longer than that.
+    package var prefillRowsPerStep: Int = 256
+    /// Steps in flight for each stage of the plan.
+    package var stepsInFlightPerStage: Int = 1
+
+    package var heartbeatTimeoutMs: UInt64 = Limits.heartbeatTimeoutMs
+    package var loadProgressTimeoutMs: UInt64 = Limits.loadProgressTimeoutMs
+    package var stepDeadlineFloorMs: UInt64 = Limits.stepDeadlineFloorMs
+    /// Patience with the first step of all, before any step time is known: weights may still have to come from disk.
+    package var stepDeadlineUnmeasuredMs: UInt64 = 60_000
+    /// A step is overdue after the longest step time seen lately times this, but never before the floor.
+    package var stepDeadlineFactor: UInt64 = 8
+    /// How long requests wait for a plan that fits before they fail with `noCapacity`.
+    package var recoveryWaitMs: UInt64 = Limits.recoveryWaitMs
+    /// How long after the last join or loss a narrow plan that nobody uses is made anew with the standbys.
+    package var planSettleMs: UInt64 = Limits.planSettleMs
+    /// After a restart, workers come back within their backoff; how long after the last one to plan without those still missing.
+    package var restartSettleMs: UInt64 = 6_000
+    /// How long a lost gateway's requests run on before they are cancelled.
+    package var gatewayGraceMs: UInt64 = 10_000
+
+    package init(
+        session: UInt64, model: ModelProfile, modelPath: String, expectedWorkers: Int, contextTokens: Int? = nil,
+        parameterCount: UInt64 = 0, modelBytes: UInt64 = 0
+    ) {
+        self.session = session
+        self.model = model
+        self.modelPath = modelPath
+        self.expectedWorkers = expectedWorkers
+        self.contextTokens = min(contextTokens ?? model.contextTokens, model.contextTokens)
+        self.parameterCount = parameterCount
+        self.modelBytes = modelBytes
+    }
+}

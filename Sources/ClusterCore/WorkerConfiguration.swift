@@ -1,0 +1,22 @@
+/// All that a worker is told at start.
+package struct WorkerConfiguration: Hashable, Sendable {
+    /// Random for each start of the process.
+    package var session: UInt64
+    package var name: String
+    package var capabilities: WorkerCapabilities
+    /// Where its data socket listens, as other workers reach it.
+    package var dataEndpoint: String
+    package var heartbeatIntervalMs: UInt64 = Limits.heartbeatIntervalMs
+    package var heartbeatTimeoutMs: UInt64 = Limits.heartbeatTimeoutMs
+    package var reconnectBackoffMinMs: UInt64 = 100
+    package var reconnectBackoffMaxMs: UInt64 = 5_000
+    /// Steps that wait for the stage thread. More than any coordinator sends; a frame beyond is dropped and reported.
+    package var stepsQueuedMax: Int = Limits.stepsQueuedMax
+
+    package init(session: UInt64, name: String, capabilities: WorkerCapabilities, dataEndpoint: String) {
+        self.session = session
+        self.name = name
+        self.capabilities = capabilities
+        self.dataEndpoint = dataEndpoint
+    }
+}
