@@ -61,6 +61,7 @@ extension Jinja.Interpreter {
 
     private func applyTextFilter(_ name: String, _ value: Value, _ arguments: CallArguments) throws(TemplateError) -> Value {
         if name == "indent" || name == "truncate" {
+            if name == "indent" { try checkDefined(value) }
             let text = try textArgument(value, name)
             return .text(try name == "indent" ? indented(text, arguments) : truncated(text, arguments))
         }

@@ -13,7 +13,7 @@ extension Jinja.Interpreter {
     private static let listMethods: Set<String> = [
         "append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort",
     ]
-    /// What the immutable sandbox refuses to call.
+    /// What the immutable sandbox hides, by giving something undefined in its place.
     private static let changingMethods: Set<String> = [
         "append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault", "sort", "update",
     ]
@@ -31,6 +31,10 @@ extension Jinja.Interpreter {
             default: false
             }
         guard isKnown else { return nil }
+        if Self.isChanging(name, receiver) {
+            let reason = "\(receiver.typeName).\(name) would change a value, and values never change: build a new one instead"
+            return .undefined(Jinja.Undefined(reason))
+        }
         if case .cycler(let cycler) = receiver, name == "current" { return cycler.items[cycler.at] }
         return .method(Jinja.Method(receiver, name, depth: receiver.depth))
     }
@@ -40,10 +44,8 @@ extension Jinja.Interpreter {
         case .text(let text): return try callTextMethod(text, method.name, arguments)
         case .loop(let loop): return try callLoopMethod(loop, method.name, arguments)
         case .dictionary(let dictionary):
-            try checkUnchanging(method)
             return try callDictionaryMethod(dictionary, method.name, arguments)
         case .list(let list):
-            try checkUnchanging(method)
             if method.name == "copy" { return .list(list) }
             return try callSequenceMethod(list.items, method.name, arguments)
         case .tuple, .range: return try callSequenceMethod(try items(of: method.receiver), method.name, arguments)
@@ -59,9 +61,10 @@ extension Jinja.Interpreter {
         }
     }
 
-    private func checkUnchanging(_ method: Jinja.Method) throws(TemplateError) {
-        guard !Self.changingMethods.contains(method.name) else {
-            throw failure("\(method.receiver.typeName).\(method.name) would change a value: build a new one instead")
+    private static func isChanging(_ name: String, _ receiver: Value) -> Bool {
+        switch receiver {
+        case .list, .dictionary: changingMethods.contains(name)
+        default: false
         }
     }
 
@@ -149,7 +152,6 @@ extension Jinja.Interpreter {
     }
 
     func textArgument(_ value: Value, _ callee: String) throws(TemplateError) -> Text {
-        try checkDefined(value)
         guard case .text(let text) = value else { throw failure("\(callee) needs text, found \(value.typeName)") }
         return text
     }
@@ -173,7 +175,6 @@ extension Jinja.Interpreter {
     }
 
     func integerArgument(_ value: Value, _ callee: String) throws(TemplateError) -> Int {
-        try checkDefined(value)
         guard let integer = value.integer else { throw failure("\(callee) needs an integer, found \(value.typeName)") }
         return integer
     }
