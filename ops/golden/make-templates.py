@@ -5,7 +5,7 @@ Requirements: Python 3.11, jinja2==3.1.6 (markupsafe==3.0.3).
 
     python3 ops/golden/make-templates.py
 
-writes Tests/PromptTests/Fixtures/templates/{layouts,snippets,random}.json and templates/*.jinja. Running it again
+writes Tests/PromptTests/Fixtures/templates/{layouts,snippets,random,moments}.json and templates/*.jinja. Running it again
 changes nothing: the clock is fixed and the random templates come from a printed seed.
 """
 
@@ -666,6 +666,25 @@ def random_cases():
     return {"variables": VARIABLES, "cases": cases}
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Moments: the calendar behind strftime_now, at year ends, leap days and anywhere between 1901 and 2199.
+
+MOMENT = "%Y-%m-%d %H:%M:%S|%a %A %b %B|%j %y %I %p %e %U %W %V %G %g %u %w %C|%c|%D|%-d %-m %-H %-I %-j|%k %l|%_d %_m"
+
+
+def moment_cases():
+    chosen = random.Random(SEED)
+    moments = [chosen.randrange(-2_177_452_800, 7_258_118_400) for _ in range(60)]
+    for year in (1970, 1999, 2000, 2004, 2009, 2015, 2020, 2023, 2024, 2026, 2100):
+        for month, day in ((1, 1), (2, 28), (3, 1), (12, 31)):
+            moments.append(int(datetime.datetime(year, month, day, 23, 59, 59, tzinfo=datetime.timezone.utc).timestamp()))
+    epoch = datetime.datetime(1970, 1, 1)
+    return {
+        "format": MOMENT,
+        "cases": [{"seconds": s, "text": (epoch + datetime.timedelta(seconds=s)).strftime(MOMENT)} for s in moments],
+    }
+
+
 def write(name, value):
     path = OUT / name
     # One case a line: a reviewer reads the differences.
@@ -683,6 +702,7 @@ def main():
     write("layouts.json", layout_cases())
     write("snippets.json", snippet_cases())
     write("random.json", random_cases())
+    write("moments.json", moment_cases())
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ extension Jinja.Interpreter {
         default: break
         }
         try expectNone(arguments, name)
+        if name == "upper" || name == "lower" || name == "title" || name == "capitalize" { try chargeCase(text) }
         switch name {
         case "upper": return .text(text.uppercased)
         case "lower": return .text(text.lowercased)

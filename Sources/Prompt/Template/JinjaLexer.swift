@@ -402,14 +402,15 @@ extension Jinja.Lexer {
         return Jinja.Text(out)
     }
 
+    private static let simpleEscapes: [UInt8: UInt8] = [
+        UInt8(ascii: "\\"): 0x5C, UInt8(ascii: "'"): 0x27, UInt8(ascii: "\""): 0x22, UInt8(ascii: "a"): 0x07,
+        UInt8(ascii: "b"): 0x08, UInt8(ascii: "f"): 0x0C, UInt8(ascii: "n"): 0x0A, UInt8(ascii: "r"): 0x0D,
+        UInt8(ascii: "t"): 0x09, UInt8(ascii: "v"): 0x0B,
+    ]
+
     private func unescape(from start: Int, until end: Int, into out: inout [UInt8]) throws(TemplateError) -> Int {
-        let simple: [UInt8: UInt8] = [
-            UInt8(ascii: "\\"): 0x5C, UInt8(ascii: "'"): 0x27, UInt8(ascii: "\""): 0x22, UInt8(ascii: "a"): 0x07,
-            UInt8(ascii: "b"): 0x08, UInt8(ascii: "f"): 0x0C, UInt8(ascii: "n"): 0x0A, UInt8(ascii: "r"): 0x0D,
-            UInt8(ascii: "t"): 0x09, UInt8(ascii: "v"): 0x0B,
-        ]
         let byte = source[start]
-        if let plain = simple[byte] {
+        if let plain = Self.simpleEscapes[byte] {
             out.append(plain)
             return start + 1
         }

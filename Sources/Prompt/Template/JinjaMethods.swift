@@ -126,12 +126,7 @@ extension Jinja.Interpreter {
             let lines = text.lines(keepEnds: values[0]?.isTrue ?? false)
             return .list(try list(lines.map { .text($0) }))
         case "startswith", "endswith": return .bool(try beginsOrEnds(text, name, arguments))
-        case "upper": return .text(text.uppercased)
-        case "lower": return .text(text.lowercased)
-        case "casefold": return .text(text.lowercased)
-        case "title": return .text(text.titled)
-        case "capitalize": return .text(text.capitalized)
-        case "swapcase": return .text(text.caseSwapped)
+        case "upper", "lower", "casefold", "title", "capitalize", "swapcase": return .text(try cased(text, name, arguments))
         case "replace": return .text(try replaced(text, arguments))
         case "join": return .text(try joined(try items(of: try arguments.unnamed(1...1, in: name)[0]), text, strict: true))
         case "format": return .text(try braceFormatted(text, arguments))
@@ -146,8 +141,23 @@ extension Jinja.Interpreter {
         case "ljust", "rjust", "center", "zfill": return .text(try padded(text, name, arguments))
         default:
             guard name.hasPrefix("is") else { throw TemplateError(.unsupported, "the method str.\(name) is not known") }
-            _ = try arguments.unnamed(0...0, in: name)
+            try expectNone(arguments, name)
+            try chargeCase(text)
             return .bool(try text.isAll(name))
+        }
+    }
+
+    private func cased(_ text: Text, _ name: String, _ arguments: CallArguments) throws(TemplateError) -> Text {
+        try expectNone(arguments, name)
+        try chargeCase(text)
+        switch name {
+        case "upper": return text.uppercased
+        case "title": return text.titled
+        case "capitalize": return text.capitalized
+        case "swapcase": return text.caseSwapped
+        case "casefold" where !text.isASCII:
+            throw TemplateError(.unsupported, "str.casefold is known for ASCII text only: use lower")
+        default: return text.lowercased
         }
     }
 
