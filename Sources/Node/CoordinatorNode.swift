@@ -60,7 +60,7 @@ private struct CoordinatorLoop: ~Copyable {
     private let model: ServedModel
     private let logger: Logger
     private let context: Context
-    private let access: AccessList
+    private var access: AccessList
     private let socket: Socket
     private let commandsDescriptor: Int32
     private var peers: PeerStore
@@ -72,20 +72,21 @@ private struct CoordinatorLoop: ~Copyable {
     private var hasEnded = false
 
     init(settings: CoordinatorSettings, model: ServedModel, logger: Logger, commandsDescriptor: Int32) throws {
-        let keys = try KeyFile.loadOrCreate(path: settings.state.file("coordinator.key"))
-        let console = try KeyFile.loadOrCreate(path: settings.state.file("console.key"))
+        let keys = try CurveKeyFile(path: settings.state.file("coordinator.key")).createIfMissing()
+        let console = try CurveKeyFile(path: settings.state.file("console.key")).createIfMissing()
         let context = try Context()
-        let access = try AccessList(context)
-        var options = SocketOptions(curve: .server(secretKey: keys.secretKey, domain: Self.domain))
-        options.partBytesMax = Int64(Limits.controlFrameBytesMax)
+        var access = try AccessList(context, domain: Self.domain)
+        var options = SocketOptions(.curveServer(keys, domain: Self.domain))
+        options.maxPartBytes = Limits.controlFrameBytesMax
         let socket = try Socket(context, .router, options)
         let endpoint = try socket.bind(settings.listen)
-        try Enrolment(endpoint: settings.advertise ?? endpoint, coordinatorKey: PeerKey(bytes: keys.publicKey)!).write(to: settings.state)
+        try Enrolment(endpoint: settings.advertise ?? endpoint, coordinatorKey: PeerKey(keys.publicKey)).write(to: settings.state)
 
         var peers = try PeerStore(directory: settings.state)
-        try peers.admit(PeerStore.Entry(key: PeerKey(bytes: console.publicKey)!, role: .console, name: "console"))
-        access.admitOnly(peers.entries.map(\.key.bytes), domain: Self.domain)
-        self.machine = Coordinator(configuration: settings.configuration)
+        try peers.admit(PeerStore.Entry(key: PeerKey(console.publicKey), role: .console, name: "console"))
+        access.admitOnly(peers.entries.map(\.key.curve))
+        let tokens = try TokenStore(directory: settings.state)
+        self.machine = Coordinator(configuration: settings.configuration, at: MonotonicClock.now)
         self.model = model
         self.logger = logger
         self.context = context
@@ -93,7 +94,7 @@ private struct CoordinatorLoop: ~Copyable {
         self.socket = socket
         self.commandsDescriptor = commandsDescriptor
         self.peers = peers
-        self.tokens = try TokenStore(directory: settings.state)
+        self.tokens = tokens
         logger.info("listening", metadata: ["endpoint": "\(endpoint)", "model": "\(settings.configuration.model.name)"])
     }
 
@@ -101,13 +102,13 @@ private struct CoordinatorLoop: ~Copyable {
         while !hasEnded {
             try refreshTokens()
             var poller = Poller()
-            let accessIndex = access.addTo(&poller)
-            let socketIndex = poller.add(socket)
-            let commandIndex = poller.add(descriptor: commandsDescriptor)
-            try poller.wait(milliseconds: millisecondsUntilDeadline())
-            if poller.isReadable(accessIndex) { try access.serve() }
-            if poller.isReadable(commandIndex), let event = nextCommand() { handle(event) }
-            if poller.isReadable(socketIndex) { try receive() }
+            let handshakes = poller.watch(access.socket)
+            let messages = poller.watch(socket)
+            let commands = poller.watch(descriptor: commandsDescriptor)
+            _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
+            if poller.isReadable(handshakes) { try access.answerPending() }
+            if poller.isReadable(commands), let event = nextCommand() { handle(event) }
+            if poller.isReadable(messages) { try receive() }
             if let deadline = machine.nextDeadline, deadline <= MonotonicClock.now { handle(.deadline) }
         }
         usleep(UInt32(Self.flushMs * 1000))
@@ -130,29 +131,29 @@ private struct CoordinatorLoop: ~Copyable {
         }
         for token in expired { tokens.remove(token.key) }
         let keys = Set(valid.map(\.key))
-        for key in tokenKeys.subtracting(keys) where peers.role(of: key) == nil { access.revoke(key.bytes, domain: Self.domain) }
-        for key in keys.subtracting(tokenKeys) { access.admit(key.bytes, domain: Self.domain) }
+        for key in tokenKeys.subtracting(keys) where peers.role(of: key) == nil { access.revoke(key.curve) }
+        for key in keys.subtracting(tokenKeys) { access.admit(key.curve) }
         tokenKeys = keys
     }
 
     /// Parts: the connection's id, the message.
     private mutating func receive() throws {
         for _ in 0..<Self.messagesPerRound {
-            guard let message = try socket.receive(partsMax: 2) else { return }
-            guard let key = message.provedKey.flatMap(PeerKey.init(z85:)) else {
-                handle(.malformedFrame(from: nil))
-                continue
-            }
-            guard message.count == 2, !message.isOversized else {
+            var tooLarge = 0
+            let received = try socket.receive(maxParts: 2) { tooLarge += 1 }
+            for _ in 0..<tooLarge { handle(.malformedFrame(from: nil)) }
+            guard let message = received else { return }
+            let key = message.authenticatedKey.map(PeerKey.init)
+            guard let key, message.count == 2 else {
                 handle(.malformedFrame(from: key))
                 continue
             }
             do {
-                let decoded = try message.withBytes(of: 1) { bytes throws(WireError) in try WireCodec.decodeToCoordinator(bytes) }
+                let decoded = try message.withBytes(of: 1, WireCodec.decodeToCoordinator)
                 routes[key] = message.bytes(of: 0)
                 dispatch(decoded, from: key)
             } catch {
-                logger.debug("malformed frame", metadata: ["peer": "\(key)", "error": "\(error)"])
+                logger.debug("malformed frame", metadata: ["peer": "\(key)", "reason": "\(error)"])
                 handle(.malformedFrame(from: key))
             }
         }
@@ -182,14 +183,14 @@ private struct CoordinatorLoop: ~Copyable {
         case .admit(let key, let role, let name):
             do {
                 try peers.admit(PeerStore.Entry(key: key, role: role, name: name))
-                access.admit(key.bytes, domain: Self.domain)
+                access.admit(key.curve)
             } catch {
                 logger.error("a peer can't be written to the list", metadata: ["peer": "\(key)", "error": "\(error)"])
             }
         case .consumeToken(let key):
             tokens.remove(key)
             tokenKeys.remove(key)
-            access.revoke(key.bytes, domain: Self.domain)
+            access.revoke(key.curve)
         case .log(let entry):
             logger.log(entry)
         case .ended:
@@ -199,11 +200,12 @@ private struct CoordinatorLoop: ~Copyable {
 
     private mutating func send(_ message: FromCoordinator, to key: PeerKey) {
         guard let route = routes[key] else { return }
-        var parts: [OutgoingPart] = [.bytes(route), .bytes(WireCodec.encode(message))]
-        if case .gatewayWelcome = message { parts.append(.bytes(model.header)) }
+        var parts = Message(copying: route)
+        parts.append(copying: WireCodec.encode(message))
+        if case .gatewayWelcome = message { parts.append(copying: model.header) }
         do {
             // A peer that does not read is a peer that is gone: its heartbeats will say the same.
-            if try !socket.send(parts) { routes[key] = nil }
+            if try !socket.send(&parts) { routes[key] = nil }
         } catch {
             routes[key] = nil
             handle(.disconnected(key))

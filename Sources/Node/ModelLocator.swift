@@ -10,7 +10,7 @@ enum ModelLocator {
         for path in paths.compactMap({ $0 }) {
             do {
                 let file = try GGUFFile(path: path)
-                let here = try ModelFiles.ModelDigest(file: file).description
+                let here = ModelFiles.ModelDigest(file).hexadecimal
                 if here == digest.description { return file }
                 found.append("\(path) is another model (digest \(here.prefix(12))…)")
             } catch {

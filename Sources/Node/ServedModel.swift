@@ -22,7 +22,7 @@ package struct ServedModel: Sendable {
                 .modelUnusable,
                 "\(path): its metadata take \(header.count) bytes, at most \(Limits.modelHeaderBytesMax) can be sent to gateways; make the file anew without the large keys")
         }
-        let sizes = try ModelSizes(file: file, model: model)
+        let sizes = ModelSizes(file: file, model: model)
         let valueBytes = kvType == .f16 ? 2 : 4
         self.path = path
         self.header = header
@@ -32,6 +32,6 @@ package struct ServedModel: Sendable {
             digest: ClusterCore.ModelDigest(bytes: ModelFiles.ModelDigest(file).bytes)!, name: name ?? model.name,
             layerBytes: sizes.layers.map(UInt64.init), embeddingBytes: UInt64(sizes.embedding), headBytes: UInt64(sizes.head),
             headIsTied: model.tiedHead, hidden: model.hidden, vocabulary: model.vocabulary, contextTokens: model.contextLength,
-            kvBytesPerTokenPerLayer: UInt64(2 * model.kvWidth * valueBytes), endTokens: endTokens.sorted())
+            kvBytesPerTokenPerLayer: UInt64(model.kvBytesPerTokenAndLayer(elementBytes: valueBytes)), endTokens: endTokens.sorted())
     }
 }

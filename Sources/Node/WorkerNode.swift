@@ -1,5 +1,6 @@
 import ClusterCore
 import Engine
+import Foundation
 import Logging
 import Wire
 import ZeroMQ
@@ -75,16 +76,18 @@ private struct WorkerLoop: ~Copyable {
     /// How long the stage thread's present step may take to end after the machine has.
     static let stageEndMs = 1_000
     static let flushMs = 50
+    /// A step's rows at the most: of the widest model, as f32.
+    static let rowsBytesMax = Limits.stepRowsMax * Limits.hiddenMax * 4
 
     private let settings: WorkerSettings
     private let logger: Logger
     private let stage: StageThread
     private let inputs: Mailbox<WorkerNode.Input>
     private let context: Context
-    private let access: AccessList
+    private var access: AccessList
     private let data: Socket
     private var machine: Worker
-    private var coordinator: CoordinatorLink
+    private var coordinator: CoordinatorSocket
     private var downstream: DownstreamLink?
     /// Activations that the machine knows by handle.
     private var payloads: [PayloadHandle: ActivationBuffer] = [:]
@@ -94,10 +97,13 @@ private struct WorkerLoop: ~Copyable {
 
     init(settings: WorkerSettings, logger: Logger, stage: StageThread, inputs: Mailbox<WorkerNode.Input>) throws {
         let context = try Context()
-        let access = try AccessList(context)
-        let data = try Socket(context, .pull, SocketOptions(curve: .server(secretKey: settings.keys.secretKey, domain: Self.domain)))
+        let access = try AccessList(context, domain: Self.domain)
+        var options = SocketOptions(.curveServer(settings.keys, domain: Self.domain))
+        options.maxPartBytes = Self.rowsBytesMax
+        let data = try Socket(context, .pull, options)
         let endpoint = try data.bind(settings.dataListen)
-        self.coordinator = try CoordinatorLink(context: context, enrolment: settings.enrolment, own: settings.keys)
+        let coordinator = try CoordinatorSocket(context: context, enrolment: settings.enrolment, own: settings.keys)
+        self.coordinator = coordinator
         self.machine = Worker(
             configuration: WorkerConfiguration(
                 session: settings.session, name: settings.name, capabilities: settings.capabilities,
@@ -117,17 +123,17 @@ private struct WorkerLoop: ~Copyable {
         handle(.start)
         while end == nil {
             var poller = Poller()
-            let accessIndex = access.addTo(&poller)
-            let dataIndex = poller.add(data)
-            let coordinatorIndex = coordinator.addTo(&poller)
-            let inputIndex = poller.add(descriptor: inputs.descriptor)
-            downstream?.addTo(&poller)
-            try poller.wait(milliseconds: millisecondsUntilDeadline())
+            let handshakes = poller.watch(access.socket)
+            let activations = poller.watch(data)
+            let messages = coordinator.watched(by: &poller)
+            let posted = poller.watch(inputs)
+            downstream?.watched(by: &poller)
+            _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
 
-            if poller.isReadable(accessIndex) { try access.serve() }
-            if poller.isReadable(inputIndex) { for input in inputs.drain() { handle(input) } }
-            if poller.isReadable(dataIndex) { try receiveActivations() }
-            if poller.isReadable(coordinatorIndex) { try receiveFromCoordinator() }
+            if poller.isReadable(handshakes) { try access.answerPending() }
+            if poller.isReadable(posted) { for input in inputs.drain() { handle(input) } }
+            if poller.isReadable(activations) { try receiveActivations() }
+            if poller.isReadable(messages) { try receiveFromCoordinator() }
             try coordinator.flush()
             try downstream?.flush()
             try tellRefusal()
@@ -156,11 +162,13 @@ private struct WorkerLoop: ~Copyable {
     /// Parts: the frame, the rows.
     private mutating func receiveActivations() throws {
         for _ in 0..<Self.messagesPerRound {
-            guard let message = try data.receive(partsMax: 2) else { return }
-            guard let key = message.provedKey.flatMap(PeerKey.init(z85:)), message.count == 2, !message.isOversized,
-                let frame = try? message.withBytes(of: 0, WireCodec.decodeStepFrame)
-            else {
-                handle(.malformedFrame(from: message.provedKey.flatMap(PeerKey.init(z85:))))
+            var tooLarge = 0
+            let received = try data.receive(maxParts: 2) { tooLarge += 1 }
+            for _ in 0..<tooLarge { handle(.malformedFrame(from: nil)) }
+            guard let message = received else { return }
+            let sender = message.authenticatedKey.map(PeerKey.init)
+            guard let sender, message.count == 2, let frame = try? message.withBytes(of: 0, WireCodec.decodeStepFrame) else {
+                handle(.malformedFrame(from: sender))
                 continue
             }
             // Copied, because libzmq's memory is not aligned as the kernels ask.
@@ -169,16 +177,16 @@ private struct WorkerLoop: ~Copyable {
                 buffer.rows.copyMemory(from: bytes)
                 return buffer
             }
-            handle(.activation(frame, payload: keep(buffer), from: key))
+            handle(.activation(frame, payload: keep(buffer), from: sender))
         }
     }
 
     private mutating func receiveFromCoordinator() throws {
         for _ in 0..<Self.messagesPerRound {
             switch try coordinator.receive() {
-            case .success(let received): handle(.received(received.message))
+            case .success(let message): handle(.received(message))
             case .failure(let error):
-                logger.debug("malformed frame", metadata: ["error": "\(error)"])
+                logger.debug("malformed frame", metadata: ["reason": "\(error)"])
                 handle(.malformedFrame(from: settings.enrolment.coordinatorKey))
             case nil: return
             }
@@ -187,7 +195,7 @@ private struct WorkerLoop: ~Copyable {
 
     private mutating func handle(_ input: WorkerNode.Input) {
         switch input {
-        case .shutdown: handle(.shutdown)
+        case .shutdown: handle(Worker.Event.shutdown)
         case .report(.loadProgressed(let epoch, let done, let total)): handle(.loadProgressed(epoch, bytesDone: done, bytesTotal: total))
         case .report(.loaded(let epoch)): handle(.loaded(epoch))
         case .report(.loadFailed(let epoch, let failure)): handle(.loadFailed(epoch, failure))
@@ -230,7 +238,7 @@ private struct WorkerLoop: ~Copyable {
             downstream = nil
             if let peer { downstream = try DownstreamLink(context: context, peer: peer, own: settings.keys) }
         case .admitUpstream(let key):
-            access.admitOnly(key.map { [$0.bytes] } ?? [], domain: Self.domain)
+            access.admitOnly(key.map { [$0.curve] } ?? [])
         case .compute(let frame, let payload):
             post(.compute(frame, input: payload.map { take($0) }))
         case .forward(let frame, let payload):
@@ -239,7 +247,7 @@ private struct WorkerLoop: ~Copyable {
         case .discard(let payload):
             _ = take(payload)
         case .reconnect:
-            coordinator = try CoordinatorLink(context: context, enrolment: settings.enrolment, own: settings.keys)
+            coordinator = try CoordinatorSocket(context: context, enrolment: settings.enrolment, own: settings.keys)
         case .log(let entry):
             logger.log(entry)
         case .ended(let failure):
@@ -260,16 +268,18 @@ private struct DownstreamLink: ~Copyable {
     private var queue = SendQueue(capacity: stepsWaitingMax)
 
     init(context: Context, peer: StagePeer, own: CurveKeyPair) throws(ZeroMQError) {
-        let socket = try Socket(context, .push, SocketOptions(curve: .client(serverKey: peer.key.bytes, own: own)))
+        let socket = try Socket(context, .push, SocketOptions(.curveClient(own, server: peer.key.curve)))
         try socket.connect(peer.endpoint)
         self.socket = socket
     }
 
     mutating func send(_ frame: StepFrame, _ rows: ActivationBuffer) throws(ZeroMQError) -> Bool {
-        try queue.send([.bytes(WireCodec.encode(frame)), .memory(UnsafeRawBufferPointer(rows.rows), owner: rows)], over: socket)
+        var message = Message(copying: WireCodec.encode(frame))
+        message.append(Frame(adopting: rows.rows) { _ in withExtendedLifetime(rows) {} })
+        return try queue.send(message, over: socket)
     }
 
     mutating func flush() throws(ZeroMQError) { try queue.flush(over: socket) }
 
-    func addTo(_ poller: inout Poller) { if !queue.isEmpty { poller.add(socket, writing: true) } }
+    borrowing func watched(by poller: inout Poller) { if !queue.isEmpty { _ = poller.watch(socket, .writable) } }
 }

@@ -34,6 +34,9 @@ package struct AccessList: ~Copyable {
     /// New connections with this key are refused from now on.
     package mutating func revoke(_ key: CurvePublicKey) { admitted.remove(key) }
 
+    /// Replaces all keys: new connections of others are refused from now on.
+    package mutating func admitOnly(_ keys: some Sequence<CurvePublicKey>) { admitted = Set(keys) }
+
     /// Answers what libzmq has asked; never waits.
     package mutating func answerPending() throws(ZeroMQError) {
         for _ in 0..<Self.answersPerCallMax {

@@ -88,6 +88,16 @@ package struct Socket: ~Copyable {
         return message
     }
 
+    /// `receive` for a loop that counts messages over the limits and goes on with the next one.
+    package borrowing func receive(maxParts: Int, onTooLarge: () -> Void) throws(ZeroMQError) -> Message? {
+        while true {
+            do { return try receive(maxParts: maxParts) } catch {
+                guard error.code == .messageTooLarge else { throw error }
+                onTooLarge()
+            }
+        }
+    }
+
     /// Sends all of `message` or nothing. `false`: the queue is full or nobody is connected; `message` is untouched.
     ///
     /// Throws `peerUnreachable` when a router's peer is not there (message untouched), or when the peer went away between two parts (message used up and lost).
