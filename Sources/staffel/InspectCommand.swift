@@ -13,7 +13,7 @@ struct InspectCommand: AsyncParsableCommand {
     var json = false
 
     func run() async throws {
-        let card = try ModelCard(file: GGUFFile(path: ModelPath.resolve(model)))
+        let card = try ModelCard(GGUFFile(path: ModelPath.resolve(model)))
         print(json ? card.json : card.description)
     }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Configuration
 import SystemPackage
+import Wire
 
 /// Where a setting comes from: the flag, else STAFFEL_…, else the YAML file, else the default beside its use.
 struct Settings {
@@ -39,6 +40,14 @@ struct Settings {
         return value
     }
 
+    /// A ZeroMQ endpoint to listen on or to name; port 0 takes any free one.
+    func endpoint(_ name: String, flag: String?) throws -> String? {
+        guard let text = string(name, flag: flag) else { return nil }
+        let anyPort = text.hasSuffix(":0") ? String(text.dropLast()) + "1" : text
+        guard Endpoint.isValid(anyPort) else { throw ValidationError("\(name) is '\(text)': give tcp://HOST:PORT, such as tcp://10.0.0.1:7300") }
+        return text
+    }
+
     /// Sizes are written as bytes or with a suffix: 8GiB, 512MiB, 16GB.
     func bytes(_ name: String, flag: String?) throws -> UInt64? {
         guard let text = string(name, flag: flag) else { return nil }
@@ -64,6 +73,15 @@ struct CommonOptions: ParsableArguments {
 
     @Option(help: "trace, debug, info, notice, warning, error or critical.")
     var logLevel: String?
+
+    /// The same settings for a child process.
+    var forwardedFlags: [String] {
+        var flags: [String] = []
+        if let config { flags += ["--config", config] }
+        if let logFormat { flags += ["--log-format", logFormat.rawValue] }
+        if let logLevel { flags += ["--log-level", logLevel] }
+        return flags
+    }
 
     func settings() async throws -> Settings { try await Settings(configFile: config) }
 

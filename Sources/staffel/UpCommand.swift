@@ -105,7 +105,7 @@ private struct Cluster {
 
     /// Coordinator, workers, gateway, in the order in which they start.
     func children(in directory: String, passing flags: [String]) throws -> [ChildProcess] {
-        let local = try LocalCluster(directory: directory, workers: workers)
+        let local = try LocalCluster(directory: directory, workers: workers, endpoint: "tcp://127.0.0.1:\(FreePort.find())")
         let child = ["--exit-with-stdin"] + flags
         var coordinator = ["coordinator", "--model", model, "--state", local.coordinator, "--listen", local.endpoint,
                            "--expected-workers", "\(workers)"]
