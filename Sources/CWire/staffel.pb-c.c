@@ -7,49 +7,94 @@
 #endif
 
 #include "staffel.pb-c.h"
-void   staffel__v1__frame__init
-                     (Staffel__V1__Frame         *message)
+void   staffel__v1__to_coordinator__init
+                     (Staffel__V1__ToCoordinator         *message)
 {
-  static const Staffel__V1__Frame init_value = STAFFEL__V1__FRAME__INIT;
+  static const Staffel__V1__ToCoordinator init_value = STAFFEL__V1__TO_COORDINATOR__INIT;
   *message = init_value;
 }
-size_t staffel__v1__frame__get_packed_size
-                     (const Staffel__V1__Frame *message)
+size_t staffel__v1__to_coordinator__get_packed_size
+                     (const Staffel__V1__ToCoordinator *message)
 {
-  assert(message->base.descriptor == &staffel__v1__frame__descriptor);
+  assert(message->base.descriptor == &staffel__v1__to_coordinator__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t staffel__v1__frame__pack
-                     (const Staffel__V1__Frame *message,
+size_t staffel__v1__to_coordinator__pack
+                     (const Staffel__V1__ToCoordinator *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &staffel__v1__frame__descriptor);
+  assert(message->base.descriptor == &staffel__v1__to_coordinator__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t staffel__v1__frame__pack_to_buffer
-                     (const Staffel__V1__Frame *message,
+size_t staffel__v1__to_coordinator__pack_to_buffer
+                     (const Staffel__V1__ToCoordinator *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &staffel__v1__frame__descriptor);
+  assert(message->base.descriptor == &staffel__v1__to_coordinator__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Staffel__V1__Frame *
-       staffel__v1__frame__unpack
+Staffel__V1__ToCoordinator *
+       staffel__v1__to_coordinator__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Staffel__V1__Frame *)
-     protobuf_c_message_unpack (&staffel__v1__frame__descriptor,
+  return (Staffel__V1__ToCoordinator *)
+     protobuf_c_message_unpack (&staffel__v1__to_coordinator__descriptor,
                                 allocator, len, data);
 }
-void   staffel__v1__frame__free_unpacked
-                     (Staffel__V1__Frame *message,
+void   staffel__v1__to_coordinator__free_unpacked
+                     (Staffel__V1__ToCoordinator *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &staffel__v1__frame__descriptor);
+  assert(message->base.descriptor == &staffel__v1__to_coordinator__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__from_coordinator__init
+                     (Staffel__V1__FromCoordinator         *message)
+{
+  static const Staffel__V1__FromCoordinator init_value = STAFFEL__V1__FROM_COORDINATOR__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__from_coordinator__get_packed_size
+                     (const Staffel__V1__FromCoordinator *message)
+{
+  assert(message->base.descriptor == &staffel__v1__from_coordinator__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__from_coordinator__pack
+                     (const Staffel__V1__FromCoordinator *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__from_coordinator__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__from_coordinator__pack_to_buffer
+                     (const Staffel__V1__FromCoordinator *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__from_coordinator__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__FromCoordinator *
+       staffel__v1__from_coordinator__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__FromCoordinator *)
+     protobuf_c_message_unpack (&staffel__v1__from_coordinator__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__from_coordinator__free_unpacked
+                     (Staffel__V1__FromCoordinator *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__from_coordinator__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   staffel__v1__empty__init
@@ -97,139 +142,139 @@ void   staffel__v1__empty__free_unpacked
   assert(message->base.descriptor == &staffel__v1__empty__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   staffel__v1__version__init
-                     (Staffel__V1__Version         *message)
+void   staffel__v1__epoch_note__init
+                     (Staffel__V1__EpochNote         *message)
 {
-  static const Staffel__V1__Version init_value = STAFFEL__V1__VERSION__INIT;
+  static const Staffel__V1__EpochNote init_value = STAFFEL__V1__EPOCH_NOTE__INIT;
   *message = init_value;
 }
-size_t staffel__v1__version__get_packed_size
-                     (const Staffel__V1__Version *message)
+size_t staffel__v1__epoch_note__get_packed_size
+                     (const Staffel__V1__EpochNote *message)
 {
-  assert(message->base.descriptor == &staffel__v1__version__descriptor);
+  assert(message->base.descriptor == &staffel__v1__epoch_note__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t staffel__v1__version__pack
-                     (const Staffel__V1__Version *message,
+size_t staffel__v1__epoch_note__pack
+                     (const Staffel__V1__EpochNote *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &staffel__v1__version__descriptor);
+  assert(message->base.descriptor == &staffel__v1__epoch_note__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t staffel__v1__version__pack_to_buffer
-                     (const Staffel__V1__Version *message,
+size_t staffel__v1__epoch_note__pack_to_buffer
+                     (const Staffel__V1__EpochNote *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &staffel__v1__version__descriptor);
+  assert(message->base.descriptor == &staffel__v1__epoch_note__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Staffel__V1__Version *
-       staffel__v1__version__unpack
+Staffel__V1__EpochNote *
+       staffel__v1__epoch_note__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Staffel__V1__Version *)
-     protobuf_c_message_unpack (&staffel__v1__version__descriptor,
+  return (Staffel__V1__EpochNote *)
+     protobuf_c_message_unpack (&staffel__v1__epoch_note__descriptor,
                                 allocator, len, data);
 }
-void   staffel__v1__version__free_unpacked
-                     (Staffel__V1__Version *message,
+void   staffel__v1__epoch_note__free_unpacked
+                     (Staffel__V1__EpochNote *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &staffel__v1__version__descriptor);
+  assert(message->base.descriptor == &staffel__v1__epoch_note__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   staffel__v1__count__init
-                     (Staffel__V1__Count         *message)
+void   staffel__v1__protocol_version__init
+                     (Staffel__V1__ProtocolVersion         *message)
 {
-  static const Staffel__V1__Count init_value = STAFFEL__V1__COUNT__INIT;
+  static const Staffel__V1__ProtocolVersion init_value = STAFFEL__V1__PROTOCOL_VERSION__INIT;
   *message = init_value;
 }
-size_t staffel__v1__count__get_packed_size
-                     (const Staffel__V1__Count *message)
+size_t staffel__v1__protocol_version__get_packed_size
+                     (const Staffel__V1__ProtocolVersion *message)
 {
-  assert(message->base.descriptor == &staffel__v1__count__descriptor);
+  assert(message->base.descriptor == &staffel__v1__protocol_version__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t staffel__v1__count__pack
-                     (const Staffel__V1__Count *message,
+size_t staffel__v1__protocol_version__pack
+                     (const Staffel__V1__ProtocolVersion *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &staffel__v1__count__descriptor);
+  assert(message->base.descriptor == &staffel__v1__protocol_version__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t staffel__v1__count__pack_to_buffer
-                     (const Staffel__V1__Count *message,
+size_t staffel__v1__protocol_version__pack_to_buffer
+                     (const Staffel__V1__ProtocolVersion *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &staffel__v1__count__descriptor);
+  assert(message->base.descriptor == &staffel__v1__protocol_version__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Staffel__V1__Count *
-       staffel__v1__count__unpack
+Staffel__V1__ProtocolVersion *
+       staffel__v1__protocol_version__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Staffel__V1__Count *)
-     protobuf_c_message_unpack (&staffel__v1__count__descriptor,
+  return (Staffel__V1__ProtocolVersion *)
+     protobuf_c_message_unpack (&staffel__v1__protocol_version__descriptor,
                                 allocator, len, data);
 }
-void   staffel__v1__count__free_unpacked
-                     (Staffel__V1__Count *message,
+void   staffel__v1__protocol_version__free_unpacked
+                     (Staffel__V1__ProtocolVersion *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &staffel__v1__count__descriptor);
+  assert(message->base.descriptor == &staffel__v1__protocol_version__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   staffel__v1__range__init
-                     (Staffel__V1__Range         *message)
+void   staffel__v1__cancel_choice__init
+                     (Staffel__V1__CancelChoice         *message)
 {
-  static const Staffel__V1__Range init_value = STAFFEL__V1__RANGE__INIT;
+  static const Staffel__V1__CancelChoice init_value = STAFFEL__V1__CANCEL_CHOICE__INIT;
   *message = init_value;
 }
-size_t staffel__v1__range__get_packed_size
-                     (const Staffel__V1__Range *message)
+size_t staffel__v1__cancel_choice__get_packed_size
+                     (const Staffel__V1__CancelChoice *message)
 {
-  assert(message->base.descriptor == &staffel__v1__range__descriptor);
+  assert(message->base.descriptor == &staffel__v1__cancel_choice__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t staffel__v1__range__pack
-                     (const Staffel__V1__Range *message,
+size_t staffel__v1__cancel_choice__pack
+                     (const Staffel__V1__CancelChoice *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &staffel__v1__range__descriptor);
+  assert(message->base.descriptor == &staffel__v1__cancel_choice__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t staffel__v1__range__pack_to_buffer
-                     (const Staffel__V1__Range *message,
+size_t staffel__v1__cancel_choice__pack_to_buffer
+                     (const Staffel__V1__CancelChoice *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &staffel__v1__range__descriptor);
+  assert(message->base.descriptor == &staffel__v1__cancel_choice__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Staffel__V1__Range *
-       staffel__v1__range__unpack
+Staffel__V1__CancelChoice *
+       staffel__v1__cancel_choice__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Staffel__V1__Range *)
-     protobuf_c_message_unpack (&staffel__v1__range__descriptor,
+  return (Staffel__V1__CancelChoice *)
+     protobuf_c_message_unpack (&staffel__v1__cancel_choice__descriptor,
                                 allocator, len, data);
 }
-void   staffel__v1__range__free_unpacked
-                     (Staffel__V1__Range *message,
+void   staffel__v1__cancel_choice__free_unpacked
+                     (Staffel__V1__CancelChoice *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &staffel__v1__range__descriptor);
+  assert(message->base.descriptor == &staffel__v1__cancel_choice__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   staffel__v1__request_id__init
@@ -277,94 +322,49 @@ void   staffel__v1__request_id__free_unpacked
   assert(message->base.descriptor == &staffel__v1__request_id__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   staffel__v1__failure__init
-                     (Staffel__V1__Failure         *message)
+void   staffel__v1__layer_range__init
+                     (Staffel__V1__LayerRange         *message)
 {
-  static const Staffel__V1__Failure init_value = STAFFEL__V1__FAILURE__INIT;
+  static const Staffel__V1__LayerRange init_value = STAFFEL__V1__LAYER_RANGE__INIT;
   *message = init_value;
 }
-size_t staffel__v1__failure__get_packed_size
-                     (const Staffel__V1__Failure *message)
+size_t staffel__v1__layer_range__get_packed_size
+                     (const Staffel__V1__LayerRange *message)
 {
-  assert(message->base.descriptor == &staffel__v1__failure__descriptor);
+  assert(message->base.descriptor == &staffel__v1__layer_range__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t staffel__v1__failure__pack
-                     (const Staffel__V1__Failure *message,
+size_t staffel__v1__layer_range__pack
+                     (const Staffel__V1__LayerRange *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &staffel__v1__failure__descriptor);
+  assert(message->base.descriptor == &staffel__v1__layer_range__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t staffel__v1__failure__pack_to_buffer
-                     (const Staffel__V1__Failure *message,
+size_t staffel__v1__layer_range__pack_to_buffer
+                     (const Staffel__V1__LayerRange *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &staffel__v1__failure__descriptor);
+  assert(message->base.descriptor == &staffel__v1__layer_range__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Staffel__V1__Failure *
-       staffel__v1__failure__unpack
+Staffel__V1__LayerRange *
+       staffel__v1__layer_range__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Staffel__V1__Failure *)
-     protobuf_c_message_unpack (&staffel__v1__failure__descriptor,
+  return (Staffel__V1__LayerRange *)
+     protobuf_c_message_unpack (&staffel__v1__layer_range__descriptor,
                                 allocator, len, data);
 }
-void   staffel__v1__failure__free_unpacked
-                     (Staffel__V1__Failure *message,
+void   staffel__v1__layer_range__free_unpacked
+                     (Staffel__V1__LayerRange *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &staffel__v1__failure__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   staffel__v1__epoch_only__init
-                     (Staffel__V1__EpochOnly         *message)
-{
-  static const Staffel__V1__EpochOnly init_value = STAFFEL__V1__EPOCH_ONLY__INIT;
-  *message = init_value;
-}
-size_t staffel__v1__epoch_only__get_packed_size
-                     (const Staffel__V1__EpochOnly *message)
-{
-  assert(message->base.descriptor == &staffel__v1__epoch_only__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t staffel__v1__epoch_only__pack
-                     (const Staffel__V1__EpochOnly *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &staffel__v1__epoch_only__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t staffel__v1__epoch_only__pack_to_buffer
-                     (const Staffel__V1__EpochOnly *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &staffel__v1__epoch_only__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Staffel__V1__EpochOnly *
-       staffel__v1__epoch_only__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Staffel__V1__EpochOnly *)
-     protobuf_c_message_unpack (&staffel__v1__epoch_only__descriptor,
-                                allocator, len, data);
-}
-void   staffel__v1__epoch_only__free_unpacked
-                     (Staffel__V1__EpochOnly *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &staffel__v1__epoch_only__descriptor);
+  assert(message->base.descriptor == &staffel__v1__layer_range__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   staffel__v1__enrol_request__init
@@ -410,6 +410,51 @@ void   staffel__v1__enrol_request__free_unpacked
   if(!message)
     return;
   assert(message->base.descriptor == &staffel__v1__enrol_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__worker_hello__init
+                     (Staffel__V1__WorkerHello         *message)
+{
+  static const Staffel__V1__WorkerHello init_value = STAFFEL__V1__WORKER_HELLO__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__worker_hello__get_packed_size
+                     (const Staffel__V1__WorkerHello *message)
+{
+  assert(message->base.descriptor == &staffel__v1__worker_hello__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__worker_hello__pack
+                     (const Staffel__V1__WorkerHello *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__worker_hello__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__worker_hello__pack_to_buffer
+                     (const Staffel__V1__WorkerHello *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__worker_hello__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WorkerHello *
+       staffel__v1__worker_hello__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WorkerHello *)
+     protobuf_c_message_unpack (&staffel__v1__worker_hello__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__worker_hello__free_unpacked
+                     (Staffel__V1__WorkerHello *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__worker_hello__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   staffel__v1__worker_capabilities__init
@@ -502,49 +547,49 @@ void   staffel__v1__held_slice__free_unpacked
   assert(message->base.descriptor == &staffel__v1__held_slice__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   staffel__v1__worker_hello__init
-                     (Staffel__V1__WorkerHello         *message)
+void   staffel__v1__gateway_hello__init
+                     (Staffel__V1__GatewayHello         *message)
 {
-  static const Staffel__V1__WorkerHello init_value = STAFFEL__V1__WORKER_HELLO__INIT;
+  static const Staffel__V1__GatewayHello init_value = STAFFEL__V1__GATEWAY_HELLO__INIT;
   *message = init_value;
 }
-size_t staffel__v1__worker_hello__get_packed_size
-                     (const Staffel__V1__WorkerHello *message)
+size_t staffel__v1__gateway_hello__get_packed_size
+                     (const Staffel__V1__GatewayHello *message)
 {
-  assert(message->base.descriptor == &staffel__v1__worker_hello__descriptor);
+  assert(message->base.descriptor == &staffel__v1__gateway_hello__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t staffel__v1__worker_hello__pack
-                     (const Staffel__V1__WorkerHello *message,
+size_t staffel__v1__gateway_hello__pack
+                     (const Staffel__V1__GatewayHello *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &staffel__v1__worker_hello__descriptor);
+  assert(message->base.descriptor == &staffel__v1__gateway_hello__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t staffel__v1__worker_hello__pack_to_buffer
-                     (const Staffel__V1__WorkerHello *message,
+size_t staffel__v1__gateway_hello__pack_to_buffer
+                     (const Staffel__V1__GatewayHello *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &staffel__v1__worker_hello__descriptor);
+  assert(message->base.descriptor == &staffel__v1__gateway_hello__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Staffel__V1__WorkerHello *
-       staffel__v1__worker_hello__unpack
+Staffel__V1__GatewayHello *
+       staffel__v1__gateway_hello__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Staffel__V1__WorkerHello *)
-     protobuf_c_message_unpack (&staffel__v1__worker_hello__descriptor,
+  return (Staffel__V1__GatewayHello *)
+     protobuf_c_message_unpack (&staffel__v1__gateway_hello__descriptor,
                                 allocator, len, data);
 }
-void   staffel__v1__worker_hello__free_unpacked
-                     (Staffel__V1__WorkerHello *message,
+void   staffel__v1__gateway_hello__free_unpacked
+                     (Staffel__V1__GatewayHello *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &staffel__v1__worker_hello__descriptor);
+  assert(message->base.descriptor == &staffel__v1__gateway_hello__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   staffel__v1__worker_welcome__init
@@ -590,51 +635,6 @@ void   staffel__v1__worker_welcome__free_unpacked
   if(!message)
     return;
   assert(message->base.descriptor == &staffel__v1__worker_welcome__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   staffel__v1__gateway_hello__init
-                     (Staffel__V1__GatewayHello         *message)
-{
-  static const Staffel__V1__GatewayHello init_value = STAFFEL__V1__GATEWAY_HELLO__INIT;
-  *message = init_value;
-}
-size_t staffel__v1__gateway_hello__get_packed_size
-                     (const Staffel__V1__GatewayHello *message)
-{
-  assert(message->base.descriptor == &staffel__v1__gateway_hello__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t staffel__v1__gateway_hello__pack
-                     (const Staffel__V1__GatewayHello *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &staffel__v1__gateway_hello__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t staffel__v1__gateway_hello__pack_to_buffer
-                     (const Staffel__V1__GatewayHello *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &staffel__v1__gateway_hello__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Staffel__V1__GatewayHello *
-       staffel__v1__gateway_hello__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Staffel__V1__GatewayHello *)
-     protobuf_c_message_unpack (&staffel__v1__gateway_hello__descriptor,
-                                allocator, len, data);
-}
-void   staffel__v1__gateway_hello__free_unpacked
-                     (Staffel__V1__GatewayHello *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &staffel__v1__gateway_hello__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   staffel__v1__gateway_welcome__init
@@ -772,6 +772,51 @@ void   staffel__v1__load_progress__free_unpacked
   assert(message->base.descriptor == &staffel__v1__load_progress__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   staffel__v1__failure__init
+                     (Staffel__V1__Failure         *message)
+{
+  static const Staffel__V1__Failure init_value = STAFFEL__V1__FAILURE__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__failure__get_packed_size
+                     (const Staffel__V1__Failure *message)
+{
+  assert(message->base.descriptor == &staffel__v1__failure__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__failure__pack
+                     (const Staffel__V1__Failure *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__failure__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__failure__pack_to_buffer
+                     (const Staffel__V1__Failure *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__failure__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__Failure *
+       staffel__v1__failure__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__Failure *)
+     protobuf_c_message_unpack (&staffel__v1__failure__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__failure__free_unpacked
+                     (Staffel__V1__Failure *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__failure__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   staffel__v1__load_failed__init
                      (Staffel__V1__LoadFailed         *message)
 {
@@ -862,184 +907,139 @@ void   staffel__v1__step_failed__free_unpacked
   assert(message->base.descriptor == &staffel__v1__step_failed__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   staffel__v1__stage_peer__init
-                     (Staffel__V1__StagePeer         *message)
+void   staffel__v1__finished__init
+                     (Staffel__V1__Finished         *message)
 {
-  static const Staffel__V1__StagePeer init_value = STAFFEL__V1__STAGE_PEER__INIT;
+  static const Staffel__V1__Finished init_value = STAFFEL__V1__FINISHED__INIT;
   *message = init_value;
 }
-size_t staffel__v1__stage_peer__get_packed_size
-                     (const Staffel__V1__StagePeer *message)
+size_t staffel__v1__finished__get_packed_size
+                     (const Staffel__V1__Finished *message)
 {
-  assert(message->base.descriptor == &staffel__v1__stage_peer__descriptor);
+  assert(message->base.descriptor == &staffel__v1__finished__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t staffel__v1__stage_peer__pack
-                     (const Staffel__V1__StagePeer *message,
+size_t staffel__v1__finished__pack
+                     (const Staffel__V1__Finished *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &staffel__v1__stage_peer__descriptor);
+  assert(message->base.descriptor == &staffel__v1__finished__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t staffel__v1__stage_peer__pack_to_buffer
-                     (const Staffel__V1__StagePeer *message,
+size_t staffel__v1__finished__pack_to_buffer
+                     (const Staffel__V1__Finished *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &staffel__v1__stage_peer__descriptor);
+  assert(message->base.descriptor == &staffel__v1__finished__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Staffel__V1__StagePeer *
-       staffel__v1__stage_peer__unpack
+Staffel__V1__Finished *
+       staffel__v1__finished__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Staffel__V1__StagePeer *)
-     protobuf_c_message_unpack (&staffel__v1__stage_peer__descriptor,
+  return (Staffel__V1__Finished *)
+     protobuf_c_message_unpack (&staffel__v1__finished__descriptor,
                                 allocator, len, data);
 }
-void   staffel__v1__stage_peer__free_unpacked
-                     (Staffel__V1__StagePeer *message,
+void   staffel__v1__finished__free_unpacked
+                     (Staffel__V1__Finished *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &staffel__v1__stage_peer__descriptor);
+  assert(message->base.descriptor == &staffel__v1__finished__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   staffel__v1__stage_assignment__init
-                     (Staffel__V1__StageAssignment         *message)
+void   staffel__v1__failed__init
+                     (Staffel__V1__Failed         *message)
 {
-  static const Staffel__V1__StageAssignment init_value = STAFFEL__V1__STAGE_ASSIGNMENT__INIT;
+  static const Staffel__V1__Failed init_value = STAFFEL__V1__FAILED__INIT;
   *message = init_value;
 }
-size_t staffel__v1__stage_assignment__get_packed_size
-                     (const Staffel__V1__StageAssignment *message)
+size_t staffel__v1__failed__get_packed_size
+                     (const Staffel__V1__Failed *message)
 {
-  assert(message->base.descriptor == &staffel__v1__stage_assignment__descriptor);
+  assert(message->base.descriptor == &staffel__v1__failed__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t staffel__v1__stage_assignment__pack
-                     (const Staffel__V1__StageAssignment *message,
+size_t staffel__v1__failed__pack
+                     (const Staffel__V1__Failed *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &staffel__v1__stage_assignment__descriptor);
+  assert(message->base.descriptor == &staffel__v1__failed__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t staffel__v1__stage_assignment__pack_to_buffer
-                     (const Staffel__V1__StageAssignment *message,
+size_t staffel__v1__failed__pack_to_buffer
+                     (const Staffel__V1__Failed *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &staffel__v1__stage_assignment__descriptor);
+  assert(message->base.descriptor == &staffel__v1__failed__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Staffel__V1__StageAssignment *
-       staffel__v1__stage_assignment__unpack
+Staffel__V1__Failed *
+       staffel__v1__failed__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Staffel__V1__StageAssignment *)
-     protobuf_c_message_unpack (&staffel__v1__stage_assignment__descriptor,
+  return (Staffel__V1__Failed *)
+     protobuf_c_message_unpack (&staffel__v1__failed__descriptor,
                                 allocator, len, data);
 }
-void   staffel__v1__stage_assignment__free_unpacked
-                     (Staffel__V1__StageAssignment *message,
+void   staffel__v1__failed__free_unpacked
+                     (Staffel__V1__Failed *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &staffel__v1__stage_assignment__descriptor);
+  assert(message->base.descriptor == &staffel__v1__failed__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   staffel__v1__logit_bias__init
-                     (Staffel__V1__LogitBias         *message)
+void   staffel__v1__generation_request__init
+                     (Staffel__V1__GenerationRequest         *message)
 {
-  static const Staffel__V1__LogitBias init_value = STAFFEL__V1__LOGIT_BIAS__INIT;
+  static const Staffel__V1__GenerationRequest init_value = STAFFEL__V1__GENERATION_REQUEST__INIT;
   *message = init_value;
 }
-size_t staffel__v1__logit_bias__get_packed_size
-                     (const Staffel__V1__LogitBias *message)
+size_t staffel__v1__generation_request__get_packed_size
+                     (const Staffel__V1__GenerationRequest *message)
 {
-  assert(message->base.descriptor == &staffel__v1__logit_bias__descriptor);
+  assert(message->base.descriptor == &staffel__v1__generation_request__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t staffel__v1__logit_bias__pack
-                     (const Staffel__V1__LogitBias *message,
+size_t staffel__v1__generation_request__pack
+                     (const Staffel__V1__GenerationRequest *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &staffel__v1__logit_bias__descriptor);
+  assert(message->base.descriptor == &staffel__v1__generation_request__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t staffel__v1__logit_bias__pack_to_buffer
-                     (const Staffel__V1__LogitBias *message,
+size_t staffel__v1__generation_request__pack_to_buffer
+                     (const Staffel__V1__GenerationRequest *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &staffel__v1__logit_bias__descriptor);
+  assert(message->base.descriptor == &staffel__v1__generation_request__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Staffel__V1__LogitBias *
-       staffel__v1__logit_bias__unpack
+Staffel__V1__GenerationRequest *
+       staffel__v1__generation_request__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Staffel__V1__LogitBias *)
-     protobuf_c_message_unpack (&staffel__v1__logit_bias__descriptor,
+  return (Staffel__V1__GenerationRequest *)
+     protobuf_c_message_unpack (&staffel__v1__generation_request__descriptor,
                                 allocator, len, data);
 }
-void   staffel__v1__logit_bias__free_unpacked
-                     (Staffel__V1__LogitBias *message,
+void   staffel__v1__generation_request__free_unpacked
+                     (Staffel__V1__GenerationRequest *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &staffel__v1__logit_bias__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   staffel__v1__sampling_parameters__init
-                     (Staffel__V1__SamplingParameters         *message)
-{
-  static const Staffel__V1__SamplingParameters init_value = STAFFEL__V1__SAMPLING_PARAMETERS__INIT;
-  *message = init_value;
-}
-size_t staffel__v1__sampling_parameters__get_packed_size
-                     (const Staffel__V1__SamplingParameters *message)
-{
-  assert(message->base.descriptor == &staffel__v1__sampling_parameters__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t staffel__v1__sampling_parameters__pack
-                     (const Staffel__V1__SamplingParameters *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &staffel__v1__sampling_parameters__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t staffel__v1__sampling_parameters__pack_to_buffer
-                     (const Staffel__V1__SamplingParameters *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &staffel__v1__sampling_parameters__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Staffel__V1__SamplingParameters *
-       staffel__v1__sampling_parameters__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Staffel__V1__SamplingParameters *)
-     protobuf_c_message_unpack (&staffel__v1__sampling_parameters__descriptor,
-                                allocator, len, data);
-}
-void   staffel__v1__sampling_parameters__free_unpacked
-                     (Staffel__V1__SamplingParameters *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &staffel__v1__sampling_parameters__descriptor);
+  assert(message->base.descriptor == &staffel__v1__generation_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   staffel__v1__token_list__init
@@ -1087,49 +1087,319 @@ void   staffel__v1__token_list__free_unpacked
   assert(message->base.descriptor == &staffel__v1__token_list__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   staffel__v1__generation_request__init
-                     (Staffel__V1__GenerationRequest         *message)
+void   staffel__v1__sampling_parameters__init
+                     (Staffel__V1__SamplingParameters         *message)
 {
-  static const Staffel__V1__GenerationRequest init_value = STAFFEL__V1__GENERATION_REQUEST__INIT;
+  static const Staffel__V1__SamplingParameters init_value = STAFFEL__V1__SAMPLING_PARAMETERS__INIT;
   *message = init_value;
 }
-size_t staffel__v1__generation_request__get_packed_size
-                     (const Staffel__V1__GenerationRequest *message)
+size_t staffel__v1__sampling_parameters__get_packed_size
+                     (const Staffel__V1__SamplingParameters *message)
 {
-  assert(message->base.descriptor == &staffel__v1__generation_request__descriptor);
+  assert(message->base.descriptor == &staffel__v1__sampling_parameters__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t staffel__v1__generation_request__pack
-                     (const Staffel__V1__GenerationRequest *message,
+size_t staffel__v1__sampling_parameters__pack
+                     (const Staffel__V1__SamplingParameters *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &staffel__v1__generation_request__descriptor);
+  assert(message->base.descriptor == &staffel__v1__sampling_parameters__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t staffel__v1__generation_request__pack_to_buffer
-                     (const Staffel__V1__GenerationRequest *message,
+size_t staffel__v1__sampling_parameters__pack_to_buffer
+                     (const Staffel__V1__SamplingParameters *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &staffel__v1__generation_request__descriptor);
+  assert(message->base.descriptor == &staffel__v1__sampling_parameters__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Staffel__V1__GenerationRequest *
-       staffel__v1__generation_request__unpack
+Staffel__V1__SamplingParameters *
+       staffel__v1__sampling_parameters__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Staffel__V1__GenerationRequest *)
-     protobuf_c_message_unpack (&staffel__v1__generation_request__descriptor,
+  return (Staffel__V1__SamplingParameters *)
+     protobuf_c_message_unpack (&staffel__v1__sampling_parameters__descriptor,
                                 allocator, len, data);
 }
-void   staffel__v1__generation_request__free_unpacked
-                     (Staffel__V1__GenerationRequest *message,
+void   staffel__v1__sampling_parameters__free_unpacked
+                     (Staffel__V1__SamplingParameters *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &staffel__v1__generation_request__descriptor);
+  assert(message->base.descriptor == &staffel__v1__sampling_parameters__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__emitted_token__init
+                     (Staffel__V1__EmittedToken         *message)
+{
+  static const Staffel__V1__EmittedToken init_value = STAFFEL__V1__EMITTED_TOKEN__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__emitted_token__get_packed_size
+                     (const Staffel__V1__EmittedToken *message)
+{
+  assert(message->base.descriptor == &staffel__v1__emitted_token__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__emitted_token__pack
+                     (const Staffel__V1__EmittedToken *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__emitted_token__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__emitted_token__pack_to_buffer
+                     (const Staffel__V1__EmittedToken *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__emitted_token__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__EmittedToken *
+       staffel__v1__emitted_token__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__EmittedToken *)
+     protobuf_c_message_unpack (&staffel__v1__emitted_token__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__emitted_token__free_unpacked
+                     (Staffel__V1__EmittedToken *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__emitted_token__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__token_batch__init
+                     (Staffel__V1__TokenBatch         *message)
+{
+  static const Staffel__V1__TokenBatch init_value = STAFFEL__V1__TOKEN_BATCH__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__token_batch__get_packed_size
+                     (const Staffel__V1__TokenBatch *message)
+{
+  assert(message->base.descriptor == &staffel__v1__token_batch__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__token_batch__pack
+                     (const Staffel__V1__TokenBatch *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__token_batch__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__token_batch__pack_to_buffer
+                     (const Staffel__V1__TokenBatch *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__token_batch__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__TokenBatch *
+       staffel__v1__token_batch__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__TokenBatch *)
+     protobuf_c_message_unpack (&staffel__v1__token_batch__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__token_batch__free_unpacked
+                     (Staffel__V1__TokenBatch *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__token_batch__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__cluster_health__init
+                     (Staffel__V1__ClusterHealth         *message)
+{
+  static const Staffel__V1__ClusterHealth init_value = STAFFEL__V1__CLUSTER_HEALTH__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__cluster_health__get_packed_size
+                     (const Staffel__V1__ClusterHealth *message)
+{
+  assert(message->base.descriptor == &staffel__v1__cluster_health__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__cluster_health__pack
+                     (const Staffel__V1__ClusterHealth *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__cluster_health__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__cluster_health__pack_to_buffer
+                     (const Staffel__V1__ClusterHealth *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__cluster_health__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__ClusterHealth *
+       staffel__v1__cluster_health__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__ClusterHealth *)
+     protobuf_c_message_unpack (&staffel__v1__cluster_health__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__cluster_health__free_unpacked
+                     (Staffel__V1__ClusterHealth *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__cluster_health__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__stage_assignment__init
+                     (Staffel__V1__StageAssignment         *message)
+{
+  static const Staffel__V1__StageAssignment init_value = STAFFEL__V1__STAGE_ASSIGNMENT__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__stage_assignment__get_packed_size
+                     (const Staffel__V1__StageAssignment *message)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_assignment__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__stage_assignment__pack
+                     (const Staffel__V1__StageAssignment *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_assignment__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__stage_assignment__pack_to_buffer
+                     (const Staffel__V1__StageAssignment *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_assignment__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__StageAssignment *
+       staffel__v1__stage_assignment__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__StageAssignment *)
+     protobuf_c_message_unpack (&staffel__v1__stage_assignment__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__stage_assignment__free_unpacked
+                     (Staffel__V1__StageAssignment *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__stage_assignment__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__stage_peer__init
+                     (Staffel__V1__StagePeer         *message)
+{
+  static const Staffel__V1__StagePeer init_value = STAFFEL__V1__STAGE_PEER__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__stage_peer__get_packed_size
+                     (const Staffel__V1__StagePeer *message)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_peer__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__stage_peer__pack
+                     (const Staffel__V1__StagePeer *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_peer__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__stage_peer__pack_to_buffer
+                     (const Staffel__V1__StagePeer *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_peer__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__StagePeer *
+       staffel__v1__stage_peer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__StagePeer *)
+     protobuf_c_message_unpack (&staffel__v1__stage_peer__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__stage_peer__free_unpacked
+                     (Staffel__V1__StagePeer *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__stage_peer__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__step__init
+                     (Staffel__V1__Step         *message)
+{
+  static const Staffel__V1__Step init_value = STAFFEL__V1__STEP__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__step__get_packed_size
+                     (const Staffel__V1__Step *message)
+{
+  assert(message->base.descriptor == &staffel__v1__step__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__step__pack
+                     (const Staffel__V1__Step *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__step__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__step__pack_to_buffer
+                     (const Staffel__V1__Step *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__step__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__Step *
+       staffel__v1__step__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__Step *)
+     protobuf_c_message_unpack (&staffel__v1__step__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__step__free_unpacked
+                     (Staffel__V1__Step *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__step__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   staffel__v1__sequence_open__init
@@ -1222,49 +1492,49 @@ void   staffel__v1__segment__free_unpacked
   assert(message->base.descriptor == &staffel__v1__segment__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   staffel__v1__step__init
-                     (Staffel__V1__Step         *message)
+void   staffel__v1__step_frame__init
+                     (Staffel__V1__StepFrame         *message)
 {
-  static const Staffel__V1__Step init_value = STAFFEL__V1__STEP__INIT;
+  static const Staffel__V1__StepFrame init_value = STAFFEL__V1__STEP_FRAME__INIT;
   *message = init_value;
 }
-size_t staffel__v1__step__get_packed_size
-                     (const Staffel__V1__Step *message)
+size_t staffel__v1__step_frame__get_packed_size
+                     (const Staffel__V1__StepFrame *message)
 {
-  assert(message->base.descriptor == &staffel__v1__step__descriptor);
+  assert(message->base.descriptor == &staffel__v1__step_frame__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t staffel__v1__step__pack
-                     (const Staffel__V1__Step *message,
+size_t staffel__v1__step_frame__pack
+                     (const Staffel__V1__StepFrame *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &staffel__v1__step__descriptor);
+  assert(message->base.descriptor == &staffel__v1__step_frame__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t staffel__v1__step__pack_to_buffer
-                     (const Staffel__V1__Step *message,
+size_t staffel__v1__step_frame__pack_to_buffer
+                     (const Staffel__V1__StepFrame *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &staffel__v1__step__descriptor);
+  assert(message->base.descriptor == &staffel__v1__step_frame__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Staffel__V1__Step *
-       staffel__v1__step__unpack
+Staffel__V1__StepFrame *
+       staffel__v1__step_frame__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Staffel__V1__Step *)
-     protobuf_c_message_unpack (&staffel__v1__step__descriptor,
+  return (Staffel__V1__StepFrame *)
+     protobuf_c_message_unpack (&staffel__v1__step_frame__descriptor,
                                 allocator, len, data);
 }
-void   staffel__v1__step__free_unpacked
-                     (Staffel__V1__Step *message,
+void   staffel__v1__step_frame__free_unpacked
+                     (Staffel__V1__StepFrame *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &staffel__v1__step__descriptor);
+  assert(message->base.descriptor == &staffel__v1__step_frame__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   staffel__v1__stage_timing__init
@@ -1357,139 +1627,49 @@ void   staffel__v1__poisoned_sequence__free_unpacked
   assert(message->base.descriptor == &staffel__v1__poisoned_sequence__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   staffel__v1__step_frame__init
-                     (Staffel__V1__StepFrame         *message)
+void   staffel__v1__step_result__init
+                     (Staffel__V1__StepResult         *message)
 {
-  static const Staffel__V1__StepFrame init_value = STAFFEL__V1__STEP_FRAME__INIT;
+  static const Staffel__V1__StepResult init_value = STAFFEL__V1__STEP_RESULT__INIT;
   *message = init_value;
 }
-size_t staffel__v1__step_frame__get_packed_size
-                     (const Staffel__V1__StepFrame *message)
+size_t staffel__v1__step_result__get_packed_size
+                     (const Staffel__V1__StepResult *message)
 {
-  assert(message->base.descriptor == &staffel__v1__step_frame__descriptor);
+  assert(message->base.descriptor == &staffel__v1__step_result__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t staffel__v1__step_frame__pack
-                     (const Staffel__V1__StepFrame *message,
+size_t staffel__v1__step_result__pack
+                     (const Staffel__V1__StepResult *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &staffel__v1__step_frame__descriptor);
+  assert(message->base.descriptor == &staffel__v1__step_result__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t staffel__v1__step_frame__pack_to_buffer
-                     (const Staffel__V1__StepFrame *message,
+size_t staffel__v1__step_result__pack_to_buffer
+                     (const Staffel__V1__StepResult *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &staffel__v1__step_frame__descriptor);
+  assert(message->base.descriptor == &staffel__v1__step_result__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Staffel__V1__StepFrame *
-       staffel__v1__step_frame__unpack
+Staffel__V1__StepResult *
+       staffel__v1__step_result__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Staffel__V1__StepFrame *)
-     protobuf_c_message_unpack (&staffel__v1__step_frame__descriptor,
+  return (Staffel__V1__StepResult *)
+     protobuf_c_message_unpack (&staffel__v1__step_result__descriptor,
                                 allocator, len, data);
 }
-void   staffel__v1__step_frame__free_unpacked
-                     (Staffel__V1__StepFrame *message,
+void   staffel__v1__step_result__free_unpacked
+                     (Staffel__V1__StepResult *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &staffel__v1__step_frame__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   staffel__v1__token_logprob__init
-                     (Staffel__V1__TokenLogprob         *message)
-{
-  static const Staffel__V1__TokenLogprob init_value = STAFFEL__V1__TOKEN_LOGPROB__INIT;
-  *message = init_value;
-}
-size_t staffel__v1__token_logprob__get_packed_size
-                     (const Staffel__V1__TokenLogprob *message)
-{
-  assert(message->base.descriptor == &staffel__v1__token_logprob__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t staffel__v1__token_logprob__pack
-                     (const Staffel__V1__TokenLogprob *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &staffel__v1__token_logprob__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t staffel__v1__token_logprob__pack_to_buffer
-                     (const Staffel__V1__TokenLogprob *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &staffel__v1__token_logprob__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Staffel__V1__TokenLogprob *
-       staffel__v1__token_logprob__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Staffel__V1__TokenLogprob *)
-     protobuf_c_message_unpack (&staffel__v1__token_logprob__descriptor,
-                                allocator, len, data);
-}
-void   staffel__v1__token_logprob__free_unpacked
-                     (Staffel__V1__TokenLogprob *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &staffel__v1__token_logprob__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   staffel__v1__emitted_token__init
-                     (Staffel__V1__EmittedToken         *message)
-{
-  static const Staffel__V1__EmittedToken init_value = STAFFEL__V1__EMITTED_TOKEN__INIT;
-  *message = init_value;
-}
-size_t staffel__v1__emitted_token__get_packed_size
-                     (const Staffel__V1__EmittedToken *message)
-{
-  assert(message->base.descriptor == &staffel__v1__emitted_token__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t staffel__v1__emitted_token__pack
-                     (const Staffel__V1__EmittedToken *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &staffel__v1__emitted_token__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t staffel__v1__emitted_token__pack_to_buffer
-                     (const Staffel__V1__EmittedToken *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &staffel__v1__emitted_token__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Staffel__V1__EmittedToken *
-       staffel__v1__emitted_token__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Staffel__V1__EmittedToken *)
-     protobuf_c_message_unpack (&staffel__v1__emitted_token__descriptor,
-                                allocator, len, data);
-}
-void   staffel__v1__emitted_token__free_unpacked
-                     (Staffel__V1__EmittedToken *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &staffel__v1__emitted_token__descriptor);
+  assert(message->base.descriptor == &staffel__v1__step_result__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   staffel__v1__sampled_token__init
@@ -1537,274 +1717,49 @@ void   staffel__v1__sampled_token__free_unpacked
   assert(message->base.descriptor == &staffel__v1__sampled_token__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   staffel__v1__step_result__init
-                     (Staffel__V1__StepResult         *message)
+void   staffel__v1__status_report__init
+                     (Staffel__V1__StatusReport         *message)
 {
-  static const Staffel__V1__StepResult init_value = STAFFEL__V1__STEP_RESULT__INIT;
+  static const Staffel__V1__StatusReport init_value = STAFFEL__V1__STATUS_REPORT__INIT;
   *message = init_value;
 }
-size_t staffel__v1__step_result__get_packed_size
-                     (const Staffel__V1__StepResult *message)
+size_t staffel__v1__status_report__get_packed_size
+                     (const Staffel__V1__StatusReport *message)
 {
-  assert(message->base.descriptor == &staffel__v1__step_result__descriptor);
+  assert(message->base.descriptor == &staffel__v1__status_report__descriptor);
   return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
 }
-size_t staffel__v1__step_result__pack
-                     (const Staffel__V1__StepResult *message,
+size_t staffel__v1__status_report__pack
+                     (const Staffel__V1__StatusReport *message,
                       uint8_t       *out)
 {
-  assert(message->base.descriptor == &staffel__v1__step_result__descriptor);
+  assert(message->base.descriptor == &staffel__v1__status_report__descriptor);
   return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
 }
-size_t staffel__v1__step_result__pack_to_buffer
-                     (const Staffel__V1__StepResult *message,
+size_t staffel__v1__status_report__pack_to_buffer
+                     (const Staffel__V1__StatusReport *message,
                       ProtobufCBuffer *buffer)
 {
-  assert(message->base.descriptor == &staffel__v1__step_result__descriptor);
+  assert(message->base.descriptor == &staffel__v1__status_report__descriptor);
   return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
 }
-Staffel__V1__StepResult *
-       staffel__v1__step_result__unpack
+Staffel__V1__StatusReport *
+       staffel__v1__status_report__unpack
                      (ProtobufCAllocator  *allocator,
                       size_t               len,
                       const uint8_t       *data)
 {
-  return (Staffel__V1__StepResult *)
-     protobuf_c_message_unpack (&staffel__v1__step_result__descriptor,
+  return (Staffel__V1__StatusReport *)
+     protobuf_c_message_unpack (&staffel__v1__status_report__descriptor,
                                 allocator, len, data);
 }
-void   staffel__v1__step_result__free_unpacked
-                     (Staffel__V1__StepResult *message,
+void   staffel__v1__status_report__free_unpacked
+                     (Staffel__V1__StatusReport *message,
                       ProtobufCAllocator *allocator)
 {
   if(!message)
     return;
-  assert(message->base.descriptor == &staffel__v1__step_result__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   staffel__v1__cluster_health__init
-                     (Staffel__V1__ClusterHealth         *message)
-{
-  static const Staffel__V1__ClusterHealth init_value = STAFFEL__V1__CLUSTER_HEALTH__INIT;
-  *message = init_value;
-}
-size_t staffel__v1__cluster_health__get_packed_size
-                     (const Staffel__V1__ClusterHealth *message)
-{
-  assert(message->base.descriptor == &staffel__v1__cluster_health__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t staffel__v1__cluster_health__pack
-                     (const Staffel__V1__ClusterHealth *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &staffel__v1__cluster_health__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t staffel__v1__cluster_health__pack_to_buffer
-                     (const Staffel__V1__ClusterHealth *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &staffel__v1__cluster_health__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Staffel__V1__ClusterHealth *
-       staffel__v1__cluster_health__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Staffel__V1__ClusterHealth *)
-     protobuf_c_message_unpack (&staffel__v1__cluster_health__descriptor,
-                                allocator, len, data);
-}
-void   staffel__v1__cluster_health__free_unpacked
-                     (Staffel__V1__ClusterHealth *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &staffel__v1__cluster_health__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   staffel__v1__token_batch__init
-                     (Staffel__V1__TokenBatch         *message)
-{
-  static const Staffel__V1__TokenBatch init_value = STAFFEL__V1__TOKEN_BATCH__INIT;
-  *message = init_value;
-}
-size_t staffel__v1__token_batch__get_packed_size
-                     (const Staffel__V1__TokenBatch *message)
-{
-  assert(message->base.descriptor == &staffel__v1__token_batch__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t staffel__v1__token_batch__pack
-                     (const Staffel__V1__TokenBatch *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &staffel__v1__token_batch__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t staffel__v1__token_batch__pack_to_buffer
-                     (const Staffel__V1__TokenBatch *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &staffel__v1__token_batch__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Staffel__V1__TokenBatch *
-       staffel__v1__token_batch__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Staffel__V1__TokenBatch *)
-     protobuf_c_message_unpack (&staffel__v1__token_batch__descriptor,
-                                allocator, len, data);
-}
-void   staffel__v1__token_batch__free_unpacked
-                     (Staffel__V1__TokenBatch *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &staffel__v1__token_batch__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   staffel__v1__finished__init
-                     (Staffel__V1__Finished         *message)
-{
-  static const Staffel__V1__Finished init_value = STAFFEL__V1__FINISHED__INIT;
-  *message = init_value;
-}
-size_t staffel__v1__finished__get_packed_size
-                     (const Staffel__V1__Finished *message)
-{
-  assert(message->base.descriptor == &staffel__v1__finished__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t staffel__v1__finished__pack
-                     (const Staffel__V1__Finished *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &staffel__v1__finished__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t staffel__v1__finished__pack_to_buffer
-                     (const Staffel__V1__Finished *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &staffel__v1__finished__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Staffel__V1__Finished *
-       staffel__v1__finished__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Staffel__V1__Finished *)
-     protobuf_c_message_unpack (&staffel__v1__finished__descriptor,
-                                allocator, len, data);
-}
-void   staffel__v1__finished__free_unpacked
-                     (Staffel__V1__Finished *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &staffel__v1__finished__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   staffel__v1__request_failed__init
-                     (Staffel__V1__RequestFailed         *message)
-{
-  static const Staffel__V1__RequestFailed init_value = STAFFEL__V1__REQUEST_FAILED__INIT;
-  *message = init_value;
-}
-size_t staffel__v1__request_failed__get_packed_size
-                     (const Staffel__V1__RequestFailed *message)
-{
-  assert(message->base.descriptor == &staffel__v1__request_failed__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t staffel__v1__request_failed__pack
-                     (const Staffel__V1__RequestFailed *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &staffel__v1__request_failed__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t staffel__v1__request_failed__pack_to_buffer
-                     (const Staffel__V1__RequestFailed *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &staffel__v1__request_failed__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Staffel__V1__RequestFailed *
-       staffel__v1__request_failed__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Staffel__V1__RequestFailed *)
-     protobuf_c_message_unpack (&staffel__v1__request_failed__descriptor,
-                                allocator, len, data);
-}
-void   staffel__v1__request_failed__free_unpacked
-                     (Staffel__V1__RequestFailed *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &staffel__v1__request_failed__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-void   staffel__v1__cancel_choice__init
-                     (Staffel__V1__CancelChoice         *message)
-{
-  static const Staffel__V1__CancelChoice init_value = STAFFEL__V1__CANCEL_CHOICE__INIT;
-  *message = init_value;
-}
-size_t staffel__v1__cancel_choice__get_packed_size
-                     (const Staffel__V1__CancelChoice *message)
-{
-  assert(message->base.descriptor == &staffel__v1__cancel_choice__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t staffel__v1__cancel_choice__pack
-                     (const Staffel__V1__CancelChoice *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &staffel__v1__cancel_choice__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t staffel__v1__cancel_choice__pack_to_buffer
-                     (const Staffel__V1__CancelChoice *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &staffel__v1__cancel_choice__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Staffel__V1__CancelChoice *
-       staffel__v1__cancel_choice__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Staffel__V1__CancelChoice *)
-     protobuf_c_message_unpack (&staffel__v1__cancel_choice__descriptor,
-                                allocator, len, data);
-}
-void   staffel__v1__cancel_choice__free_unpacked
-                     (Staffel__V1__CancelChoice *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &staffel__v1__cancel_choice__descriptor);
+  assert(message->base.descriptor == &staffel__v1__status_report__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   staffel__v1__worker_status__init
@@ -1852,60 +1807,15 @@ void   staffel__v1__worker_status__free_unpacked
   assert(message->base.descriptor == &staffel__v1__worker_status__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-void   staffel__v1__status_report__init
-                     (Staffel__V1__StatusReport         *message)
-{
-  static const Staffel__V1__StatusReport init_value = STAFFEL__V1__STATUS_REPORT__INIT;
-  *message = init_value;
-}
-size_t staffel__v1__status_report__get_packed_size
-                     (const Staffel__V1__StatusReport *message)
-{
-  assert(message->base.descriptor == &staffel__v1__status_report__descriptor);
-  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
-}
-size_t staffel__v1__status_report__pack
-                     (const Staffel__V1__StatusReport *message,
-                      uint8_t       *out)
-{
-  assert(message->base.descriptor == &staffel__v1__status_report__descriptor);
-  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
-}
-size_t staffel__v1__status_report__pack_to_buffer
-                     (const Staffel__V1__StatusReport *message,
-                      ProtobufCBuffer *buffer)
-{
-  assert(message->base.descriptor == &staffel__v1__status_report__descriptor);
-  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
-}
-Staffel__V1__StatusReport *
-       staffel__v1__status_report__unpack
-                     (ProtobufCAllocator  *allocator,
-                      size_t               len,
-                      const uint8_t       *data)
-{
-  return (Staffel__V1__StatusReport *)
-     protobuf_c_message_unpack (&staffel__v1__status_report__descriptor,
-                                allocator, len, data);
-}
-void   staffel__v1__status_report__free_unpacked
-                     (Staffel__V1__StatusReport *message,
-                      ProtobufCAllocator *allocator)
-{
-  if(!message)
-    return;
-  assert(message->base.descriptor == &staffel__v1__status_report__descriptor);
-  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
-}
-static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] =
+static const ProtobufCFieldDescriptor staffel__v1__to_coordinator__field_descriptors[14] =
 {
   {
     "enrol",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, enrol),
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, enrol),
     &staffel__v1__enrol_request__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -1914,10 +1824,10 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   {
     "worker_hello",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, worker_hello),
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, worker_hello),
     &staffel__v1__worker_hello__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -1926,10 +1836,10 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   {
     "gateway_hello",
     3,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, gateway_hello),
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, gateway_hello),
     &staffel__v1__gateway_hello__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -1938,10 +1848,10 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   {
     "heartbeat",
     4,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, heartbeat),
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, heartbeat),
     &staffel__v1__heartbeat__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -1950,10 +1860,10 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   {
     "load_progress",
     5,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, load_progress),
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, load_progress),
     &staffel__v1__load_progress__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -1962,11 +1872,11 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   {
     "loaded",
     6,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, loaded),
-    &staffel__v1__epoch_only__descriptor,
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, loaded),
+    &staffel__v1__epoch_note__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -1974,10 +1884,10 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   {
     "load_failed",
     7,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, load_failed),
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, load_failed),
     &staffel__v1__load_failed__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -1986,10 +1896,10 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   {
     "step_result",
     8,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, step_result),
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, step_result),
     &staffel__v1__step_result__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -1998,10 +1908,10 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   {
     "step_failed",
     9,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, step_failed),
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, step_failed),
     &staffel__v1__step_failed__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2010,10 +1920,10 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   {
     "leaving",
     10,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, leaving),
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, leaving),
     &staffel__v1__empty__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2022,10 +1932,10 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   {
     "submit",
     11,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, submit),
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, submit),
     &staffel__v1__generation_request__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2034,10 +1944,10 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   {
     "cancel",
     12,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, cancel),
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, cancel),
     &staffel__v1__request_id__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2046,10 +1956,10 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   {
     "status_query",
     13,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, status_query),
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, status_query),
     &staffel__v1__empty__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2058,22 +1968,61 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   {
     "cancel_choice",
     14,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, cancel_choice),
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, cancel_choice),
     &staffel__v1__cancel_choice__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+};
+static const unsigned staffel__v1__to_coordinator__field_indices_by_name[] = {
+  11,   /* field[11] = cancel */
+  13,   /* field[13] = cancel_choice */
+  0,   /* field[0] = enrol */
+  2,   /* field[2] = gateway_hello */
+  3,   /* field[3] = heartbeat */
+  9,   /* field[9] = leaving */
+  6,   /* field[6] = load_failed */
+  4,   /* field[4] = load_progress */
+  5,   /* field[5] = loaded */
+  12,   /* field[12] = status_query */
+  8,   /* field[8] = step_failed */
+  7,   /* field[7] = step_result */
+  10,   /* field[10] = submit */
+  1,   /* field[1] = worker_hello */
+};
+static const ProtobufCIntRange staffel__v1__to_coordinator__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 14 }
+};
+const ProtobufCMessageDescriptor staffel__v1__to_coordinator__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.ToCoordinator",
+  "ToCoordinator",
+  "Staffel__V1__ToCoordinator",
+  "staffel.v1",
+  sizeof(Staffel__V1__ToCoordinator),
+  14,
+  staffel__v1__to_coordinator__field_descriptors,
+  staffel__v1__to_coordinator__field_indices_by_name,
+  1,  staffel__v1__to_coordinator__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__to_coordinator__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__from_coordinator__field_descriptors[14] =
+{
   {
     "enrolled",
-    32,
-    PROTOBUF_C_LABEL_NONE,
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, enrolled),
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, enrolled),
     &staffel__v1__empty__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2081,11 +2030,11 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   },
   {
     "refused",
-    33,
-    PROTOBUF_C_LABEL_NONE,
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, refused),
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, refused),
     &staffel__v1__failure__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2093,11 +2042,11 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   },
   {
     "worker_welcome",
-    34,
-    PROTOBUF_C_LABEL_NONE,
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, worker_welcome),
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, worker_welcome),
     &staffel__v1__worker_welcome__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2105,11 +2054,11 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   },
   {
     "gateway_welcome",
-    35,
-    PROTOBUF_C_LABEL_NONE,
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, gateway_welcome),
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, gateway_welcome),
     &staffel__v1__gateway_welcome__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2117,11 +2066,11 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   },
   {
     "heartbeat_reply",
-    36,
-    PROTOBUF_C_LABEL_NONE,
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, heartbeat_reply),
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, heartbeat_reply),
     &staffel__v1__heartbeat__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2129,11 +2078,11 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   },
   {
     "assign",
-    37,
-    PROTOBUF_C_LABEL_NONE,
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, assign),
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, assign),
     &staffel__v1__stage_assignment__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2141,23 +2090,23 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   },
   {
     "release",
-    38,
-    PROTOBUF_C_LABEL_NONE,
+    7,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, release),
-    &staffel__v1__epoch_only__descriptor,
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, release),
+    &staffel__v1__epoch_note__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
     "step",
-    39,
-    PROTOBUF_C_LABEL_NONE,
+    8,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, step),
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, step),
     &staffel__v1__step__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2165,11 +2114,11 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   },
   {
     "health",
-    40,
-    PROTOBUF_C_LABEL_NONE,
+    9,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, health),
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, health),
     &staffel__v1__cluster_health__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2177,11 +2126,11 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   },
   {
     "tokens",
-    41,
-    PROTOBUF_C_LABEL_NONE,
+    10,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, tokens),
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, tokens),
     &staffel__v1__token_batch__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2189,11 +2138,11 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   },
   {
     "finished",
-    42,
-    PROTOBUF_C_LABEL_NONE,
+    11,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, finished),
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, finished),
     &staffel__v1__finished__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2201,23 +2150,23 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   },
   {
     "failed",
-    43,
-    PROTOBUF_C_LABEL_NONE,
+    12,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, failed),
-    &staffel__v1__request_failed__descriptor,
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, failed),
+    &staffel__v1__failed__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
     "status",
-    44,
-    PROTOBUF_C_LABEL_NONE,
+    13,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, status),
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, status),
     &staffel__v1__status_report__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
@@ -2225,80 +2174,51 @@ static const ProtobufCFieldDescriptor staffel__v1__frame__field_descriptors[29] 
   },
   {
     "closing",
-    45,
-    PROTOBUF_C_LABEL_NONE,
+    14,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, closing),
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, closing),
     &staffel__v1__empty__descriptor,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
-  {
-    "step_frame",
-    64,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__Frame, body_case),
-    offsetof(Staffel__V1__Frame, step_frame),
-    &staffel__v1__step_frame__descriptor,
-    NULL,
-    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
 };
-static const unsigned staffel__v1__frame__field_indices_by_name[] = {
-  19,   /* field[19] = assign */
-  11,   /* field[11] = cancel */
-  13,   /* field[13] = cancel_choice */
-  27,   /* field[27] = closing */
-  0,   /* field[0] = enrol */
-  14,   /* field[14] = enrolled */
-  25,   /* field[25] = failed */
-  24,   /* field[24] = finished */
-  2,   /* field[2] = gateway_hello */
-  17,   /* field[17] = gateway_welcome */
-  22,   /* field[22] = health */
-  3,   /* field[3] = heartbeat */
-  18,   /* field[18] = heartbeat_reply */
-  9,   /* field[9] = leaving */
-  6,   /* field[6] = load_failed */
-  4,   /* field[4] = load_progress */
-  5,   /* field[5] = loaded */
-  15,   /* field[15] = refused */
-  20,   /* field[20] = release */
-  26,   /* field[26] = status */
-  12,   /* field[12] = status_query */
-  21,   /* field[21] = step */
-  8,   /* field[8] = step_failed */
-  28,   /* field[28] = step_frame */
-  7,   /* field[7] = step_result */
-  10,   /* field[10] = submit */
-  23,   /* field[23] = tokens */
-  1,   /* field[1] = worker_hello */
-  16,   /* field[16] = worker_welcome */
+static const unsigned staffel__v1__from_coordinator__field_indices_by_name[] = {
+  5,   /* field[5] = assign */
+  13,   /* field[13] = closing */
+  0,   /* field[0] = enrolled */
+  11,   /* field[11] = failed */
+  10,   /* field[10] = finished */
+  3,   /* field[3] = gateway_welcome */
+  8,   /* field[8] = health */
+  4,   /* field[4] = heartbeat_reply */
+  1,   /* field[1] = refused */
+  6,   /* field[6] = release */
+  12,   /* field[12] = status */
+  7,   /* field[7] = step */
+  9,   /* field[9] = tokens */
+  2,   /* field[2] = worker_welcome */
 };
-static const ProtobufCIntRange staffel__v1__frame__number_ranges[3 + 1] =
+static const ProtobufCIntRange staffel__v1__from_coordinator__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 32, 14 },
-  { 64, 28 },
-  { 0, 29 }
+  { 0, 14 }
 };
-const ProtobufCMessageDescriptor staffel__v1__frame__descriptor =
+const ProtobufCMessageDescriptor staffel__v1__from_coordinator__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.Frame",
-  "Frame",
-  "Staffel__V1__Frame",
+  "staffel.v1.FromCoordinator",
+  "FromCoordinator",
+  "Staffel__V1__FromCoordinator",
   "staffel.v1",
-  sizeof(Staffel__V1__Frame),
-  29,
-  staffel__v1__frame__field_descriptors,
-  staffel__v1__frame__field_indices_by_name,
-  3,  staffel__v1__frame__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__frame__init,
+  sizeof(Staffel__V1__FromCoordinator),
+  14,
+  staffel__v1__from_coordinator__field_descriptors,
+  staffel__v1__from_coordinator__field_indices_by_name,
+  1,  staffel__v1__from_coordinator__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__from_coordinator__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 #define staffel__v1__empty__field_descriptors NULL
@@ -2319,15 +2239,53 @@ const ProtobufCMessageDescriptor staffel__v1__empty__descriptor =
   (ProtobufCMessageInit) staffel__v1__empty__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__version__field_descriptors[2] =
+static const ProtobufCFieldDescriptor staffel__v1__epoch_note__field_descriptors[1] =
+{
+  {
+    "epoch",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__EpochNote, has_epoch),
+    offsetof(Staffel__V1__EpochNote, epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__epoch_note__field_indices_by_name[] = {
+  0,   /* field[0] = epoch */
+};
+static const ProtobufCIntRange staffel__v1__epoch_note__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor staffel__v1__epoch_note__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.EpochNote",
+  "EpochNote",
+  "Staffel__V1__EpochNote",
+  "staffel.v1",
+  sizeof(Staffel__V1__EpochNote),
+  1,
+  staffel__v1__epoch_note__field_descriptors,
+  staffel__v1__epoch_note__field_indices_by_name,
+  1,  staffel__v1__epoch_note__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__epoch_note__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__protocol_version__field_descriptors[2] =
 {
   {
     "major",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__Version, major),
+    offsetof(Staffel__V1__ProtocolVersion, has_major),
+    offsetof(Staffel__V1__ProtocolVersion, major),
     NULL,
     NULL,
     0,             /* flags */
@@ -2336,127 +2294,89 @@ static const ProtobufCFieldDescriptor staffel__v1__version__field_descriptors[2]
   {
     "minor",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__Version, minor),
+    offsetof(Staffel__V1__ProtocolVersion, has_minor),
+    offsetof(Staffel__V1__ProtocolVersion, minor),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned staffel__v1__version__field_indices_by_name[] = {
+static const unsigned staffel__v1__protocol_version__field_indices_by_name[] = {
   0,   /* field[0] = major */
   1,   /* field[1] = minor */
 };
-static const ProtobufCIntRange staffel__v1__version__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__protocol_version__number_ranges[1 + 1] =
 {
   { 1, 0 },
   { 0, 2 }
 };
-const ProtobufCMessageDescriptor staffel__v1__version__descriptor =
+const ProtobufCMessageDescriptor staffel__v1__protocol_version__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.Version",
-  "Version",
-  "Staffel__V1__Version",
+  "staffel.v1.ProtocolVersion",
+  "ProtocolVersion",
+  "Staffel__V1__ProtocolVersion",
   "staffel.v1",
-  sizeof(Staffel__V1__Version),
+  sizeof(Staffel__V1__ProtocolVersion),
   2,
-  staffel__v1__version__field_descriptors,
-  staffel__v1__version__field_indices_by_name,
-  1,  staffel__v1__version__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__version__init,
+  staffel__v1__protocol_version__field_descriptors,
+  staffel__v1__protocol_version__field_indices_by_name,
+  1,  staffel__v1__protocol_version__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__protocol_version__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__count__field_descriptors[1] =
+static const ProtobufCFieldDescriptor staffel__v1__cancel_choice__field_descriptors[2] =
 {
   {
-    "value",
+    "request",
     1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
-    offsetof(Staffel__V1__Count, value),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__count__field_indices_by_name[] = {
-  0,   /* field[0] = value */
-};
-static const ProtobufCIntRange staffel__v1__count__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 1 }
-};
-const ProtobufCMessageDescriptor staffel__v1__count__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.Count",
-  "Count",
-  "Staffel__V1__Count",
-  "staffel.v1",
-  sizeof(Staffel__V1__Count),
-  1,
-  staffel__v1__count__field_descriptors,
-  staffel__v1__count__field_indices_by_name,
-  1,  staffel__v1__count__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__count__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor staffel__v1__range__field_descriptors[2] =
-{
-  {
-    "lower",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__Range, lower),
-    NULL,
+    offsetof(Staffel__V1__CancelChoice, request),
+    &staffel__v1__request_id__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "upper",
+    "choice",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__Range, upper),
+    offsetof(Staffel__V1__CancelChoice, has_choice),
+    offsetof(Staffel__V1__CancelChoice, choice),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned staffel__v1__range__field_indices_by_name[] = {
-  0,   /* field[0] = lower */
-  1,   /* field[1] = upper */
+static const unsigned staffel__v1__cancel_choice__field_indices_by_name[] = {
+  1,   /* field[1] = choice */
+  0,   /* field[0] = request */
 };
-static const ProtobufCIntRange staffel__v1__range__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__cancel_choice__number_ranges[1 + 1] =
 {
   { 1, 0 },
   { 0, 2 }
 };
-const ProtobufCMessageDescriptor staffel__v1__range__descriptor =
+const ProtobufCMessageDescriptor staffel__v1__cancel_choice__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.Range",
-  "Range",
-  "Staffel__V1__Range",
+  "staffel.v1.CancelChoice",
+  "CancelChoice",
+  "Staffel__V1__CancelChoice",
   "staffel.v1",
-  sizeof(Staffel__V1__Range),
+  sizeof(Staffel__V1__CancelChoice),
   2,
-  staffel__v1__range__field_descriptors,
-  staffel__v1__range__field_indices_by_name,
-  1,  staffel__v1__range__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__range__init,
+  staffel__v1__cancel_choice__field_descriptors,
+  staffel__v1__cancel_choice__field_indices_by_name,
+  1,  staffel__v1__cancel_choice__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__cancel_choice__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor staffel__v1__request_id__field_descriptors[2] =
@@ -2464,9 +2384,9 @@ static const ProtobufCFieldDescriptor staffel__v1__request_id__field_descriptors
   {
     "high",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_FIXED64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__RequestId, has_high),
     offsetof(Staffel__V1__RequestId, high),
     NULL,
     NULL,
@@ -2476,9 +2396,9 @@ static const ProtobufCFieldDescriptor staffel__v1__request_id__field_descriptors
   {
     "low",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_FIXED64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__RequestId, has_low),
     offsetof(Staffel__V1__RequestId, low),
     NULL,
     NULL,
@@ -2510,93 +2430,55 @@ const ProtobufCMessageDescriptor staffel__v1__request_id__descriptor =
   (ProtobufCMessageInit) staffel__v1__request_id__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__failure__field_descriptors[2] =
+static const ProtobufCFieldDescriptor staffel__v1__layer_range__field_descriptors[2] =
 {
   {
-    "code",
+    "first",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__Failure, code),
+    offsetof(Staffel__V1__LayerRange, has_first),
+    offsetof(Staffel__V1__LayerRange, first),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "message",
+    "end",
     2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_STRING,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__Failure, message),
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__LayerRange, has_end),
+    offsetof(Staffel__V1__LayerRange, end),
     NULL,
-    &protobuf_c_empty_string,
+    NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned staffel__v1__failure__field_indices_by_name[] = {
-  0,   /* field[0] = code */
-  1,   /* field[1] = message */
+static const unsigned staffel__v1__layer_range__field_indices_by_name[] = {
+  1,   /* field[1] = end */
+  0,   /* field[0] = first */
 };
-static const ProtobufCIntRange staffel__v1__failure__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__layer_range__number_ranges[1 + 1] =
 {
   { 1, 0 },
   { 0, 2 }
 };
-const ProtobufCMessageDescriptor staffel__v1__failure__descriptor =
+const ProtobufCMessageDescriptor staffel__v1__layer_range__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.Failure",
-  "Failure",
-  "Staffel__V1__Failure",
+  "staffel.v1.LayerRange",
+  "LayerRange",
+  "Staffel__V1__LayerRange",
   "staffel.v1",
-  sizeof(Staffel__V1__Failure),
+  sizeof(Staffel__V1__LayerRange),
   2,
-  staffel__v1__failure__field_descriptors,
-  staffel__v1__failure__field_indices_by_name,
-  1,  staffel__v1__failure__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__failure__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor staffel__v1__epoch_only__field_descriptors[1] =
-{
-  {
-    "epoch",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__EpochOnly, epoch),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__epoch_only__field_indices_by_name[] = {
-  0,   /* field[0] = epoch */
-};
-static const ProtobufCIntRange staffel__v1__epoch_only__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 1 }
-};
-const ProtobufCMessageDescriptor staffel__v1__epoch_only__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.EpochOnly",
-  "EpochOnly",
-  "Staffel__V1__EpochOnly",
-  "staffel.v1",
-  sizeof(Staffel__V1__EpochOnly),
-  1,
-  staffel__v1__epoch_only__field_descriptors,
-  staffel__v1__epoch_only__field_indices_by_name,
-  1,  staffel__v1__epoch_only__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__epoch_only__init,
+  staffel__v1__layer_range__field_descriptors,
+  staffel__v1__layer_range__field_indices_by_name,
+  1,  staffel__v1__layer_range__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__layer_range__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor staffel__v1__enrol_request__field_descriptors[4] =
@@ -2604,11 +2486,11 @@ static const ProtobufCFieldDescriptor staffel__v1__enrol_request__field_descript
   {
     "version",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
     offsetof(Staffel__V1__EnrolRequest, version),
-    &staffel__v1__version__descriptor,
+    &staffel__v1__protocol_version__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -2616,11 +2498,11 @@ static const ProtobufCFieldDescriptor staffel__v1__enrol_request__field_descript
   {
     "role",
     2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_ENUM,
+    offsetof(Staffel__V1__EnrolRequest, has_role),
     offsetof(Staffel__V1__EnrolRequest, role),
-    NULL,
+    &staffel__v1__peer_role__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -2628,9 +2510,9 @@ static const ProtobufCFieldDescriptor staffel__v1__enrol_request__field_descript
   {
     "key",
     3,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__EnrolRequest, has_key),
     offsetof(Staffel__V1__EnrolRequest, key),
     NULL,
     NULL,
@@ -2640,12 +2522,12 @@ static const ProtobufCFieldDescriptor staffel__v1__enrol_request__field_descript
   {
     "name",
     4,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_STRING,
-    0,   /* quantifier_offset */
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__EnrolRequest, has_name),
     offsetof(Staffel__V1__EnrolRequest, name),
     NULL,
-    &protobuf_c_empty_string,
+    NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
@@ -2676,14 +2558,130 @@ const ProtobufCMessageDescriptor staffel__v1__enrol_request__descriptor =
   (ProtobufCMessageInit) staffel__v1__enrol_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor staffel__v1__worker_hello__field_descriptors[7] =
+{
+  {
+    "version",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__WorkerHello, version),
+    &staffel__v1__protocol_version__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "session",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_FIXED64,
+    offsetof(Staffel__V1__WorkerHello, has_session),
+    offsetof(Staffel__V1__WorkerHello, session),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "name",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WorkerHello, has_name),
+    offsetof(Staffel__V1__WorkerHello, name),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "capabilities",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__WorkerHello, capabilities),
+    &staffel__v1__worker_capabilities__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "data_endpoint",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WorkerHello, has_data_endpoint),
+    offsetof(Staffel__V1__WorkerHello, data_endpoint),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "holding",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__WorkerHello, holding),
+    &staffel__v1__held_slice__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_epoch",
+    7,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WorkerHello, has_last_epoch),
+    offsetof(Staffel__V1__WorkerHello, last_epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__worker_hello__field_indices_by_name[] = {
+  3,   /* field[3] = capabilities */
+  4,   /* field[4] = data_endpoint */
+  5,   /* field[5] = holding */
+  6,   /* field[6] = last_epoch */
+  2,   /* field[2] = name */
+  1,   /* field[1] = session */
+  0,   /* field[0] = version */
+};
+static const ProtobufCIntRange staffel__v1__worker_hello__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 7 }
+};
+const ProtobufCMessageDescriptor staffel__v1__worker_hello__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WorkerHello",
+  "WorkerHello",
+  "Staffel__V1__WorkerHello",
+  "staffel.v1",
+  sizeof(Staffel__V1__WorkerHello),
+  7,
+  staffel__v1__worker_hello__field_descriptors,
+  staffel__v1__worker_hello__field_indices_by_name,
+  1,  staffel__v1__worker_hello__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__worker_hello__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCFieldDescriptor staffel__v1__worker_capabilities__field_descriptors[5] =
 {
   {
     "memory_bytes",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__WorkerCapabilities, has_memory_bytes),
     offsetof(Staffel__V1__WorkerCapabilities, memory_bytes),
     NULL,
     NULL,
@@ -2693,9 +2691,9 @@ static const ProtobufCFieldDescriptor staffel__v1__worker_capabilities__field_de
   {
     "threads",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__WorkerCapabilities, has_threads),
     offsetof(Staffel__V1__WorkerCapabilities, threads),
     NULL,
     NULL,
@@ -2705,21 +2703,21 @@ static const ProtobufCFieldDescriptor staffel__v1__worker_capabilities__field_de
   {
     "isa",
     3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_STRING,
-    0,   /* quantifier_offset */
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WorkerCapabilities, has_isa),
     offsetof(Staffel__V1__WorkerCapabilities, isa),
     NULL,
-    &protobuf_c_empty_string,
+    NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
     "read_bytes_per_second",
     4,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_DOUBLE,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__WorkerCapabilities, has_read_bytes_per_second),
     offsetof(Staffel__V1__WorkerCapabilities, read_bytes_per_second),
     NULL,
     NULL,
@@ -2729,9 +2727,9 @@ static const ProtobufCFieldDescriptor staffel__v1__worker_capabilities__field_de
   {
     "ops_per_second",
     5,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_DOUBLE,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__WorkerCapabilities, has_ops_per_second),
     offsetof(Staffel__V1__WorkerCapabilities, ops_per_second),
     NULL,
     NULL,
@@ -2771,9 +2769,9 @@ static const ProtobufCFieldDescriptor staffel__v1__held_slice__field_descriptors
   {
     "epoch",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__HeldSlice, has_epoch),
     offsetof(Staffel__V1__HeldSlice, epoch),
     NULL,
     NULL,
@@ -2783,9 +2781,9 @@ static const ProtobufCFieldDescriptor staffel__v1__held_slice__field_descriptors
   {
     "model_digest",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__HeldSlice, has_model_digest),
     offsetof(Staffel__V1__HeldSlice, model_digest),
     NULL,
     NULL,
@@ -2795,11 +2793,11 @@ static const ProtobufCFieldDescriptor staffel__v1__held_slice__field_descriptors
   {
     "layers",
     3,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
     offsetof(Staffel__V1__HeldSlice, layers),
-    &staffel__v1__range__descriptor,
+    &staffel__v1__layer_range__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -2830,170 +2828,16 @@ const ProtobufCMessageDescriptor staffel__v1__held_slice__descriptor =
   (ProtobufCMessageInit) staffel__v1__held_slice__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__worker_hello__field_descriptors[7] =
-{
-  {
-    "version",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerHello, version),
-    &staffel__v1__version__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "session",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_FIXED64,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerHello, session),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "name",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_STRING,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerHello, name),
-    NULL,
-    &protobuf_c_empty_string,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "capabilities",
-    4,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerHello, capabilities),
-    &staffel__v1__worker_capabilities__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "data_endpoint",
-    5,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_STRING,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerHello, data_endpoint),
-    NULL,
-    &protobuf_c_empty_string,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "holding",
-    6,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerHello, holding),
-    &staffel__v1__held_slice__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "last_epoch",
-    7,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerHello, last_epoch),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__worker_hello__field_indices_by_name[] = {
-  3,   /* field[3] = capabilities */
-  4,   /* field[4] = data_endpoint */
-  5,   /* field[5] = holding */
-  6,   /* field[6] = last_epoch */
-  2,   /* field[2] = name */
-  1,   /* field[1] = session */
-  0,   /* field[0] = version */
-};
-static const ProtobufCIntRange staffel__v1__worker_hello__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 7 }
-};
-const ProtobufCMessageDescriptor staffel__v1__worker_hello__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.WorkerHello",
-  "WorkerHello",
-  "Staffel__V1__WorkerHello",
-  "staffel.v1",
-  sizeof(Staffel__V1__WorkerHello),
-  7,
-  staffel__v1__worker_hello__field_descriptors,
-  staffel__v1__worker_hello__field_indices_by_name,
-  1,  staffel__v1__worker_hello__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__worker_hello__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor staffel__v1__worker_welcome__field_descriptors[1] =
-{
-  {
-    "version",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerWelcome, version),
-    &staffel__v1__version__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__worker_welcome__field_indices_by_name[] = {
-  0,   /* field[0] = version */
-};
-static const ProtobufCIntRange staffel__v1__worker_welcome__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 1 }
-};
-const ProtobufCMessageDescriptor staffel__v1__worker_welcome__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.WorkerWelcome",
-  "WorkerWelcome",
-  "Staffel__V1__WorkerWelcome",
-  "staffel.v1",
-  sizeof(Staffel__V1__WorkerWelcome),
-  1,
-  staffel__v1__worker_welcome__field_descriptors,
-  staffel__v1__worker_welcome__field_indices_by_name,
-  1,  staffel__v1__worker_welcome__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__worker_welcome__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
 static const ProtobufCFieldDescriptor staffel__v1__gateway_hello__field_descriptors[3] =
 {
   {
     "version",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
     offsetof(Staffel__V1__GatewayHello, version),
-    &staffel__v1__version__descriptor,
+    &staffel__v1__protocol_version__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -3001,9 +2845,9 @@ static const ProtobufCFieldDescriptor staffel__v1__gateway_hello__field_descript
   {
     "session",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_FIXED64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__GatewayHello, has_session),
     offsetof(Staffel__V1__GatewayHello, session),
     NULL,
     NULL,
@@ -3013,12 +2857,12 @@ static const ProtobufCFieldDescriptor staffel__v1__gateway_hello__field_descript
   {
     "name",
     3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_STRING,
-    0,   /* quantifier_offset */
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__GatewayHello, has_name),
     offsetof(Staffel__V1__GatewayHello, name),
     NULL,
-    &protobuf_c_empty_string,
+    NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
@@ -3048,16 +2892,54 @@ const ProtobufCMessageDescriptor staffel__v1__gateway_hello__descriptor =
   (ProtobufCMessageInit) staffel__v1__gateway_hello__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor staffel__v1__worker_welcome__field_descriptors[1] =
+{
+  {
+    "version",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__WorkerWelcome, version),
+    &staffel__v1__protocol_version__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__worker_welcome__field_indices_by_name[] = {
+  0,   /* field[0] = version */
+};
+static const ProtobufCIntRange staffel__v1__worker_welcome__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor staffel__v1__worker_welcome__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WorkerWelcome",
+  "WorkerWelcome",
+  "Staffel__V1__WorkerWelcome",
+  "staffel.v1",
+  sizeof(Staffel__V1__WorkerWelcome),
+  1,
+  staffel__v1__worker_welcome__field_descriptors,
+  staffel__v1__worker_welcome__field_indices_by_name,
+  1,  staffel__v1__worker_welcome__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__worker_welcome__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCFieldDescriptor staffel__v1__gateway_welcome__field_descriptors[8] =
 {
   {
     "version",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
     offsetof(Staffel__V1__GatewayWelcome, version),
-    &staffel__v1__version__descriptor,
+    &staffel__v1__protocol_version__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -3065,9 +2947,9 @@ static const ProtobufCFieldDescriptor staffel__v1__gateway_welcome__field_descri
   {
     "coordinator_session",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_FIXED64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__GatewayWelcome, has_coordinator_session),
     offsetof(Staffel__V1__GatewayWelcome, coordinator_session),
     NULL,
     NULL,
@@ -3077,21 +2959,21 @@ static const ProtobufCFieldDescriptor staffel__v1__gateway_welcome__field_descri
   {
     "model_name",
     3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_STRING,
-    0,   /* quantifier_offset */
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__GatewayWelcome, has_model_name),
     offsetof(Staffel__V1__GatewayWelcome, model_name),
     NULL,
-    &protobuf_c_empty_string,
+    NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
     "model_digest",
     4,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__GatewayWelcome, has_model_digest),
     offsetof(Staffel__V1__GatewayWelcome, model_digest),
     NULL,
     NULL,
@@ -3101,9 +2983,9 @@ static const ProtobufCFieldDescriptor staffel__v1__gateway_welcome__field_descri
   {
     "context_tokens",
     5,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__GatewayWelcome, has_context_tokens),
     offsetof(Staffel__V1__GatewayWelcome, context_tokens),
     NULL,
     NULL,
@@ -3113,9 +2995,9 @@ static const ProtobufCFieldDescriptor staffel__v1__gateway_welcome__field_descri
   {
     "parameter_count",
     6,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__GatewayWelcome, has_parameter_count),
     offsetof(Staffel__V1__GatewayWelcome, parameter_count),
     NULL,
     NULL,
@@ -3125,9 +3007,9 @@ static const ProtobufCFieldDescriptor staffel__v1__gateway_welcome__field_descri
   {
     "model_bytes",
     7,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__GatewayWelcome, has_model_bytes),
     offsetof(Staffel__V1__GatewayWelcome, model_bytes),
     NULL,
     NULL,
@@ -3137,7 +3019,7 @@ static const ProtobufCFieldDescriptor staffel__v1__gateway_welcome__field_descri
   {
     "health",
     8,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
     offsetof(Staffel__V1__GatewayWelcome, health),
@@ -3182,9 +3064,9 @@ static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[
   {
     "epoch",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__Heartbeat, has_epoch),
     offsetof(Staffel__V1__Heartbeat, epoch),
     NULL,
     NULL,
@@ -3194,9 +3076,9 @@ static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[
   {
     "last_step",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__Heartbeat, has_last_step),
     offsetof(Staffel__V1__Heartbeat, last_step),
     NULL,
     NULL,
@@ -3206,9 +3088,9 @@ static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[
   {
     "steps_queued",
     3,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__Heartbeat, has_steps_queued),
     offsetof(Staffel__V1__Heartbeat, steps_queued),
     NULL,
     NULL,
@@ -3246,9 +3128,9 @@ static const ProtobufCFieldDescriptor staffel__v1__load_progress__field_descript
   {
     "epoch",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__LoadProgress, has_epoch),
     offsetof(Staffel__V1__LoadProgress, epoch),
     NULL,
     NULL,
@@ -3258,9 +3140,9 @@ static const ProtobufCFieldDescriptor staffel__v1__load_progress__field_descript
   {
     "bytes_done",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__LoadProgress, has_bytes_done),
     offsetof(Staffel__V1__LoadProgress, bytes_done),
     NULL,
     NULL,
@@ -3270,9 +3152,9 @@ static const ProtobufCFieldDescriptor staffel__v1__load_progress__field_descript
   {
     "bytes_total",
     3,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__LoadProgress, has_bytes_total),
     offsetof(Staffel__V1__LoadProgress, bytes_total),
     NULL,
     NULL,
@@ -3305,14 +3187,65 @@ const ProtobufCMessageDescriptor staffel__v1__load_progress__descriptor =
   (ProtobufCMessageInit) staffel__v1__load_progress__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor staffel__v1__failure__field_descriptors[2] =
+{
+  {
+    "code",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__Failure, has_code),
+    offsetof(Staffel__V1__Failure, code),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "message",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__Failure, has_message),
+    offsetof(Staffel__V1__Failure, message),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__failure__field_indices_by_name[] = {
+  0,   /* field[0] = code */
+  1,   /* field[1] = message */
+};
+static const ProtobufCIntRange staffel__v1__failure__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor staffel__v1__failure__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.Failure",
+  "Failure",
+  "Staffel__V1__Failure",
+  "staffel.v1",
+  sizeof(Staffel__V1__Failure),
+  2,
+  staffel__v1__failure__field_descriptors,
+  staffel__v1__failure__field_indices_by_name,
+  1,  staffel__v1__failure__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__failure__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCFieldDescriptor staffel__v1__load_failed__field_descriptors[2] =
 {
   {
     "epoch",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__LoadFailed, has_epoch),
     offsetof(Staffel__V1__LoadFailed, epoch),
     NULL,
     NULL,
@@ -3322,7 +3255,7 @@ static const ProtobufCFieldDescriptor staffel__v1__load_failed__field_descriptor
   {
     "failure",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
     offsetof(Staffel__V1__LoadFailed, failure),
@@ -3361,9 +3294,9 @@ static const ProtobufCFieldDescriptor staffel__v1__step_failed__field_descriptor
   {
     "epoch",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StepFailed, has_epoch),
     offsetof(Staffel__V1__StepFailed, epoch),
     NULL,
     NULL,
@@ -3373,9 +3306,9 @@ static const ProtobufCFieldDescriptor staffel__v1__step_failed__field_descriptor
   {
     "number",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StepFailed, has_number),
     offsetof(Staffel__V1__StepFailed, number),
     NULL,
     NULL,
@@ -3385,7 +3318,7 @@ static const ProtobufCFieldDescriptor staffel__v1__step_failed__field_descriptor
   {
     "failure",
     3,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
     offsetof(Staffel__V1__StepFailed, failure),
@@ -3420,506 +3353,132 @@ const ProtobufCMessageDescriptor staffel__v1__step_failed__descriptor =
   (ProtobufCMessageInit) staffel__v1__step_failed__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__stage_peer__field_descriptors[2] =
+static const ProtobufCFieldDescriptor staffel__v1__finished__field_descriptors[4] =
 {
   {
-    "key",
+    "request",
     1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StagePeer, key),
+    offsetof(Staffel__V1__Finished, request),
+    &staffel__v1__request_id__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "choice",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__Finished, has_choice),
+    offsetof(Staffel__V1__Finished, choice),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "endpoint",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_STRING,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StagePeer, endpoint),
+    "token_count",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__Finished, has_token_count),
+    offsetof(Staffel__V1__Finished, token_count),
     NULL,
-    &protobuf_c_empty_string,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "reason",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_ENUM,
+    offsetof(Staffel__V1__Finished, has_reason),
+    offsetof(Staffel__V1__Finished, reason),
+    &staffel__v1__finish_reason__descriptor,
+    NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned staffel__v1__stage_peer__field_indices_by_name[] = {
-  1,   /* field[1] = endpoint */
-  0,   /* field[0] = key */
+static const unsigned staffel__v1__finished__field_indices_by_name[] = {
+  1,   /* field[1] = choice */
+  3,   /* field[3] = reason */
+  0,   /* field[0] = request */
+  2,   /* field[2] = token_count */
 };
-static const ProtobufCIntRange staffel__v1__stage_peer__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__finished__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor staffel__v1__finished__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.Finished",
+  "Finished",
+  "Staffel__V1__Finished",
+  "staffel.v1",
+  sizeof(Staffel__V1__Finished),
+  4,
+  staffel__v1__finished__field_descriptors,
+  staffel__v1__finished__field_indices_by_name,
+  1,  staffel__v1__finished__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__finished__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__failed__field_descriptors[2] =
+{
+  {
+    "request",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__Failed, request),
+    &staffel__v1__request_id__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "failure",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__Failed, failure),
+    &staffel__v1__failure__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__failed__field_indices_by_name[] = {
+  1,   /* field[1] = failure */
+  0,   /* field[0] = request */
+};
+static const ProtobufCIntRange staffel__v1__failed__number_ranges[1 + 1] =
 {
   { 1, 0 },
   { 0, 2 }
 };
-const ProtobufCMessageDescriptor staffel__v1__stage_peer__descriptor =
+const ProtobufCMessageDescriptor staffel__v1__failed__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.StagePeer",
-  "StagePeer",
-  "Staffel__V1__StagePeer",
+  "staffel.v1.Failed",
+  "Failed",
+  "Staffel__V1__Failed",
   "staffel.v1",
-  sizeof(Staffel__V1__StagePeer),
+  sizeof(Staffel__V1__Failed),
   2,
-  staffel__v1__stage_peer__field_descriptors,
-  staffel__v1__stage_peer__field_indices_by_name,
-  1,  staffel__v1__stage_peer__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__stage_peer__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor staffel__v1__stage_assignment__field_descriptors[11] =
-{
-  {
-    "epoch",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StageAssignment, epoch),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "stage",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StageAssignment, stage),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "stage_count",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StageAssignment, stage_count),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "layers",
-    4,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StageAssignment, layers),
-    &staffel__v1__range__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "kv_blocks",
-    5,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StageAssignment, kv_blocks),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "kv_type",
-    6,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StageAssignment, kv_type),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "boundary",
-    7,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StageAssignment, boundary),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "model_digest",
-    8,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StageAssignment, model_digest),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "model_path",
-    9,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_STRING,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StageAssignment, model_path),
-    NULL,
-    &protobuf_c_empty_string,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "upstream",
-    10,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StageAssignment, upstream),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "downstream",
-    11,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StageAssignment, downstream),
-    &staffel__v1__stage_peer__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__stage_assignment__field_indices_by_name[] = {
-  6,   /* field[6] = boundary */
-  10,   /* field[10] = downstream */
-  0,   /* field[0] = epoch */
-  4,   /* field[4] = kv_blocks */
-  5,   /* field[5] = kv_type */
-  3,   /* field[3] = layers */
-  7,   /* field[7] = model_digest */
-  8,   /* field[8] = model_path */
-  1,   /* field[1] = stage */
-  2,   /* field[2] = stage_count */
-  9,   /* field[9] = upstream */
-};
-static const ProtobufCIntRange staffel__v1__stage_assignment__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 11 }
-};
-const ProtobufCMessageDescriptor staffel__v1__stage_assignment__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.StageAssignment",
-  "StageAssignment",
-  "Staffel__V1__StageAssignment",
-  "staffel.v1",
-  sizeof(Staffel__V1__StageAssignment),
-  11,
-  staffel__v1__stage_assignment__field_descriptors,
-  staffel__v1__stage_assignment__field_indices_by_name,
-  1,  staffel__v1__stage_assignment__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__stage_assignment__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor staffel__v1__logit_bias__field_descriptors[2] =
-{
-  {
-    "token",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__LogitBias, token),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "bias",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_FLOAT,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__LogitBias, bias),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__logit_bias__field_indices_by_name[] = {
-  1,   /* field[1] = bias */
-  0,   /* field[0] = token */
-};
-static const ProtobufCIntRange staffel__v1__logit_bias__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 2 }
-};
-const ProtobufCMessageDescriptor staffel__v1__logit_bias__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.LogitBias",
-  "LogitBias",
-  "Staffel__V1__LogitBias",
-  "staffel.v1",
-  sizeof(Staffel__V1__LogitBias),
-  2,
-  staffel__v1__logit_bias__field_descriptors,
-  staffel__v1__logit_bias__field_indices_by_name,
-  1,  staffel__v1__logit_bias__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__logit_bias__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor staffel__v1__sampling_parameters__field_descriptors[13] =
-{
-  {
-    "temperature",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_FLOAT,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SamplingParameters, temperature),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "top_k",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SamplingParameters, top_k),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "top_p",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_FLOAT,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SamplingParameters, top_p),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "min_p",
-    4,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_FLOAT,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SamplingParameters, min_p),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "repetition_penalty",
-    5,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_FLOAT,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SamplingParameters, repetition_penalty),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "presence_penalty",
-    6,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_FLOAT,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SamplingParameters, presence_penalty),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "frequency_penalty",
-    7,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_FLOAT,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SamplingParameters, frequency_penalty),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "logit_bias",
-    8,
-    PROTOBUF_C_LABEL_REPEATED,
-    PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__SamplingParameters, n_logit_bias),
-    offsetof(Staffel__V1__SamplingParameters, logit_bias),
-    &staffel__v1__logit_bias__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "seed",
-    9,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_FIXED64,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SamplingParameters, seed),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "min_tokens",
-    10,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SamplingParameters, min_tokens),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "max_tokens",
-    11,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SamplingParameters, max_tokens),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "ignore_end_tokens",
-    12,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BOOL,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SamplingParameters, ignore_end_tokens),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "stop_tokens",
-    13,
-    PROTOBUF_C_LABEL_REPEATED,
-    PROTOBUF_C_TYPE_UINT32,
-    offsetof(Staffel__V1__SamplingParameters, n_stop_tokens),
-    offsetof(Staffel__V1__SamplingParameters, stop_tokens),
-    NULL,
-    NULL,
-    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__sampling_parameters__field_indices_by_name[] = {
-  6,   /* field[6] = frequency_penalty */
-  11,   /* field[11] = ignore_end_tokens */
-  7,   /* field[7] = logit_bias */
-  10,   /* field[10] = max_tokens */
-  3,   /* field[3] = min_p */
-  9,   /* field[9] = min_tokens */
-  5,   /* field[5] = presence_penalty */
-  4,   /* field[4] = repetition_penalty */
-  8,   /* field[8] = seed */
-  12,   /* field[12] = stop_tokens */
-  0,   /* field[0] = temperature */
-  1,   /* field[1] = top_k */
-  2,   /* field[2] = top_p */
-};
-static const ProtobufCIntRange staffel__v1__sampling_parameters__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 13 }
-};
-const ProtobufCMessageDescriptor staffel__v1__sampling_parameters__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.SamplingParameters",
-  "SamplingParameters",
-  "Staffel__V1__SamplingParameters",
-  "staffel.v1",
-  sizeof(Staffel__V1__SamplingParameters),
-  13,
-  staffel__v1__sampling_parameters__field_descriptors,
-  staffel__v1__sampling_parameters__field_indices_by_name,
-  1,  staffel__v1__sampling_parameters__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__sampling_parameters__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor staffel__v1__token_list__field_descriptors[1] =
-{
-  {
-    "tokens",
-    1,
-    PROTOBUF_C_LABEL_REPEATED,
-    PROTOBUF_C_TYPE_UINT32,
-    offsetof(Staffel__V1__TokenList, n_tokens),
-    offsetof(Staffel__V1__TokenList, tokens),
-    NULL,
-    NULL,
-    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__token_list__field_indices_by_name[] = {
-  0,   /* field[0] = tokens */
-};
-static const ProtobufCIntRange staffel__v1__token_list__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 1 }
-};
-const ProtobufCMessageDescriptor staffel__v1__token_list__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.TokenList",
-  "TokenList",
-  "Staffel__V1__TokenList",
-  "staffel.v1",
-  sizeof(Staffel__V1__TokenList),
-  1,
-  staffel__v1__token_list__field_descriptors,
-  staffel__v1__token_list__field_indices_by_name,
-  1,  staffel__v1__token_list__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__token_list__init,
+  staffel__v1__failed__field_descriptors,
+  staffel__v1__failed__field_indices_by_name,
+  1,  staffel__v1__failed__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__failed__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_descriptors[7] =
@@ -3927,7 +3486,7 @@ static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_des
   {
     "id",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
     offsetof(Staffel__V1__GenerationRequest, id),
@@ -3940,7 +3499,7 @@ static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_des
     "prompt",
     2,
     PROTOBUF_C_LABEL_REPEATED,
-    PROTOBUF_C_TYPE_UINT32,
+    PROTOBUF_C_TYPE_SFIXED32,
     offsetof(Staffel__V1__GenerationRequest, n_prompt),
     offsetof(Staffel__V1__GenerationRequest, prompt),
     NULL,
@@ -3951,7 +3510,7 @@ static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_des
   {
     "sampling",
     3,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
     offsetof(Staffel__V1__GenerationRequest, sampling),
@@ -3963,9 +3522,9 @@ static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_des
   {
     "choices",
     4,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__GenerationRequest, has_choices),
     offsetof(Staffel__V1__GenerationRequest, choices),
     NULL,
     NULL,
@@ -3975,11 +3534,11 @@ static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_des
   {
     "top_logprobs",
     5,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__GenerationRequest, has_top_logprobs),
     offsetof(Staffel__V1__GenerationRequest, top_logprobs),
-    &staffel__v1__count__descriptor,
+    NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -3987,9 +3546,9 @@ static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_des
   {
     "priority",
     6,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_SINT32,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__GenerationRequest, has_priority),
     offsetof(Staffel__V1__GenerationRequest, priority),
     NULL,
     NULL,
@@ -4038,75 +3597,284 @@ const ProtobufCMessageDescriptor staffel__v1__generation_request__descriptor =
   (ProtobufCMessageInit) staffel__v1__generation_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__sequence_open__field_descriptors[7] =
+static const ProtobufCFieldDescriptor staffel__v1__token_list__field_descriptors[1] =
 {
   {
-    "sequence",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SequenceOpen, sequence),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "choice",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SequenceOpen, choice),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
     "tokens",
-    3,
+    1,
     PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_SFIXED32,
+    offsetof(Staffel__V1__TokenList, n_tokens),
+    offsetof(Staffel__V1__TokenList, tokens),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__token_list__field_indices_by_name[] = {
+  0,   /* field[0] = tokens */
+};
+static const ProtobufCIntRange staffel__v1__token_list__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor staffel__v1__token_list__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.TokenList",
+  "TokenList",
+  "Staffel__V1__TokenList",
+  "staffel.v1",
+  sizeof(Staffel__V1__TokenList),
+  1,
+  staffel__v1__token_list__field_descriptors,
+  staffel__v1__token_list__field_indices_by_name,
+  1,  staffel__v1__token_list__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__token_list__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__sampling_parameters__field_descriptors[14] =
+{
+  {
+    "temperature",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_FLOAT,
+    offsetof(Staffel__V1__SamplingParameters, has_temperature),
+    offsetof(Staffel__V1__SamplingParameters, temperature),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "top_k",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    offsetof(Staffel__V1__SequenceOpen, n_tokens),
-    offsetof(Staffel__V1__SequenceOpen, tokens),
+    offsetof(Staffel__V1__SamplingParameters, has_top_k),
+    offsetof(Staffel__V1__SamplingParameters, top_k),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "top_p",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_FLOAT,
+    offsetof(Staffel__V1__SamplingParameters, has_top_p),
+    offsetof(Staffel__V1__SamplingParameters, top_p),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "min_p",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_FLOAT,
+    offsetof(Staffel__V1__SamplingParameters, has_min_p),
+    offsetof(Staffel__V1__SamplingParameters, min_p),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "repetition_penalty",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_FLOAT,
+    offsetof(Staffel__V1__SamplingParameters, has_repetition_penalty),
+    offsetof(Staffel__V1__SamplingParameters, repetition_penalty),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "presence_penalty",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_FLOAT,
+    offsetof(Staffel__V1__SamplingParameters, has_presence_penalty),
+    offsetof(Staffel__V1__SamplingParameters, presence_penalty),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "frequency_penalty",
+    7,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_FLOAT,
+    offsetof(Staffel__V1__SamplingParameters, has_frequency_penalty),
+    offsetof(Staffel__V1__SamplingParameters, frequency_penalty),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "logit_bias_tokens",
+    8,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_SFIXED32,
+    offsetof(Staffel__V1__SamplingParameters, n_logit_bias_tokens),
+    offsetof(Staffel__V1__SamplingParameters, logit_bias_tokens),
     NULL,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "prompt_length",
-    4,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SequenceOpen, prompt_length),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "sampling",
-    5,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SequenceOpen, sampling),
-    &staffel__v1__sampling_parameters__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "end_tokens",
-    6,
+    "logit_bias_values",
+    9,
     PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_FLOAT,
+    offsetof(Staffel__V1__SamplingParameters, n_logit_bias_values),
+    offsetof(Staffel__V1__SamplingParameters, logit_bias_values),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "seed",
+    10,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_FIXED64,
+    offsetof(Staffel__V1__SamplingParameters, has_seed),
+    offsetof(Staffel__V1__SamplingParameters, seed),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "min_tokens",
+    11,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    offsetof(Staffel__V1__SequenceOpen, n_end_tokens),
-    offsetof(Staffel__V1__SequenceOpen, end_tokens),
+    offsetof(Staffel__V1__SamplingParameters, has_min_tokens),
+    offsetof(Staffel__V1__SamplingParameters, min_tokens),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "max_tokens",
+    12,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__SamplingParameters, has_max_tokens),
+    offsetof(Staffel__V1__SamplingParameters, max_tokens),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "ignore_end_tokens",
+    13,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BOOL,
+    offsetof(Staffel__V1__SamplingParameters, has_ignore_end_tokens),
+    offsetof(Staffel__V1__SamplingParameters, ignore_end_tokens),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stop_tokens",
+    14,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_SFIXED32,
+    offsetof(Staffel__V1__SamplingParameters, n_stop_tokens),
+    offsetof(Staffel__V1__SamplingParameters, stop_tokens),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__sampling_parameters__field_indices_by_name[] = {
+  6,   /* field[6] = frequency_penalty */
+  12,   /* field[12] = ignore_end_tokens */
+  7,   /* field[7] = logit_bias_tokens */
+  8,   /* field[8] = logit_bias_values */
+  11,   /* field[11] = max_tokens */
+  3,   /* field[3] = min_p */
+  10,   /* field[10] = min_tokens */
+  5,   /* field[5] = presence_penalty */
+  4,   /* field[4] = repetition_penalty */
+  9,   /* field[9] = seed */
+  13,   /* field[13] = stop_tokens */
+  0,   /* field[0] = temperature */
+  1,   /* field[1] = top_k */
+  2,   /* field[2] = top_p */
+};
+static const ProtobufCIntRange staffel__v1__sampling_parameters__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 14 }
+};
+const ProtobufCMessageDescriptor staffel__v1__sampling_parameters__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.SamplingParameters",
+  "SamplingParameters",
+  "Staffel__V1__SamplingParameters",
+  "staffel.v1",
+  sizeof(Staffel__V1__SamplingParameters),
+  14,
+  staffel__v1__sampling_parameters__field_descriptors,
+  staffel__v1__sampling_parameters__field_indices_by_name,
+  1,  staffel__v1__sampling_parameters__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__sampling_parameters__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__emitted_token__field_descriptors[4] =
+{
+  {
+    "token",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_SFIXED32,
+    offsetof(Staffel__V1__EmittedToken, has_token),
+    offsetof(Staffel__V1__EmittedToken, token),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "logprob",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_FLOAT,
+    offsetof(Staffel__V1__EmittedToken, has_logprob),
+    offsetof(Staffel__V1__EmittedToken, logprob),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "top_tokens",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_SFIXED32,
+    offsetof(Staffel__V1__EmittedToken, n_top_tokens),
+    offsetof(Staffel__V1__EmittedToken, top_tokens),
     NULL,
     NULL,
     0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
@@ -4114,67 +3882,76 @@ static const ProtobufCFieldDescriptor staffel__v1__sequence_open__field_descript
   },
   {
     "top_logprobs",
-    7,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SequenceOpen, top_logprobs),
-    &staffel__v1__count__descriptor,
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_FLOAT,
+    offsetof(Staffel__V1__EmittedToken, n_top_logprobs),
+    offsetof(Staffel__V1__EmittedToken, top_logprobs),
     NULL,
-    0,             /* flags */
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned staffel__v1__sequence_open__field_indices_by_name[] = {
-  1,   /* field[1] = choice */
-  5,   /* field[5] = end_tokens */
-  3,   /* field[3] = prompt_length */
-  4,   /* field[4] = sampling */
-  0,   /* field[0] = sequence */
-  2,   /* field[2] = tokens */
-  6,   /* field[6] = top_logprobs */
+static const unsigned staffel__v1__emitted_token__field_indices_by_name[] = {
+  1,   /* field[1] = logprob */
+  0,   /* field[0] = token */
+  3,   /* field[3] = top_logprobs */
+  2,   /* field[2] = top_tokens */
 };
-static const ProtobufCIntRange staffel__v1__sequence_open__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__emitted_token__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 4 }
 };
-const ProtobufCMessageDescriptor staffel__v1__sequence_open__descriptor =
+const ProtobufCMessageDescriptor staffel__v1__emitted_token__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.SequenceOpen",
-  "SequenceOpen",
-  "Staffel__V1__SequenceOpen",
+  "staffel.v1.EmittedToken",
+  "EmittedToken",
+  "Staffel__V1__EmittedToken",
   "staffel.v1",
-  sizeof(Staffel__V1__SequenceOpen),
-  7,
-  staffel__v1__sequence_open__field_descriptors,
-  staffel__v1__sequence_open__field_indices_by_name,
-  1,  staffel__v1__sequence_open__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__sequence_open__init,
+  sizeof(Staffel__V1__EmittedToken),
+  4,
+  staffel__v1__emitted_token__field_descriptors,
+  staffel__v1__emitted_token__field_indices_by_name,
+  1,  staffel__v1__emitted_token__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__emitted_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__segment__field_descriptors[5] =
+static const ProtobufCFieldDescriptor staffel__v1__token_batch__field_descriptors[4] =
 {
   {
-    "sequence",
+    "request",
     1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
-    offsetof(Staffel__V1__Segment, sequence),
+    offsetof(Staffel__V1__TokenBatch, request),
+    &staffel__v1__request_id__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "choice",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__TokenBatch, has_choice),
+    offsetof(Staffel__V1__TokenBatch, choice),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "start",
-    2,
-    PROTOBUF_C_LABEL_NONE,
+    "first_index",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__Segment, start),
+    offsetof(Staffel__V1__TokenBatch, has_first_index),
+    offsetof(Staffel__V1__TokenBatch, first_index),
     NULL,
     NULL,
     0,             /* flags */
@@ -4182,66 +3959,311 @@ static const ProtobufCFieldDescriptor staffel__v1__segment__field_descriptors[5]
   },
   {
     "tokens",
-    3,
-    PROTOBUF_C_LABEL_REPEATED,
-    PROTOBUF_C_TYPE_UINT32,
-    offsetof(Staffel__V1__Segment, n_tokens),
-    offsetof(Staffel__V1__Segment, tokens),
-    NULL,
-    NULL,
-    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "new_blocks",
     4,
     PROTOBUF_C_LABEL_REPEATED,
-    PROTOBUF_C_TYPE_UINT32,
-    offsetof(Staffel__V1__Segment, n_new_blocks),
-    offsetof(Staffel__V1__Segment, new_blocks),
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__TokenBatch, n_tokens),
+    offsetof(Staffel__V1__TokenBatch, tokens),
+    &staffel__v1__emitted_token__descriptor,
     NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__token_batch__field_indices_by_name[] = {
+  1,   /* field[1] = choice */
+  2,   /* field[2] = first_index */
+  0,   /* field[0] = request */
+  3,   /* field[3] = tokens */
+};
+static const ProtobufCIntRange staffel__v1__token_batch__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor staffel__v1__token_batch__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.TokenBatch",
+  "TokenBatch",
+  "Staffel__V1__TokenBatch",
+  "staffel.v1",
+  sizeof(Staffel__V1__TokenBatch),
+  4,
+  staffel__v1__token_batch__field_descriptors,
+  staffel__v1__token_batch__field_indices_by_name,
+  1,  staffel__v1__token_batch__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__token_batch__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__cluster_health__field_descriptors[2] =
+{
+  {
+    "state",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_ENUM,
+    offsetof(Staffel__V1__ClusterHealth, has_state),
+    offsetof(Staffel__V1__ClusterHealth, state),
+    &staffel__v1__health_state__descriptor,
     NULL,
-    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "samples",
-    5,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BOOL,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__Segment, samples),
+    "detail",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__ClusterHealth, has_detail),
+    offsetof(Staffel__V1__ClusterHealth, detail),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned staffel__v1__segment__field_indices_by_name[] = {
-  3,   /* field[3] = new_blocks */
-  4,   /* field[4] = samples */
-  0,   /* field[0] = sequence */
-  1,   /* field[1] = start */
-  2,   /* field[2] = tokens */
+static const unsigned staffel__v1__cluster_health__field_indices_by_name[] = {
+  1,   /* field[1] = detail */
+  0,   /* field[0] = state */
 };
-static const ProtobufCIntRange staffel__v1__segment__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__cluster_health__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 2 }
 };
-const ProtobufCMessageDescriptor staffel__v1__segment__descriptor =
+const ProtobufCMessageDescriptor staffel__v1__cluster_health__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.Segment",
-  "Segment",
-  "Staffel__V1__Segment",
+  "staffel.v1.ClusterHealth",
+  "ClusterHealth",
+  "Staffel__V1__ClusterHealth",
   "staffel.v1",
-  sizeof(Staffel__V1__Segment),
-  5,
-  staffel__v1__segment__field_descriptors,
-  staffel__v1__segment__field_indices_by_name,
-  1,  staffel__v1__segment__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__segment__init,
+  sizeof(Staffel__V1__ClusterHealth),
+  2,
+  staffel__v1__cluster_health__field_descriptors,
+  staffel__v1__cluster_health__field_indices_by_name,
+  1,  staffel__v1__cluster_health__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__cluster_health__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__stage_assignment__field_descriptors[11] =
+{
+  {
+    "epoch",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageAssignment, has_epoch),
+    offsetof(Staffel__V1__StageAssignment, epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stage",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__StageAssignment, has_stage),
+    offsetof(Staffel__V1__StageAssignment, stage),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stage_count",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__StageAssignment, has_stage_count),
+    offsetof(Staffel__V1__StageAssignment, stage_count),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "layers",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StageAssignment, layers),
+    &staffel__v1__layer_range__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "kv_blocks",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__StageAssignment, has_kv_blocks),
+    offsetof(Staffel__V1__StageAssignment, kv_blocks),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "kv_type",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_ENUM,
+    offsetof(Staffel__V1__StageAssignment, has_kv_type),
+    offsetof(Staffel__V1__StageAssignment, kv_type),
+    &staffel__v1__kv_type__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "boundary",
+    7,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_ENUM,
+    offsetof(Staffel__V1__StageAssignment, has_boundary),
+    offsetof(Staffel__V1__StageAssignment, boundary),
+    &staffel__v1__boundary_type__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "model_digest",
+    8,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__StageAssignment, has_model_digest),
+    offsetof(Staffel__V1__StageAssignment, model_digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "model_path",
+    9,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__StageAssignment, has_model_path),
+    offsetof(Staffel__V1__StageAssignment, model_path),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "upstream",
+    10,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__StageAssignment, has_upstream),
+    offsetof(Staffel__V1__StageAssignment, upstream),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "downstream",
+    11,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StageAssignment, downstream),
+    &staffel__v1__stage_peer__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__stage_assignment__field_indices_by_name[] = {
+  6,   /* field[6] = boundary */
+  10,   /* field[10] = downstream */
+  0,   /* field[0] = epoch */
+  4,   /* field[4] = kv_blocks */
+  5,   /* field[5] = kv_type */
+  3,   /* field[3] = layers */
+  7,   /* field[7] = model_digest */
+  8,   /* field[8] = model_path */
+  1,   /* field[1] = stage */
+  2,   /* field[2] = stage_count */
+  9,   /* field[9] = upstream */
+};
+static const ProtobufCIntRange staffel__v1__stage_assignment__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 11 }
+};
+const ProtobufCMessageDescriptor staffel__v1__stage_assignment__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.StageAssignment",
+  "StageAssignment",
+  "Staffel__V1__StageAssignment",
+  "staffel.v1",
+  sizeof(Staffel__V1__StageAssignment),
+  11,
+  staffel__v1__stage_assignment__field_descriptors,
+  staffel__v1__stage_assignment__field_indices_by_name,
+  1,  staffel__v1__stage_assignment__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__stage_assignment__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__stage_peer__field_descriptors[2] =
+{
+  {
+    "key",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__StagePeer, has_key),
+    offsetof(Staffel__V1__StagePeer, key),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "endpoint",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__StagePeer, has_endpoint),
+    offsetof(Staffel__V1__StagePeer, endpoint),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__stage_peer__field_indices_by_name[] = {
+  1,   /* field[1] = endpoint */
+  0,   /* field[0] = key */
+};
+static const ProtobufCIntRange staffel__v1__stage_peer__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor staffel__v1__stage_peer__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.StagePeer",
+  "StagePeer",
+  "Staffel__V1__StagePeer",
+  "staffel.v1",
+  sizeof(Staffel__V1__StagePeer),
+  2,
+  staffel__v1__stage_peer__field_descriptors,
+  staffel__v1__stage_peer__field_indices_by_name,
+  1,  staffel__v1__stage_peer__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__stage_peer__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor staffel__v1__step__field_descriptors[5] =
@@ -4249,9 +4271,9 @@ static const ProtobufCFieldDescriptor staffel__v1__step__field_descriptors[5] =
   {
     "epoch",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__Step, has_epoch),
     offsetof(Staffel__V1__Step, epoch),
     NULL,
     NULL,
@@ -4261,9 +4283,9 @@ static const ProtobufCFieldDescriptor staffel__v1__step__field_descriptors[5] =
   {
     "number",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__Step, has_number),
     offsetof(Staffel__V1__Step, number),
     NULL,
     NULL,
@@ -4286,7 +4308,7 @@ static const ProtobufCFieldDescriptor staffel__v1__step__field_descriptors[5] =
     "closes",
     4,
     PROTOBUF_C_LABEL_REPEATED,
-    PROTOBUF_C_TYPE_UINT64,
+    PROTOBUF_C_TYPE_FIXED64,
     offsetof(Staffel__V1__Step, n_closes),
     offsetof(Staffel__V1__Step, closes),
     NULL,
@@ -4334,106 +4356,210 @@ const ProtobufCMessageDescriptor staffel__v1__step__descriptor =
   (ProtobufCMessageInit) staffel__v1__step__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descriptors[2] =
-{
-  {
-    "queue_nanoseconds",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StageTiming, queue_nanoseconds),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "compute_nanoseconds",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__StageTiming, compute_nanoseconds),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__stage_timing__field_indices_by_name[] = {
-  1,   /* field[1] = compute_nanoseconds */
-  0,   /* field[0] = queue_nanoseconds */
-};
-static const ProtobufCIntRange staffel__v1__stage_timing__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 2 }
-};
-const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.StageTiming",
-  "StageTiming",
-  "Staffel__V1__StageTiming",
-  "staffel.v1",
-  sizeof(Staffel__V1__StageTiming),
-  2,
-  staffel__v1__stage_timing__field_descriptors,
-  staffel__v1__stage_timing__field_indices_by_name,
-  1,  staffel__v1__stage_timing__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__stage_timing__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor staffel__v1__poisoned_sequence__field_descriptors[2] =
+static const ProtobufCFieldDescriptor staffel__v1__sequence_open__field_descriptors[7] =
 {
   {
     "sequence",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__PoisonedSequence, sequence),
+    offsetof(Staffel__V1__SequenceOpen, has_sequence),
+    offsetof(Staffel__V1__SequenceOpen, sequence),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "layers",
+    "choice",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__SequenceOpen, has_choice),
+    offsetof(Staffel__V1__SequenceOpen, choice),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tokens",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_SFIXED32,
+    offsetof(Staffel__V1__SequenceOpen, n_tokens),
+    offsetof(Staffel__V1__SequenceOpen, tokens),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "prompt_length",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__SequenceOpen, has_prompt_length),
+    offsetof(Staffel__V1__SequenceOpen, prompt_length),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sampling",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
-    offsetof(Staffel__V1__PoisonedSequence, layers),
-    &staffel__v1__range__descriptor,
+    offsetof(Staffel__V1__SequenceOpen, sampling),
+    &staffel__v1__sampling_parameters__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "end_tokens",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_SFIXED32,
+    offsetof(Staffel__V1__SequenceOpen, n_end_tokens),
+    offsetof(Staffel__V1__SequenceOpen, end_tokens),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "top_logprobs",
+    7,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__SequenceOpen, has_top_logprobs),
+    offsetof(Staffel__V1__SequenceOpen, top_logprobs),
+    NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned staffel__v1__poisoned_sequence__field_indices_by_name[] = {
-  1,   /* field[1] = layers */
+static const unsigned staffel__v1__sequence_open__field_indices_by_name[] = {
+  1,   /* field[1] = choice */
+  5,   /* field[5] = end_tokens */
+  3,   /* field[3] = prompt_length */
+  4,   /* field[4] = sampling */
   0,   /* field[0] = sequence */
+  2,   /* field[2] = tokens */
+  6,   /* field[6] = top_logprobs */
 };
-static const ProtobufCIntRange staffel__v1__poisoned_sequence__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__sequence_open__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 7 }
 };
-const ProtobufCMessageDescriptor staffel__v1__poisoned_sequence__descriptor =
+const ProtobufCMessageDescriptor staffel__v1__sequence_open__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.PoisonedSequence",
-  "PoisonedSequence",
-  "Staffel__V1__PoisonedSequence",
+  "staffel.v1.SequenceOpen",
+  "SequenceOpen",
+  "Staffel__V1__SequenceOpen",
   "staffel.v1",
-  sizeof(Staffel__V1__PoisonedSequence),
-  2,
-  staffel__v1__poisoned_sequence__field_descriptors,
-  staffel__v1__poisoned_sequence__field_indices_by_name,
-  1,  staffel__v1__poisoned_sequence__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__poisoned_sequence__init,
+  sizeof(Staffel__V1__SequenceOpen),
+  7,
+  staffel__v1__sequence_open__field_descriptors,
+  staffel__v1__sequence_open__field_indices_by_name,
+  1,  staffel__v1__sequence_open__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__sequence_open__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__segment__field_descriptors[5] =
+{
+  {
+    "sequence",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__Segment, has_sequence),
+    offsetof(Staffel__V1__Segment, sequence),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "start",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__Segment, has_start),
+    offsetof(Staffel__V1__Segment, start),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tokens",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_SFIXED32,
+    offsetof(Staffel__V1__Segment, n_tokens),
+    offsetof(Staffel__V1__Segment, tokens),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "new_blocks",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_FIXED32,
+    offsetof(Staffel__V1__Segment, n_new_blocks),
+    offsetof(Staffel__V1__Segment, new_blocks),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "samples",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BOOL,
+    offsetof(Staffel__V1__Segment, has_samples),
+    offsetof(Staffel__V1__Segment, samples),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__segment__field_indices_by_name[] = {
+  3,   /* field[3] = new_blocks */
+  4,   /* field[4] = samples */
+  0,   /* field[0] = sequence */
+  1,   /* field[1] = start */
+  2,   /* field[2] = tokens */
+};
+static const ProtobufCIntRange staffel__v1__segment__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor staffel__v1__segment__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.Segment",
+  "Segment",
+  "Staffel__V1__Segment",
+  "staffel.v1",
+  sizeof(Staffel__V1__Segment),
+  5,
+  staffel__v1__segment__field_descriptors,
+  staffel__v1__segment__field_indices_by_name,
+  1,  staffel__v1__segment__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__segment__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor staffel__v1__step_frame__field_descriptors[3] =
@@ -4441,7 +4567,7 @@ static const ProtobufCFieldDescriptor staffel__v1__step_frame__field_descriptors
   {
     "step",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
     offsetof(Staffel__V1__StepFrame, step),
@@ -4500,196 +4626,106 @@ const ProtobufCMessageDescriptor staffel__v1__step_frame__descriptor =
   (ProtobufCMessageInit) staffel__v1__step_frame__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__token_logprob__field_descriptors[2] =
+static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descriptors[2] =
 {
   {
-    "token",
+    "queue_nanoseconds",
     1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__TokenLogprob, token),
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageTiming, has_queue_nanoseconds),
+    offsetof(Staffel__V1__StageTiming, queue_nanoseconds),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "logprob",
+    "compute_nanoseconds",
     2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_FLOAT,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__TokenLogprob, logprob),
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageTiming, has_compute_nanoseconds),
+    offsetof(Staffel__V1__StageTiming, compute_nanoseconds),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned staffel__v1__token_logprob__field_indices_by_name[] = {
-  1,   /* field[1] = logprob */
-  0,   /* field[0] = token */
+static const unsigned staffel__v1__stage_timing__field_indices_by_name[] = {
+  1,   /* field[1] = compute_nanoseconds */
+  0,   /* field[0] = queue_nanoseconds */
 };
-static const ProtobufCIntRange staffel__v1__token_logprob__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__stage_timing__number_ranges[1 + 1] =
 {
   { 1, 0 },
   { 0, 2 }
 };
-const ProtobufCMessageDescriptor staffel__v1__token_logprob__descriptor =
+const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.TokenLogprob",
-  "TokenLogprob",
-  "Staffel__V1__TokenLogprob",
+  "staffel.v1.StageTiming",
+  "StageTiming",
+  "Staffel__V1__StageTiming",
   "staffel.v1",
-  sizeof(Staffel__V1__TokenLogprob),
+  sizeof(Staffel__V1__StageTiming),
   2,
-  staffel__v1__token_logprob__field_descriptors,
-  staffel__v1__token_logprob__field_indices_by_name,
-  1,  staffel__v1__token_logprob__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__token_logprob__init,
+  staffel__v1__stage_timing__field_descriptors,
+  staffel__v1__stage_timing__field_indices_by_name,
+  1,  staffel__v1__stage_timing__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__stage_timing__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__emitted_token__field_descriptors[4] =
-{
-  {
-    "token",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__EmittedToken, token),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "has_logprob",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BOOL,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__EmittedToken, has_logprob),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "logprob",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_FLOAT,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__EmittedToken, logprob),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "top",
-    4,
-    PROTOBUF_C_LABEL_REPEATED,
-    PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__EmittedToken, n_top),
-    offsetof(Staffel__V1__EmittedToken, top),
-    &staffel__v1__token_logprob__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__emitted_token__field_indices_by_name[] = {
-  1,   /* field[1] = has_logprob */
-  2,   /* field[2] = logprob */
-  0,   /* field[0] = token */
-  3,   /* field[3] = top */
-};
-static const ProtobufCIntRange staffel__v1__emitted_token__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 4 }
-};
-const ProtobufCMessageDescriptor staffel__v1__emitted_token__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.EmittedToken",
-  "EmittedToken",
-  "Staffel__V1__EmittedToken",
-  "staffel.v1",
-  sizeof(Staffel__V1__EmittedToken),
-  4,
-  staffel__v1__emitted_token__field_descriptors,
-  staffel__v1__emitted_token__field_indices_by_name,
-  1,  staffel__v1__emitted_token__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__emitted_token__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor staffel__v1__sampled_token__field_descriptors[3] =
+static const ProtobufCFieldDescriptor staffel__v1__poisoned_sequence__field_descriptors[2] =
 {
   {
     "sequence",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SampledToken, sequence),
+    offsetof(Staffel__V1__PoisonedSequence, has_sequence),
+    offsetof(Staffel__V1__PoisonedSequence, sequence),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "position",
+    "layers",
     2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SampledToken, position),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "emitted",
-    3,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
-    offsetof(Staffel__V1__SampledToken, emitted),
-    &staffel__v1__emitted_token__descriptor,
+    offsetof(Staffel__V1__PoisonedSequence, layers),
+    &staffel__v1__layer_range__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned staffel__v1__sampled_token__field_indices_by_name[] = {
-  2,   /* field[2] = emitted */
-  1,   /* field[1] = position */
+static const unsigned staffel__v1__poisoned_sequence__field_indices_by_name[] = {
+  1,   /* field[1] = layers */
   0,   /* field[0] = sequence */
 };
-static const ProtobufCIntRange staffel__v1__sampled_token__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__poisoned_sequence__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 2 }
 };
-const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor =
+const ProtobufCMessageDescriptor staffel__v1__poisoned_sequence__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.SampledToken",
-  "SampledToken",
-  "Staffel__V1__SampledToken",
+  "staffel.v1.PoisonedSequence",
+  "PoisonedSequence",
+  "Staffel__V1__PoisonedSequence",
   "staffel.v1",
-  sizeof(Staffel__V1__SampledToken),
-  3,
-  staffel__v1__sampled_token__field_descriptors,
-  staffel__v1__sampled_token__field_indices_by_name,
-  1,  staffel__v1__sampled_token__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__sampled_token__init,
+  sizeof(Staffel__V1__PoisonedSequence),
+  2,
+  staffel__v1__poisoned_sequence__field_descriptors,
+  staffel__v1__poisoned_sequence__field_indices_by_name,
+  1,  staffel__v1__poisoned_sequence__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__poisoned_sequence__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor staffel__v1__step_result__field_descriptors[5] =
@@ -4697,9 +4733,9 @@ static const ProtobufCFieldDescriptor staffel__v1__step_result__field_descriptor
   {
     "epoch",
     1,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StepResult, has_epoch),
     offsetof(Staffel__V1__StepResult, epoch),
     NULL,
     NULL,
@@ -4709,9 +4745,9 @@ static const ProtobufCFieldDescriptor staffel__v1__step_result__field_descriptor
   {
     "number",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StepResult, has_number),
     offsetof(Staffel__V1__StepResult, number),
     NULL,
     NULL,
@@ -4782,427 +4818,68 @@ const ProtobufCMessageDescriptor staffel__v1__step_result__descriptor =
   (ProtobufCMessageInit) staffel__v1__step_result__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__cluster_health__field_descriptors[2] =
+static const ProtobufCFieldDescriptor staffel__v1__sampled_token__field_descriptors[3] =
 {
   {
-    "state",
+    "sequence",
     1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__ClusterHealth, state),
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__SampledToken, has_sequence),
+    offsetof(Staffel__V1__SampledToken, sequence),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "detail",
+    "position",
     2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_STRING,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__ClusterHealth, detail),
-    NULL,
-    &protobuf_c_empty_string,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__cluster_health__field_indices_by_name[] = {
-  1,   /* field[1] = detail */
-  0,   /* field[0] = state */
-};
-static const ProtobufCIntRange staffel__v1__cluster_health__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 2 }
-};
-const ProtobufCMessageDescriptor staffel__v1__cluster_health__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.ClusterHealth",
-  "ClusterHealth",
-  "Staffel__V1__ClusterHealth",
-  "staffel.v1",
-  sizeof(Staffel__V1__ClusterHealth),
-  2,
-  staffel__v1__cluster_health__field_descriptors,
-  staffel__v1__cluster_health__field_indices_by_name,
-  1,  staffel__v1__cluster_health__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__cluster_health__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor staffel__v1__token_batch__field_descriptors[4] =
-{
-  {
-    "request",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__TokenBatch, request),
-    &staffel__v1__request_id__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "choice",
-    2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__TokenBatch, choice),
+    offsetof(Staffel__V1__SampledToken, has_position),
+    offsetof(Staffel__V1__SampledToken, position),
     NULL,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "first_index",
+    "emitted",
     3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__TokenBatch, first_index),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "tokens",
-    4,
-    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
-    offsetof(Staffel__V1__TokenBatch, n_tokens),
-    offsetof(Staffel__V1__TokenBatch, tokens),
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__SampledToken, emitted),
     &staffel__v1__emitted_token__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
 };
-static const unsigned staffel__v1__token_batch__field_indices_by_name[] = {
-  1,   /* field[1] = choice */
-  2,   /* field[2] = first_index */
-  0,   /* field[0] = request */
-  3,   /* field[3] = tokens */
+static const unsigned staffel__v1__sampled_token__field_indices_by_name[] = {
+  2,   /* field[2] = emitted */
+  1,   /* field[1] = position */
+  0,   /* field[0] = sequence */
 };
-static const ProtobufCIntRange staffel__v1__token_batch__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__sampled_token__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 3 }
 };
-const ProtobufCMessageDescriptor staffel__v1__token_batch__descriptor =
+const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.TokenBatch",
-  "TokenBatch",
-  "Staffel__V1__TokenBatch",
+  "staffel.v1.SampledToken",
+  "SampledToken",
+  "Staffel__V1__SampledToken",
   "staffel.v1",
-  sizeof(Staffel__V1__TokenBatch),
-  4,
-  staffel__v1__token_batch__field_descriptors,
-  staffel__v1__token_batch__field_indices_by_name,
-  1,  staffel__v1__token_batch__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__token_batch__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor staffel__v1__finished__field_descriptors[4] =
-{
-  {
-    "request",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__Finished, request),
-    &staffel__v1__request_id__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "choice",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__Finished, choice),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "reason",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__Finished, reason),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "token_count",
-    4,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__Finished, token_count),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__finished__field_indices_by_name[] = {
-  1,   /* field[1] = choice */
-  2,   /* field[2] = reason */
-  0,   /* field[0] = request */
-  3,   /* field[3] = token_count */
-};
-static const ProtobufCIntRange staffel__v1__finished__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 4 }
-};
-const ProtobufCMessageDescriptor staffel__v1__finished__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.Finished",
-  "Finished",
-  "Staffel__V1__Finished",
-  "staffel.v1",
-  sizeof(Staffel__V1__Finished),
-  4,
-  staffel__v1__finished__field_descriptors,
-  staffel__v1__finished__field_indices_by_name,
-  1,  staffel__v1__finished__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__finished__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor staffel__v1__request_failed__field_descriptors[2] =
-{
-  {
-    "request",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__RequestFailed, request),
-    &staffel__v1__request_id__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "failure",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__RequestFailed, failure),
-    &staffel__v1__failure__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__request_failed__field_indices_by_name[] = {
-  1,   /* field[1] = failure */
-  0,   /* field[0] = request */
-};
-static const ProtobufCIntRange staffel__v1__request_failed__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 2 }
-};
-const ProtobufCMessageDescriptor staffel__v1__request_failed__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.RequestFailed",
-  "RequestFailed",
-  "Staffel__V1__RequestFailed",
-  "staffel.v1",
-  sizeof(Staffel__V1__RequestFailed),
-  2,
-  staffel__v1__request_failed__field_descriptors,
-  staffel__v1__request_failed__field_indices_by_name,
-  1,  staffel__v1__request_failed__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__request_failed__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor staffel__v1__cancel_choice__field_descriptors[2] =
-{
-  {
-    "request",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__CancelChoice, request),
-    &staffel__v1__request_id__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "choice",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__CancelChoice, choice),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__cancel_choice__field_indices_by_name[] = {
-  1,   /* field[1] = choice */
-  0,   /* field[0] = request */
-};
-static const ProtobufCIntRange staffel__v1__cancel_choice__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 2 }
-};
-const ProtobufCMessageDescriptor staffel__v1__cancel_choice__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.CancelChoice",
-  "CancelChoice",
-  "Staffel__V1__CancelChoice",
-  "staffel.v1",
-  sizeof(Staffel__V1__CancelChoice),
-  2,
-  staffel__v1__cancel_choice__field_descriptors,
-  staffel__v1__cancel_choice__field_indices_by_name,
-  1,  staffel__v1__cancel_choice__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__cancel_choice__init,
-  NULL,NULL,NULL    /* reserved[123] */
-};
-static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descriptors[7] =
-{
-  {
-    "key",
-    1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerStatus, key),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "name",
-    2,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_STRING,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerStatus, name),
-    NULL,
-    &protobuf_c_empty_string,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "capabilities",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerStatus, capabilities),
-    &staffel__v1__worker_capabilities__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "layers",
-    4,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_MESSAGE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerStatus, layers),
-    &staffel__v1__range__descriptor,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "state",
-    5,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_STRING,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerStatus, state),
-    NULL,
-    &protobuf_c_empty_string,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "compute_share",
-    6,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_DOUBLE,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerStatus, compute_share),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
-    "last_step",
-    7,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Staffel__V1__WorkerStatus, last_step),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-};
-static const unsigned staffel__v1__worker_status__field_indices_by_name[] = {
-  2,   /* field[2] = capabilities */
-  5,   /* field[5] = compute_share */
-  0,   /* field[0] = key */
-  6,   /* field[6] = last_step */
-  3,   /* field[3] = layers */
-  1,   /* field[1] = name */
-  4,   /* field[4] = state */
-};
-static const ProtobufCIntRange staffel__v1__worker_status__number_ranges[1 + 1] =
-{
-  { 1, 0 },
-  { 0, 7 }
-};
-const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor =
-{
-  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-  "staffel.v1.WorkerStatus",
-  "WorkerStatus",
-  "Staffel__V1__WorkerStatus",
-  "staffel.v1",
-  sizeof(Staffel__V1__WorkerStatus),
-  7,
-  staffel__v1__worker_status__field_descriptors,
-  staffel__v1__worker_status__field_indices_by_name,
-  1,  staffel__v1__worker_status__number_ranges,
-  (ProtobufCMessageInit) staffel__v1__worker_status__init,
+  sizeof(Staffel__V1__SampledToken),
+  3,
+  staffel__v1__sampled_token__field_descriptors,
+  staffel__v1__sampled_token__field_indices_by_name,
+  1,  staffel__v1__sampled_token__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__sampled_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[13] =
@@ -5210,19 +4887,19 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
   {
     "model_name",
     1,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_STRING,
-    0,   /* quantifier_offset */
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__StatusReport, has_model_name),
     offsetof(Staffel__V1__StatusReport, model_name),
     NULL,
-    &protobuf_c_empty_string,
+    NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
     "health",
     2,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_MESSAGE,
     0,   /* quantifier_offset */
     offsetof(Staffel__V1__StatusReport, health),
@@ -5234,9 +4911,9 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
   {
     "epoch",
     3,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, has_epoch),
     offsetof(Staffel__V1__StatusReport, epoch),
     NULL,
     NULL,
@@ -5258,9 +4935,9 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
   {
     "gateways",
     5,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, has_gateways),
     offsetof(Staffel__V1__StatusReport, gateways),
     NULL,
     NULL,
@@ -5270,9 +4947,9 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
   {
     "requests_waiting",
     6,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, has_requests_waiting),
     offsetof(Staffel__V1__StatusReport, requests_waiting),
     NULL,
     NULL,
@@ -5282,9 +4959,9 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
   {
     "sequences_running",
     7,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, has_sequences_running),
     offsetof(Staffel__V1__StatusReport, sequences_running),
     NULL,
     NULL,
@@ -5294,9 +4971,9 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
   {
     "kv_blocks_used",
     8,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, has_kv_blocks_used),
     offsetof(Staffel__V1__StatusReport, kv_blocks_used),
     NULL,
     NULL,
@@ -5306,9 +4983,9 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
   {
     "kv_blocks_total",
     9,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, has_kv_blocks_total),
     offsetof(Staffel__V1__StatusReport, kv_blocks_total),
     NULL,
     NULL,
@@ -5318,9 +4995,9 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
   {
     "steps_in_flight",
     10,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT32,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, has_steps_in_flight),
     offsetof(Staffel__V1__StatusReport, steps_in_flight),
     NULL,
     NULL,
@@ -5330,9 +5007,9 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
   {
     "steps_done",
     11,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, has_steps_done),
     offsetof(Staffel__V1__StatusReport, steps_done),
     NULL,
     NULL,
@@ -5342,9 +5019,9 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
   {
     "tokens_generated",
     12,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, has_tokens_generated),
     offsetof(Staffel__V1__StatusReport, tokens_generated),
     NULL,
     NULL,
@@ -5354,9 +5031,9 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
   {
     "frames_dropped",
     13,
-    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_LABEL_OPTIONAL,
     PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, has_frames_dropped),
     offsetof(Staffel__V1__StatusReport, frames_dropped),
     NULL,
     NULL,
@@ -5398,4 +5075,278 @@ const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
   1,  staffel__v1__status_report__number_ranges,
   (ProtobufCMessageInit) staffel__v1__status_report__init,
   NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descriptors[7] =
+{
+  {
+    "key",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WorkerStatus, has_key),
+    offsetof(Staffel__V1__WorkerStatus, key),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "name",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WorkerStatus, has_name),
+    offsetof(Staffel__V1__WorkerStatus, name),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "capabilities",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__WorkerStatus, capabilities),
+    &staffel__v1__worker_capabilities__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "layers",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__WorkerStatus, layers),
+    &staffel__v1__layer_range__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "state",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WorkerStatus, has_state),
+    offsetof(Staffel__V1__WorkerStatus, state),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "compute_share",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Staffel__V1__WorkerStatus, has_compute_share),
+    offsetof(Staffel__V1__WorkerStatus, compute_share),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_step",
+    7,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WorkerStatus, has_last_step),
+    offsetof(Staffel__V1__WorkerStatus, last_step),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__worker_status__field_indices_by_name[] = {
+  2,   /* field[2] = capabilities */
+  5,   /* field[5] = compute_share */
+  0,   /* field[0] = key */
+  6,   /* field[6] = last_step */
+  3,   /* field[3] = layers */
+  1,   /* field[1] = name */
+  4,   /* field[4] = state */
+};
+static const ProtobufCIntRange staffel__v1__worker_status__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 7 }
+};
+const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WorkerStatus",
+  "WorkerStatus",
+  "Staffel__V1__WorkerStatus",
+  "staffel.v1",
+  sizeof(Staffel__V1__WorkerStatus),
+  7,
+  staffel__v1__worker_status__field_descriptors,
+  staffel__v1__worker_status__field_indices_by_name,
+  1,  staffel__v1__worker_status__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__worker_status__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCEnumValue staffel__v1__peer_role__enum_values_by_number[4] =
+{
+  { "PEER_ROLE_UNKNOWN", "STAFFEL__V1__PEER_ROLE__PEER_ROLE_UNKNOWN", 0 },
+  { "PEER_ROLE_WORKER", "STAFFEL__V1__PEER_ROLE__PEER_ROLE_WORKER", 1 },
+  { "PEER_ROLE_GATEWAY", "STAFFEL__V1__PEER_ROLE__PEER_ROLE_GATEWAY", 2 },
+  { "PEER_ROLE_CONSOLE", "STAFFEL__V1__PEER_ROLE__PEER_ROLE_CONSOLE", 3 },
+};
+static const ProtobufCIntRange staffel__v1__peer_role__value_ranges[] = {
+{0, 0},{0, 4}
+};
+static const ProtobufCEnumValueIndex staffel__v1__peer_role__enum_values_by_name[4] =
+{
+  { "PEER_ROLE_CONSOLE", 3 },
+  { "PEER_ROLE_GATEWAY", 2 },
+  { "PEER_ROLE_UNKNOWN", 0 },
+  { "PEER_ROLE_WORKER", 1 },
+};
+const ProtobufCEnumDescriptor staffel__v1__peer_role__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "staffel.v1.PeerRole",
+  "PeerRole",
+  "Staffel__V1__PeerRole",
+  "staffel.v1",
+  4,
+  staffel__v1__peer_role__enum_values_by_number,
+  4,
+  staffel__v1__peer_role__enum_values_by_name,
+  1,
+  staffel__v1__peer_role__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCEnumValue staffel__v1__finish_reason__enum_values_by_number[3] =
+{
+  { "FINISH_REASON_UNKNOWN", "STAFFEL__V1__FINISH_REASON__FINISH_REASON_UNKNOWN", 0 },
+  { "FINISH_REASON_STOP", "STAFFEL__V1__FINISH_REASON__FINISH_REASON_STOP", 1 },
+  { "FINISH_REASON_LENGTH", "STAFFEL__V1__FINISH_REASON__FINISH_REASON_LENGTH", 2 },
+};
+static const ProtobufCIntRange staffel__v1__finish_reason__value_ranges[] = {
+{0, 0},{0, 3}
+};
+static const ProtobufCEnumValueIndex staffel__v1__finish_reason__enum_values_by_name[3] =
+{
+  { "FINISH_REASON_LENGTH", 2 },
+  { "FINISH_REASON_STOP", 1 },
+  { "FINISH_REASON_UNKNOWN", 0 },
+};
+const ProtobufCEnumDescriptor staffel__v1__finish_reason__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "staffel.v1.FinishReason",
+  "FinishReason",
+  "Staffel__V1__FinishReason",
+  "staffel.v1",
+  3,
+  staffel__v1__finish_reason__enum_values_by_number,
+  3,
+  staffel__v1__finish_reason__enum_values_by_name,
+  1,
+  staffel__v1__finish_reason__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCEnumValue staffel__v1__health_state__enum_values_by_number[6] =
+{
+  { "HEALTH_STATE_UNKNOWN", "STAFFEL__V1__HEALTH_STATE__HEALTH_STATE_UNKNOWN", 0 },
+  { "HEALTH_STATE_WAITING_FOR_WORKERS", "STAFFEL__V1__HEALTH_STATE__HEALTH_STATE_WAITING_FOR_WORKERS", 1 },
+  { "HEALTH_STATE_LOADING", "STAFFEL__V1__HEALTH_STATE__HEALTH_STATE_LOADING", 2 },
+  { "HEALTH_STATE_SERVING", "STAFFEL__V1__HEALTH_STATE__HEALTH_STATE_SERVING", 3 },
+  { "HEALTH_STATE_RECOVERING", "STAFFEL__V1__HEALTH_STATE__HEALTH_STATE_RECOVERING", 4 },
+  { "HEALTH_STATE_CLOSING", "STAFFEL__V1__HEALTH_STATE__HEALTH_STATE_CLOSING", 5 },
+};
+static const ProtobufCIntRange staffel__v1__health_state__value_ranges[] = {
+{0, 0},{0, 6}
+};
+static const ProtobufCEnumValueIndex staffel__v1__health_state__enum_values_by_name[6] =
+{
+  { "HEALTH_STATE_CLOSING", 5 },
+  { "HEALTH_STATE_LOADING", 2 },
+  { "HEALTH_STATE_RECOVERING", 4 },
+  { "HEALTH_STATE_SERVING", 3 },
+  { "HEALTH_STATE_UNKNOWN", 0 },
+  { "HEALTH_STATE_WAITING_FOR_WORKERS", 1 },
+};
+const ProtobufCEnumDescriptor staffel__v1__health_state__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "staffel.v1.HealthState",
+  "HealthState",
+  "Staffel__V1__HealthState",
+  "staffel.v1",
+  6,
+  staffel__v1__health_state__enum_values_by_number,
+  6,
+  staffel__v1__health_state__enum_values_by_name,
+  1,
+  staffel__v1__health_state__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCEnumValue staffel__v1__kv_type__enum_values_by_number[3] =
+{
+  { "KV_TYPE_UNKNOWN", "STAFFEL__V1__KV_TYPE__KV_TYPE_UNKNOWN", 0 },
+  { "KV_TYPE_F16", "STAFFEL__V1__KV_TYPE__KV_TYPE_F16", 1 },
+  { "KV_TYPE_F32", "STAFFEL__V1__KV_TYPE__KV_TYPE_F32", 2 },
+};
+static const ProtobufCIntRange staffel__v1__kv_type__value_ranges[] = {
+{0, 0},{0, 3}
+};
+static const ProtobufCEnumValueIndex staffel__v1__kv_type__enum_values_by_name[3] =
+{
+  { "KV_TYPE_F16", 1 },
+  { "KV_TYPE_F32", 2 },
+  { "KV_TYPE_UNKNOWN", 0 },
+};
+const ProtobufCEnumDescriptor staffel__v1__kv_type__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "staffel.v1.KvType",
+  "KvType",
+  "Staffel__V1__KvType",
+  "staffel.v1",
+  3,
+  staffel__v1__kv_type__enum_values_by_number,
+  3,
+  staffel__v1__kv_type__enum_values_by_name,
+  1,
+  staffel__v1__kv_type__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCEnumValue staffel__v1__boundary_type__enum_values_by_number[3] =
+{
+  { "BOUNDARY_TYPE_UNKNOWN", "STAFFEL__V1__BOUNDARY_TYPE__BOUNDARY_TYPE_UNKNOWN", 0 },
+  { "BOUNDARY_TYPE_F32", "STAFFEL__V1__BOUNDARY_TYPE__BOUNDARY_TYPE_F32", 1 },
+  { "BOUNDARY_TYPE_BF16", "STAFFEL__V1__BOUNDARY_TYPE__BOUNDARY_TYPE_BF16", 2 },
+};
+static const ProtobufCIntRange staffel__v1__boundary_type__value_ranges[] = {
+{0, 0},{0, 3}
+};
+static const ProtobufCEnumValueIndex staffel__v1__boundary_type__enum_values_by_name[3] =
+{
+  { "BOUNDARY_TYPE_BF16", 2 },
+  { "BOUNDARY_TYPE_F32", 1 },
+  { "BOUNDARY_TYPE_UNKNOWN", 0 },
+};
+const ProtobufCEnumDescriptor staffel__v1__boundary_type__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "staffel.v1.BoundaryType",
+  "BoundaryType",
+  "Staffel__V1__BoundaryType",
+  "staffel.v1",
+  3,
+  staffel__v1__boundary_type__enum_values_by_number,
+  3,
+  staffel__v1__boundary_type__enum_values_by_name,
+  1,
+  staffel__v1__boundary_type__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
 };

@@ -12,7 +12,7 @@ package enum CoordinatorExchange {
     package static func enrol(_ line: JoinLine, own: CurveKeyPair, role: PeerRole, name: String, state: StateDirectory) throws {
         let request = EnrolRequest(version: .current, role: role, key: PeerKey(own.publicKey), name: name)
         let token = try CurveKeyPair(secretKey: CurveSecretKey(bytes: line.tokenSecret))
-        let enrolment = Enrolment(endpoint: line.endpoint, coordinatorKey: line.coordinatorKey)
+        let enrolment = Enrolment(endpoint: line.endpoint, coordinatorKey: line.serverKey)
         let answer: Result<Void, Failure> = try ask(.enrol(request), enrolment: enrolment, own: token) { message in
             switch message {
             case .enrolled: .success(())

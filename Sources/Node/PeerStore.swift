@@ -27,7 +27,7 @@ package struct PeerStore {
         entries = try (directory.read(Self.fileName) ?? "").split(separator: "\n").enumerated().map { number, line in
             let fields = line.split(separator: " ", maxSplits: 2, omittingEmptySubsequences: false)
             guard fields.count == 3, let role = Self.roles.first(where: { $0.1 == fields[0] })?.0,
-                let bytes = Hexadecimal.bytes(fields[1]), let key = PeerKey(bytes: bytes)
+                let bytes = Hex.decode(String(fields[1])), let key = PeerKey(bytes: bytes)
             else {
                 throw NodeError(
                     .stateDirectory,
@@ -49,7 +49,7 @@ package struct PeerStore {
     private func write() throws {
         let lines = entries.map { entry in
             let role = Self.roles.first { $0.0 == entry.role }!.1
-            return "\(role) \(Hexadecimal.text(entry.key.bytes)) \(entry.name.filter { $0 != "\n" })\n"
+            return "\(role) \(Hex.encode(entry.key.bytes)) \(entry.name.filter { $0 != "\n" })\n"
         }
         try directory.write(Self.fileName, lines.joined())
     }

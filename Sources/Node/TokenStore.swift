@@ -25,16 +25,16 @@ package struct TokenStore: Sendable {
 
     /// Makes a token known. `expires`: seconds since 1970.
     package func add(_ token: Token) throws {
-        try tokens.write(Hexadecimal.text(token.key.bytes), "expires \(token.expires)\n\(token.name.filter { $0 != "\n" })\n")
+        try tokens.write(Hex.encode(token.key.bytes), "expires \(token.expires)\n\(token.name.filter { $0 != "\n" })\n")
     }
 
     /// A used, expired or revoked token: nobody can enrol with it any more.
-    package func remove(_ key: PeerKey) { tokens.remove(Hexadecimal.text(key.bytes)) }
+    package func remove(_ key: PeerKey) { tokens.remove(Hex.encode(key.bytes)) }
 
     /// All tokens, expired ones included. A file that is no token is left out.
     package func all() throws -> [Token] {
         try directory.names(in: Self.folder).compactMap { name in
-            guard let bytes = Hexadecimal.bytes(name), let key = PeerKey(bytes: bytes), let text = try tokens.read(name) else { return nil }
+            guard let bytes = Hex.decode(name), let key = PeerKey(bytes: bytes), let text = try tokens.read(name) else { return nil }
             let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
             guard let first = lines.first, first.hasPrefix("expires "), let expires = Int64(first.dropFirst(8)) else { return nil }
             return Token(key: key, expires: expires, name: lines.count > 1 ? String(lines[1]) : "")

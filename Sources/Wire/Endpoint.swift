@@ -1,29 +1,37 @@
 import ClusterCore
 
-/// The endpoints that processes name to each other.
+/// What one process tells another to connect to.
 package enum Endpoint {
-    /// Whether `text` is `tcp://host:port`: a name, an IPv4 address or an IPv6 address in brackets, and a port of 1...65535.
-    package static func isValid(_ text: String) -> Bool {
-        guard text.utf8.count <= Limits.endpointBytesMax, text.hasPrefix("tcp://"), let colon = text.lastIndex(of: ":") else { return false }
-        let host = text[text.index(text.startIndex, offsetBy: 6)..<max(colon, text.index(text.startIndex, offsetBy: 6))]
-        let port = text[text.index(after: colon)...]
-        guard let number = UInt16(port), number > 0, port.utf8.allSatisfy({ (0x30...0x39).contains($0) }), !host.isEmpty else { return false }
-        if host.hasPrefix("[") {
-            return host.hasSuffix("]") && host.utf8.dropFirst().dropLast().allSatisfy { isHexDigit($0) || $0 == UInt8(ascii: ":") || $0 == UInt8(ascii: ".") }
-        }
-        return host.utf8.allSatisfy { isHostByte($0) }
+    private static let scheme = "tcp://"
+    private static let portMax = 65_535
+
+    /// Whether `text` is `tcp://host:port` with a name, an IPv4 address or an IPv6 address in brackets; no wildcard, no source address.
+    package static func isConnectable(_ text: String) -> Bool {
+        guard text.utf8.count <= Limits.endpointBytesMax, text.hasPrefix(scheme) else { return false }
+        let rest = text.utf8.dropFirst(scheme.utf8.count)
+        guard let colon = rest.lastIndex(of: UInt8(ascii: ":")) else { return false }
+        return isHost(rest[..<colon]) && isPort(rest[rest.index(after: colon)...])
     }
 
-    private static func isHostByte(_ byte: UInt8) -> Bool {
+    private static func isHost(_ host: Substring.UTF8View) -> Bool {
+        if host.first == UInt8(ascii: "[") {
+            guard host.last == UInt8(ascii: "]"), host.count > 3 else { return false }
+            let address = host.dropFirst().dropLast()
+            return address.contains(UInt8(ascii: ":")) && address.allSatisfy { isAlphanumeric($0) || ":.%-_".utf8.contains($0) }
+        }
+        return !host.isEmpty && isAlphanumeric(host.first!) && host.allSatisfy { isAlphanumeric($0) || ".-_".utf8.contains($0) }
+    }
+
+    private static func isPort(_ port: Substring.UTF8View) -> Bool {
+        guard (1...5).contains(port.count), port.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) else { return false }
+        let number = port.reduce(0) { $0 * 10 + Int($1 - UInt8(ascii: "0")) }
+        return (1...portMax).contains(number)
+    }
+
+    private static func isAlphanumeric(_ byte: UInt8) -> Bool {
         switch byte {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
-            UInt8(ascii: "."), UInt8(ascii: "-"), UInt8(ascii: "_"):
-            true
+        case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"): true
         default: false
         }
-    }
-
-    private static func isHexDigit(_ byte: UInt8) -> Bool {
-        (0x30...0x39).contains(byte) || (0x61...0x66).contains(byte | 0x20)
     }
 }

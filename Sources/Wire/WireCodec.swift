@@ -1,40 +1,74 @@
 import CWire
 import ClusterCore
 
-/// ClusterCore's messages as frames, and frames as messages. What `decode…` returns is within `Limits` and consistent in itself, so machines
-/// need not look at lengths and ranges again.
+/// Messages ↔ frames. What decodes is within `Limits` and consistent in itself; whether it makes sense now is the machines' affair.
+///
+/// Encoding never fails for values that decoding would accept. Texts for people are cut to their limit; other values out of range are refused by the receiver.
 package enum WireCodec {
-    package static func encode(_ message: ToCoordinator) -> [UInt8] { pack { arena in Encoder.frame(message, &arena) } }
-
-    package static func encode(_ message: FromCoordinator) -> [UInt8] { pack { arena in Encoder.frame(message, &arena) } }
-
-    /// A step on its way to the next stage; its rows are a part of their own, see `payloadBytes`.
-    package static func encode(_ frame: StepFrame) -> [UInt8] { pack { arena in Encoder.frame(frame, &arena) } }
-
-    package static func decodeToCoordinator(_ bytes: UnsafeRawBufferPointer) throws(WireError) -> ToCoordinator {
-        try BoundedUnpack.withFrame(FrameHeader.body(of: bytes)) { frame throws(WireError) in try Decoder.toCoordinator(frame) }
+    package static func encode(_ message: ToCoordinator) -> [UInt8] {
+        let arena = PackArena()
+        return pack(arena.toCoordinator(message), .toCoordinator, arena)
     }
 
-    package static func decodeFromCoordinator(_ bytes: UnsafeRawBufferPointer) throws(WireError) -> FromCoordinator {
-        try BoundedUnpack.withFrame(FrameHeader.body(of: bytes)) { frame throws(WireError) in try Decoder.fromCoordinator(frame) }
+    package static func encode(_ message: FromCoordinator) -> [UInt8] {
+        let arena = PackArena()
+        return pack(arena.fromCoordinator(message), .fromCoordinator, arena)
     }
 
-    package static func decodeStepFrame(_ bytes: UnsafeRawBufferPointer) throws(WireError) -> StepFrame {
-        try BoundedUnpack.withFrame(FrameHeader.body(of: bytes)) { frame throws(WireError) in try Decoder.stepFrame(frame) }
+    package static func encode(_ frame: StepFrame) -> [UInt8] {
+        let arena = PackArena()
+        return pack(arena.stepFrame(frame), .stepFrame, arena)
     }
 
-    /// How many bytes of rows travel beside a step frame: rows × hidden × the boundary's value size.
+    package static func decodeToCoordinator(_ frame: UnsafeRawBufferPointer) throws(WireError) -> ToCoordinator {
+        let body = try FrameHeader.body(of: frame, .toCoordinator)
+        var budget = UnpackBudget(frameBytes: frame.count)
+        return try budget.withUnpacked(body, staffel__v1__to_coordinator__unpack, Unpack.toCoordinator)
+    }
+
+    package static func decodeFromCoordinator(_ frame: UnsafeRawBufferPointer) throws(WireError) -> FromCoordinator {
+        let body = try FrameHeader.body(of: frame, .fromCoordinator)
+        var budget = UnpackBudget(frameBytes: frame.count)
+        return try budget.withUnpacked(body, staffel__v1__from_coordinator__unpack, Unpack.fromCoordinator)
+    }
+
+    package static func decodeStepFrame(_ frame: UnsafeRawBufferPointer) throws(WireError) -> StepFrame {
+        let body = try FrameHeader.body(of: frame, .stepFrame)
+        var budget = UnpackBudget(frameBytes: frame.count)
+        return try budget.withUnpacked(body, staffel__v1__step_frame__unpack, Unpack.stepFrame)
+    }
+
+    /// Bytes of the activation part beside `frame`: rows × `hidden` values, row by row, little-endian.
     package static func payloadBytes(_ frame: StepFrame, hidden: Int, boundary: BoundaryType) -> Int {
-        frame.step.rowCount * hidden * boundary.bytesPerValue
+        precondition(hidden > 0 && hidden <= Limits.hiddenMax)
+        return frame.step.rowCount * hidden * boundary.bytesPerValue
     }
 
-    private static func pack(_ make: (inout Arena) -> Staffel__V1__Frame) -> [UInt8] {
-        var arena = Arena()
-        var frame = make(&arena)
-        let size = staffel__v1__frame__get_packed_size(&frame)
-        return [UInt8](unsafeUninitializedCapacity: FrameHeader.byteCount + size) { buffer, count in
-            _ = buffer.initialize(from: FrameHeader.bytes)
-            count = FrameHeader.byteCount + staffel__v1__frame__pack(&frame, buffer.baseAddress! + FrameHeader.byteCount)
+    package static func checkPayload(byteCount: Int, of frame: StepFrame, hidden: Int, boundary: BoundaryType) throws(WireError) {
+        let expected = payloadBytes(frame, hidden: hidden, boundary: boundary)
+        guard byteCount == expected else {
+            throw WireError(
+                .wrongPayload,
+                "step \(frame.step.number.value) has \(frame.step.rowCount) rows of \(hidden) values, \(expected) bytes; \(byteCount) bytes came beside it; "
+                    + "check that both stages run the same model and boundary type")
+        }
+    }
+
+    /// The model's raw header beside a `GatewayWelcome`.
+    package static func checkModelHeader(byteCount: Int) throws(WireError) {
+        guard byteCount > 0, byteCount <= Limits.modelHeaderBytesMax else {
+            throw WireError(.wrongPayload, "a model header of \(byteCount) bytes came in; 1 to \(Limits.modelHeaderBytesMax) are read")
+        }
+    }
+
+    private static func pack<Message>(_ message: UnsafeMutablePointer<Message>, _ kind: FrameHeader.Kind, _ arena: PackArena) -> [UInt8] {
+        withExtendedLifetime(arena) {
+            let base = UnsafeRawPointer(message).assumingMemoryBound(to: ProtobufCMessage.self)
+            let size = FrameHeader.byteCount + protobuf_c_message_get_packed_size(base)
+            return [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
+                _ = buffer.update(fromContentsOf: FrameHeader.bytes(kind))
+                count = FrameHeader.byteCount + protobuf_c_message_pack(base, buffer.baseAddress! + FrameHeader.byteCount)
+            }
         }
     }
 }

@@ -33,19 +33,19 @@ struct JoinOptions: ParsableArguments {
             }
             return Membership(keys: keys, enrolment: known)
         }
-        if let known, known.coordinatorKey == line.coordinatorKey, known.endpoint == line.endpoint {
+        if let known, known.coordinatorKey == line.serverKey, known.endpoint == line.endpoint {
             return Membership(keys: keys, enrolment: known)
         }
         try CoordinatorExchange.enrol(line, own: keys, role: role, name: name, state: directory)
-        return Membership(keys: keys, enrolment: Enrolment(endpoint: line.endpoint, coordinatorKey: line.coordinatorKey))
+        return Membership(keys: keys, enrolment: Enrolment(endpoint: line.endpoint, coordinatorKey: line.serverKey))
     }
 
     private func joinLine(_ settings: Settings) throws -> JoinLine? {
-        if let text = settings.string("join", flag: join) { return try JoinLine(text: text) }
+        if let text = settings.string("join", flag: join) { return try JoinLine(parsing: text) }
         guard let path = settings.string("join-file", flag: joinFile) else { return nil }
         guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
             throw ValidationError("--join-file \(path) can't be read: name the file that 'staffel token create' was written to")
         }
-        return try JoinLine(text: text)
+        return try JoinLine(parsing: text)
     }
 }

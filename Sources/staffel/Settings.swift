@@ -43,8 +43,8 @@ struct Settings {
     /// A ZeroMQ endpoint to listen on or to name; port 0 takes any free one.
     func endpoint(_ name: String, flag: String?) throws -> String? {
         guard let text = string(name, flag: flag) else { return nil }
-        let anyPort = text.hasSuffix(":0") ? String(text.dropLast()) + "1" : text
-        guard Endpoint.isValid(anyPort) else { throw ValidationError("\(name) is '\(text)': give tcp://HOST:PORT, such as tcp://10.0.0.1:7300") }
+        let withPort = text.hasSuffix(":0") ? String(text.dropLast()) + "1" : text
+        guard Endpoint.isConnectable(withPort) else { throw ValidationError("\(name) is '\(text)': give tcp://HOST:PORT, such as tcp://10.0.0.1:7300") }
         return text
     }
 

@@ -55,7 +55,7 @@ struct TokenCommand: AsyncParsableCommand {
             let pair = try CurveKeyPair.generate()
             let expires = Int64(Date.now.timeIntervalSince1970) + Int64(expiresMinutes) * 60
             try TokenStore(directory: directory).add(TokenStore.Token(key: PeerKey(pair.publicKey), expires: expires, name: name))
-            print(JoinLine(endpoint: coordinator.endpoint, coordinatorKey: coordinator.coordinatorKey, tokenSecret: pair.secretKey.bytes).text)
+            print(try JoinLine(endpoint: coordinator.endpoint, serverKey: coordinator.coordinatorKey, tokenSecret: pair.secretKey.bytes).text)
         }
     }
 
