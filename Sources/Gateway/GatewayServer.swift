@@ -28,7 +28,7 @@ package final class GatewayServer: Service {
         apiKeys = if let path = configuration.apiKeysPath { try APIKeys(path: path) } else { nil }
         metrics = GatewayMetrics()
         thread = try LinkThread(configuration: configuration, logger: logger)
-        link = ClusterLink(configuration: configuration, metrics: metrics, logger: logger, post: thread.post)
+        link = ClusterLink(configuration: configuration, logger: logger, post: thread.post)
     }
 
     /// The port that is served; waits until it is.
@@ -44,14 +44,14 @@ package final class GatewayServer: Service {
         let group = ServiceGroup(configuration: .init(services: [application], logger: logger))
         // Not a child task: cancellation must not tear the streams before they are told why they end.
         let serving = Task { try await group.run() }
+        // A coordinator that refuses this gateway for good ends it.
+        Task {
+            await link.untilEnded()
+            shutDown(group)
+        }
         let result = await withTaskCancellationHandler {
             await withGracefulShutdownHandler {
-                await withTaskGroup(of: Void.self) { tasks in
-                    tasks.addTask { await self.link.untilFailed(then: { self.shutDown(group) }) }
-                    let result = await serving.result
-                    tasks.cancelAll()
-                    return result
-                }
+                await serving.result
             } onGracefulShutdown: {
                 self.shutDown(group)
             }
