@@ -1,7 +1,7 @@
 /// What a gateway asks the cluster to generate: one prompt, one or more choices.
 package struct GenerationRequest: Hashable, Sendable {
     package var id: RequestID
-    /// Never empty; its length plus `sampling.maxTokens` is within the deployment's context.
+    /// Never empty, and shorter than the deployment's context. When the context is full before `sampling.maxTokens`, the choice ends with `length`.
     package var prompt: [TokenID]
     package var sampling: SamplingParameters
     /// How many continuations, 1...`Limits.choicesMax`.
@@ -90,4 +90,6 @@ package enum FailureCode: UInt32, Hashable, Sendable, CaseIterable {
     case internalError = 14
     /// The coordinator does not know this peer (any more): say hello again.
     case helloExpected = 15
+    /// A frame did not arrive: the one after it did. Nobody's fault but the network's.
+    case frameLost = 16
 }

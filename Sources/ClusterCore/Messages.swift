@@ -58,7 +58,8 @@ package enum FromCoordinator: Hashable, Sendable {
     /// To gateways, whenever it changes.
     case health(ClusterHealth)
     case tokens(TokenBatch)
-    case finished(RequestID, choice: UInt32, FinishReason)
+    /// `tokenCount`: how many tokens the choice generated in all. A gateway that has fewer lost some on the way and submits again.
+    case finished(RequestID, choice: UInt32, tokenCount: Int, FinishReason)
     case failed(RequestID, Failure)
     case status(StatusReport)
     /// The coordinator ends on purpose.
