@@ -11,14 +11,21 @@ struct AddedTokenMatcher: Sendable {
     /// By byte: whether a token starts with it; nearly all of a text is skipped by this.
     private var starts = [Bool](repeating: false, count: 256)
     private(set) var isEmpty = true
+    private let layout: VocabularySource.Layout
+    /// Tokens that leave the white space after them alone in the Phi-3 layout.
+    private var keepsWhiteSpace: [Int32] = []
 
-    init(_ vocabulary: Vocabulary) {
+    init(_ vocabulary: Vocabulary, layout: VocabularySource.Layout) {
+        self.layout = layout
         for (id, type) in vocabulary.types.enumerated() {
             switch type {
             case .control, .unknown: insert(Int32(id), vocabulary.texts.bytes(at: id), isControl: true)
             case .userDefined: insert(Int32(id), vocabulary.texts.bytes(at: id), isControl: false)
             case .normal, .unused, .byte: break
             }
+        }
+        keepsWhiteSpace = ["<s>", "<unk>", "<|endoftext|>"].compactMap { name in
+            Array(name.utf8).withUnsafeBufferPointer { longest(in: $0, at: 0, includingControl: true)?.token }
         }
     }
 
@@ -41,6 +48,9 @@ struct AddedTokenMatcher: Sendable {
         starts[Int(first)] = true
         isEmpty = false
     }
+
+    /// Whether white space after this token is part of it.
+    func swallowsWhiteSpace(_ token: Int32) -> Bool { layout == .phi3 && !keepsWhiteSpace.contains(token) }
 
     struct Match {
         let range: Range<Int>

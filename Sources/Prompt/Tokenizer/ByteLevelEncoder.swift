@@ -1,4 +1,3 @@
-import Foundation
 import ModelFiles
 
 /// Byte-level BPE, the way of GPT-2: text is cut into words by a pattern, a word's bytes are merged by rank.
@@ -70,25 +69,12 @@ struct ByteLevelEncoder: Sendable {
         while index < text.count {
             let end = WellFormedUTF8.end(in: text, from: index)
             if end > index {
-                encodeWellFormed(UnsafeBufferPointer(rebasing: text[index..<end]), &matcher, &merger, &tokens)
+                encodeWords(UnsafeBufferPointer(rebasing: text[index..<end]), &matcher, &merger, &tokens)
                 index = end
             } else {
                 if byteTokens[Int(text[index])] >= 0 { tokens.append(byteTokens[Int(text[index])]) }
                 index += 1
             }
-        }
-    }
-
-    private func encodeWellFormed(
-        _ text: UnsafeBufferPointer<UInt8>, _ matcher: inout SplitPattern.Matcher, _ merger: inout SymbolMerger,
-        _ tokens: inout [Int32]
-    ) {
-        // Below U+0300, whose lead byte is 0xCC, every text is composed already.
-        if preTokenizer.composes, text.contains(where: { $0 >= 0xCC }) {
-            var composed = String(decoding: text, as: UTF8.self).precomposedStringWithCanonicalMapping
-            composed.withUTF8 { encodeWords($0, &matcher, &merger, &tokens) }
-        } else {
-            encodeWords(text, &matcher, &merger, &tokens)
         }
     }
 

@@ -4,6 +4,9 @@
 /// reads them. Two things are written differently for PCRE2 so that both read the same: white space is listed
 /// (PCRE2's `\s` takes U+180E for white space and, without UCP, no character beyond ASCII), and where a family first
 /// isolates digits and then cuts each rest by itself, one pattern does both: a digit ends the text for the lookahead.
+///
+/// No family's text is normalised. Qwen 2 publishes NFC, but model files do not carry it, and what else reads them
+/// (transformers, llama.cpp) encodes text as it stands; so do we, and bytes survive a round trip.
 package enum PreTokenizer: String, Sendable, CaseIterable {
     case gpt2 = "gpt-2"
     case smollm
@@ -38,9 +41,6 @@ package enum PreTokenizer: String, Sendable, CaseIterable {
 
     /// Whether the family puts BOS first where `tokenizer.ggml.add_bos_token` is silent.
     var addsBOSByDefault: Bool { self == .llama3 || self == .tekken }
-
-    /// Whether text is composed (Unicode NFC) before it is cut.
-    var composes: Bool { self == .qwen2 }
 
     /// The pattern of one word; each character of any text is in exactly one match.
     var pattern: String {

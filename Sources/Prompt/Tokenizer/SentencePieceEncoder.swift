@@ -1,10 +1,27 @@
 import ModelFiles
 
+/// Which texts get a space in front, so that a first word is the same token as in mid-sentence. SentencePiece knows only
+/// whole texts; families differ in what that means between added tokens.
+enum SpacePrefix: Sendable {
+    case never
+    /// Where nothing but BOS is before. After other added tokens a template writes the spaces that it wants.
+    case atStart
+    /// After each added token too, as Phi-3 publishes it.
+    case everyText
+
+    init(_ source: VocabularySource) {
+        guard source.addSpacePrefix ?? true else {
+            self = .never
+            return
+        }
+        self = source.layout == .phi3 ? .everyText : .atStart
+    }
+}
+
 /// SentencePiece's BPE: characters are merged by the score of the piece they make; a character without a piece becomes
 /// its bytes' tokens, or the unknown token where the vocabulary has none for bytes.
 struct SentencePieceEncoder: Sendable {
-    /// Whether each text gets a space in front, so that its first word is the same token as in mid-sentence.
-    let addsSpacePrefix: Bool
+    let spacePrefix: SpacePrefix
     private let pieces: TokenTable
     private let merges: PieceMerges
     /// The token of each byte, -1 where there is none.
@@ -26,7 +43,7 @@ struct SentencePieceEncoder: Sendable {
         merges = PieceMerges(pieces: vocabulary.table, scores: scores)
         byteTokens = vocabulary.byteTokens
         unknownToken = vocabulary.specialTokens[.unknown]
-        addsSpacePrefix = source.addSpacePrefix ?? true
+        spacePrefix = SpacePrefix(source)
         isWhole = wholeTokens()
     }
 
@@ -44,11 +61,13 @@ struct SentencePieceEncoder: Sendable {
 
     /// Appends the tokens of a text that is free of added tokens; bytes that are not UTF-8 become their bytes' tokens
     /// and cut the text as its end does.
-    func encode(_ text: UnsafeBufferPointer<UInt8>, into tokens: inout [Int32]) {
+    ///
+    /// - Parameter isAtStart: whether nothing but BOS is before the text.
+    func encode(_ text: UnsafeBufferPointer<UInt8>, isAtStart: Bool, into tokens: inout [Int32]) {
         guard !text.isEmpty else { return }
         var escaped: [UInt8] = []
         escaped.reserveCapacity(text.count + 1)
-        if addsSpacePrefix { escaped.append(0x20) }
+        if spacePrefix == .everyText || spacePrefix == .atStart && isAtStart { escaped.append(0x20) }
         SpaceEscape.appendUnescaped(text, to: &escaped)
         var output = Output(tokens: tokens)
         var merger = SymbolMerger()

@@ -7,7 +7,7 @@ import ModelFiles
 /// Text comes in as bytes, because prompts do. Bytes that are not UTF-8 are not lost and not replaced: each becomes the
 /// token of that byte, and the well-formed text on either side is encoded as if it stood alone. So `bytes(of:)` over the
 /// tokens of any input gives the input back, except where the model's tokenizer itself changes text (a space in front,
-/// NFC for Qwen 2, bytes that a vocabulary lacks).
+/// U+2581 for a space, bytes that a vocabulary lacks).
 package struct Tokenizer: Sendable {
     let vocabulary: Vocabulary
     private let encoder: Encoder
@@ -37,7 +37,7 @@ package struct Tokenizer: Sendable {
     init(_ source: VocabularySource) throws(PromptError) {
         let vocabulary = try Vocabulary(source)
         self.vocabulary = vocabulary
-        addedTokens = AddedTokenMatcher(vocabulary)
+        addedTokens = AddedTokenMatcher(vocabulary, layout: source.layout)
         switch vocabulary.kind {
         case .byteLevel:
             let encoder = try ByteLevelEncoder(source, vocabulary)
@@ -75,14 +75,7 @@ extension Tokenizer {
         var tokens: [Int32] = []
         tokens.reserveCapacity(utf8.count / 4 + 2)
         if addSpecial, addsBOS, let bos = vocabulary.specialTokens[.bos] { tokens.append(bos) }
-        var index = 0
-        while index < utf8.count {
-            let match = addedTokens.first(in: utf8, from: index, includingControl: parseSpecial)
-            let end = match?.range.lowerBound ?? utf8.count
-            if end > index { encodeText(UnsafeBufferPointer(rebasing: utf8[index..<end]), into: &tokens) }
-            if let match { tokens.append(match.token) }
-            index = match?.range.upperBound ?? utf8.count
-        }
+        encodePieces(of: utf8, parseSpecial: parseSpecial, into: &tokens)
         if addSpecial, addsEOS, let eos = vocabulary.specialTokens[.eos] { tokens.append(eos) }
         return tokens
     }
@@ -96,10 +89,31 @@ extension Tokenizer {
         return text.withUTF8 { encode($0, addSpecial: addSpecial, parseSpecial: parseSpecial) }
     }
 
-    private func encodeText(_ text: UnsafeBufferPointer<UInt8>, into tokens: inout [Int32]) {
+    /// Added tokens and the texts between them.
+    private func encodePieces(of utf8: UnsafeBufferPointer<UInt8>, parseSpecial: Bool, into tokens: inout [Int32]) {
+        var index = 0
+        var isAtStart = true
+        var swallowsWhiteSpace = false
+        while index < utf8.count {
+            let match = addedTokens.first(in: utf8, from: index, includingControl: parseSpecial)
+            let end = match?.range.lowerBound ?? utf8.count
+            // White space that is itself an added token is that token and not swallowed, hence the search before this.
+            let start = swallowsWhiteSpace ? min(WhiteSpace.end(in: utf8, from: index), end) : index
+            if end > start {
+                encodeText(UnsafeBufferPointer(rebasing: utf8[start..<end]), isAtStart: isAtStart, into: &tokens)
+            }
+            guard let match else { return }
+            tokens.append(match.token)
+            index = match.range.upperBound
+            isAtStart = match.token == vocabulary.specialTokens[.bos]
+            swallowsWhiteSpace = addedTokens.swallowsWhiteSpace(match.token)
+        }
+    }
+
+    private func encodeText(_ text: UnsafeBufferPointer<UInt8>, isAtStart: Bool, into tokens: inout [Int32]) {
         switch encoder {
         case .byteLevel(let encoder): encoder.encode(text, into: &tokens)
-        case .sentencePiece(let encoder): encoder.encode(text, into: &tokens)
+        case .sentencePiece(let encoder): encoder.encode(text, isAtStart: isAtStart, into: &tokens)
         }
     }
 }
@@ -124,7 +138,7 @@ extension Tokenizer {
 
     /// Whether a decoded text starts with a space that encoding put there and decoding takes away.
     package var addsSpacePrefix: Bool {
-        if case .sentencePiece(let encoder) = encoder { encoder.addsSpacePrefix } else { false }
+        if case .sentencePiece(let encoder) = encoder { encoder.spacePrefix != .never } else { false }
     }
 }
 

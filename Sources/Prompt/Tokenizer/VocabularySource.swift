@@ -19,6 +19,14 @@ struct VocabularySource: Sendable {
     var addBOS: Bool?
     var addEOS: Bool?
     var addSpacePrefix: Bool?
+    var layout = Layout.standard
+
+    /// What a family does around added tokens that no key of its own tells; read from the architecture's name.
+    enum Layout: Sendable {
+        case standard
+        /// Added tokens swallow the white space after them, and each text gets its space in front.
+        case phi3
+    }
 
     init(model: String, tokens: StringArray) {
         self.model = model
@@ -37,6 +45,7 @@ struct VocabularySource: Sendable {
             addBOS = try metadata.bool(VocabularyKey.addBOS)
             addEOS = try metadata.bool(VocabularyKey.addEOS)
             addSpacePrefix = try metadata.bool(VocabularyKey.addSpacePrefix)
+            if try metadata.string(VocabularyKey.architecture) == "phi3", model == "llama" { layout = .phi3 }
             for key in SpecialTokenKey.allCases { specialTokens[key] = try metadata.int(key.metadataKey) }
         } catch let error as ModelFileError {
             throw PromptError(.invalidValue, "The model file's vocabulary cannot be read: \(error.message)", cause: error)
@@ -57,6 +66,7 @@ struct VocabularySource: Sendable {
 
 /// The names of the metadata keys that make a vocabulary.
 enum VocabularyKey {
+    static let architecture = "general.architecture"
     static let model = "tokenizer.ggml.model"
     static let pre = "tokenizer.ggml.pre"
     static let tokens = "tokenizer.ggml.tokens"
