@@ -20,6 +20,8 @@ package struct GatewayConfiguration: Sendable {
     package var servedModelNames: [String] = []
     /// A file of API keys, see `APIKeys`. `nil`: no key is asked for.
     package var apiKeysPath: String?
+    /// Of this program, for `/version`.
+    package var version: String = "unknown"
     package var limits = GatewayLimits()
 
     package init(

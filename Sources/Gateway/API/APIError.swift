@@ -121,6 +121,7 @@ extension APIError {
             case .notAdmitted: (503, "unavailable_error", "not_admitted")
             case .tokenInvalid: (503, "unavailable_error", "token_invalid")
             case .helloExpected: (503, "unavailable_error", "not_ready")
+            case .frameLost: (503, "unavailable_error", "frame_lost")
             case .loadFailed: (503, "unavailable_error", "load_failed")
             case .numericFailure: (500, "server_error", "numeric_failure")
             case .internalError: (500, "server_error", "internal_error")

@@ -1,6 +1,9 @@
 import ClusterCore
 import Hummingbird
 
+/// Hummingbird has a type of this name too.
+typealias RequestID = ClusterCore.RequestID
+
 /// One HTTP request with what the gateway knows of it from the start.
 struct Call {
     let request: Request

@@ -74,7 +74,7 @@ struct GatewayResponder: HTTPResponder {
         switch call.route {
         case .health: return try health()
         case .ping: return Response(status: .ok)
-        case .version: return .json { $0.object { $0.member("version", GatewayServer.version) } }
+        case .version: return .json { $0.object { $0.member("version", configuration.version) } }
         case .metrics: return metricsText()
         case .models: return try models()
         case .model(let name): return try model(named: name)

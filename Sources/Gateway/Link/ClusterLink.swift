@@ -7,7 +7,7 @@ import Synchronization
 final class ClusterLink: Sendable {
     private struct State {
         var model: ServedModel?
-        var health = ClusterHealth(state: .starting, detail: "The gateway has not reached the coordinator yet.")
+        var health = ClusterHealth(state: .waitingForWorkers, detail: "The gateway has not reached the coordinator yet.")
         /// Why no model could be made of what the coordinator sent.
         var modelFailure: String?
         /// Digest of the model that is being prepared.
