@@ -15,20 +15,26 @@ package final class GatewayServer: Service {
     private let logger: Logger
     private let apiKeys: APIKeys?
     private let link: ClusterLink
-    private let thread: LinkThread
+    private let linkOwner: LinkOwner
     private let metrics: GatewayMetrics
     private let connections = Connections()
     private let listening = ListeningPort()
     private let isShuttingDown = Mutex(false)
 
     /// - Throws: codes `configuration`, `apiKeys`. Nothing is opened yet but the key file.
-    package init(configuration: GatewayConfiguration, logger: Logger) throws(GatewayError) {
+    package convenience init(configuration: GatewayConfiguration, logger: Logger) throws(GatewayError) {
+        let thread = try LinkThread(configuration: configuration, logger: logger)
+        try self.init(configuration: configuration, linkOwner: thread.owner, logger: logger)
+    }
+
+    /// - Parameter linkOwner: who runs the link's machine; tests run it without a network.
+    init(configuration: GatewayConfiguration, linkOwner: LinkOwner, logger: Logger) throws(GatewayError) {
         self.configuration = configuration
+        self.linkOwner = linkOwner
         self.logger = logger
         apiKeys = if let path = configuration.apiKeysPath { try APIKeys(path: path) } else { nil }
         metrics = GatewayMetrics()
-        thread = try LinkThread(configuration: configuration, logger: logger)
-        link = ClusterLink(configuration: configuration, logger: logger, post: thread.post)
+        link = ClusterLink(configuration: configuration, logger: logger, post: linkOwner.post)
     }
 
     /// The port that is served; waits until it is.
@@ -39,7 +45,7 @@ package final class GatewayServer: Service {
     package var health: ClusterHealth { link.health }
 
     package func run() async throws {
-        thread.start(link)
+        linkOwner.start(link)
         let application = makeApplication()
         let group = ServiceGroup(configuration: .init(services: [application], logger: logger))
         // Not a child task: cancellation must not tear the streams before they are told why they end.
@@ -59,7 +65,7 @@ package final class GatewayServer: Service {
             self.shutDown(group)
         }
         shutDown(group)
-        await thread.join()
+        await linkOwner.join()
         listening.fail(GatewayError(.listen, "The gateway ended before it listened."))
         if let failure = link.endFailure {
             throw GatewayError(.link, "The coordinator refused this gateway: \(failure.message)", cause: failure)

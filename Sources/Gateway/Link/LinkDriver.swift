@@ -8,6 +8,16 @@ enum LinkCommand: Sendable {
     case shutDown
 }
 
+/// Who runs a `LinkDriver`, as the server and the async side know it.
+struct LinkOwner: Sendable {
+    /// Hands over a command from any thread; false when there is no room for it.
+    var post: @Sendable (LinkCommand) -> Bool
+    /// Called once, before anything else is of use.
+    var start: @Sendable (ClusterLink) -> Void
+    /// Returns when the driver has ended and its socket is closed.
+    var join: @Sendable () async -> Void
+}
+
 /// The machine `GatewayLink` and the streams it feeds. Performs all effects but those that need the socket.
 ///
 /// Not thread-safe: one owner, the socket thread, calls it from `start` until it answers `.ended`.
