@@ -1,7 +1,145 @@
-package struct Coordinator: Sendable {
-    private let configuration: CoordinatorConfiguration
-    package init(configuration: CoordinatorConfiguration) { self.configuration = configuration }
-    package var nextDeadline: Instant? { nil }
-    package mutating func handle(_ event: Event, at now: Instant, into effects: inout [Effect]) {}
-}
+import OrderedCollections
 
+/// The cluster's decisions: who takes part, who computes which layers, which rows run next, what clients get.
+///
+/// States: waiting for workers → loading → proving → serving, and back to loading or waiting at each loss (`Deployment`); ended after
+/// `.shutdown`, when every event is ignored. Wrong calls: whatever a peer sends in the wrong state, epoch or role is dropped and counted; an
+/// event for an unknown peer is answered with `helloExpected`; `handle` with a time before the last one's is our own bug but harmless, because
+/// `Instant` differences saturate.
+///
+/// All state is soft. After a restart workers say what they hold, gateways submit their open requests again with the tokens so far, and
+/// the streams go on.
+package struct Coordinator: Sendable {
+    package let configuration: CoordinatorConfiguration
+    var membership = Membership()
+    var deployment: Deployment
+    var scheduler: Scheduler
+    /// In the order of submission.
+    var requests: OrderedDictionary<RequestID, OpenRequest> = [:]
+    package internal(set) var metrics = CoordinatorMetrics()
+    var announced: ClusterHealth
+    var nextSequence: UInt64 = 1
+    var nextArrival: UInt64 = 1
+    private(set) var lastHandled: Instant
+    private(set) var hasEnded = false
+
+    package init(configuration: CoordinatorConfiguration, at now: Instant) {
+        self.configuration = configuration
+        deployment = Deployment(at: now)
+        lastHandled = now
+        let clock = StepClock(
+            floorMs: configuration.stepDeadlineFloorMs, unmeasuredMs: configuration.stepDeadlineUnmeasuredMs,
+            factor: configuration.stepDeadlineFactor)
+        scheduler = Scheduler(
+            settings: Scheduler.Settings(
+                stepRowsMax: configuration.stepRowsMax, prefillRowsPerStep: configuration.prefillRowsPerStep,
+                sequencesRunningMax: configuration.sequencesRunningMax, contextTokens: configuration.contextTokens,
+                vocabulary: configuration.model.vocabulary, endTokens: configuration.model.endTokens),
+            clock: clock)
+        announced = ClusterHealth(state: .waitingForWorkers, detail: "")
+        announced = health
+    }
+
+    package mutating func handle(_ event: Event, at now: Instant, into effects: inout [Effect]) {
+        guard !hasEnded else { return }
+        lastHandled = now
+        switch event {
+        case .received(let message, let peer, let role): received(message, from: peer, role: role, now, &effects)
+        case .enrolRequested(let request, let token): enrol(request, over: token, &effects)
+        case .malformedFrame(let peer): drop(.malformed, from: peer, &effects)
+        case .disconnected(let peer): disconnected(peer, now, &effects)
+        case .revoked(let peer): revoked(peer, now, &effects)
+        case .deadline: break
+        case .shutdown: return shutDown(&effects)
+        }
+        carryOn(now, &effects)
+    }
+
+    /// What follows every event: look for silence, give up what waited too long, plan, fill the pipeline, tell the gateways.
+    private mutating func carryOn(_ now: Instant, _ effects: inout [Effect]) {
+        failOverdue(now, &effects)
+        expireRequests(now, &effects)
+        deploy(now, &effects)
+        fillPipeline(now, &effects)
+        announceHealth(&effects)
+    }
+
+    private mutating func received(
+        _ message: ToCoordinator, from peer: PeerKey, role: PeerRole, _ now: Instant, _ effects: inout [Effect]
+    ) {
+        switch (message, role) {
+        case (.statusQuery, _): effects.append(.send(.status(status(at: now)), to: peer))
+        case (.workerHello(let hello), .worker): greet(hello, from: peer, now, &effects)
+        case (.gatewayHello(let hello), .gateway): greet(hello, from: peer, now, &effects)
+        case (_, .worker) where membership.workers[peer] != nil: receivedFromWorker(message, peer, now, &effects)
+        case (_, .gateway) where membership.gateways[peer] != nil: receivedFromGateway(message, peer, now, &effects)
+        case (.heartbeat, .worker), (.heartbeat, .gateway), (.submit, .gateway):
+            drop(.unknownPeer, from: peer, &effects)
+            effects.append(.send(.refused(Failure(.helloExpected, "the coordinator does not know this peer; say hello")), to: peer))
+        case (_, .worker), (_, .gateway): drop(.unknownPeer, from: peer, &effects)
+        case (_, .console): drop(.wrongRole, from: peer, &effects)
+        }
+    }
+
+    private mutating func receivedFromWorker(
+        _ message: ToCoordinator, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]
+    ) {
+        membership.workers[worker]!.lastHeard = now
+        switch message {
+        case .heartbeat(let heartbeat):
+            membership.workers[worker]!.progress = heartbeat
+            effects.append(.send(.heartbeatReply(heartbeat), to: worker))
+        case .loadProgress(let progress): loadProgressed(progress, worker, now, &effects)
+        case .loaded(let epoch): loaded(epoch, worker, now, &effects)
+        case .loadFailed(let epoch, let failure): loadFailed(epoch, failure, worker, now, &effects)
+        case .stepResult(let result): stepReturned(result, worker, now, &effects)
+        case .stepFailed(let epoch, _, let failure): stepFailed(epoch, failure, worker, now, &effects)
+        case .leaving: lose(worker: worker, because: "the worker left", now, &effects)
+        case .enrol, .workerHello, .gatewayHello, .submit, .cancel, .statusQuery: drop(.wrongRole, from: worker, &effects)
+        }
+    }
+
+    private mutating func receivedFromGateway(
+        _ message: ToCoordinator, _ gateway: PeerKey, _ now: Instant, _ effects: inout [Effect]
+    ) {
+        membership.gateways[gateway]!.lastHeard = now
+        membership.gateways[gateway]!.lostSince = nil
+        switch message {
+        case .heartbeat(let heartbeat): effects.append(.send(.heartbeatReply(heartbeat), to: gateway))
+        case .submit(let request): submit(request, from: gateway, now, &effects)
+        case .cancel(let id): cancel(id, from: gateway, &effects)
+        case .leaving: lose(gateway: gateway, because: "the gateway left", &effects)
+        case .enrol, .workerHello, .gatewayHello, .loadProgress, .loaded, .loadFailed, .stepResult, .stepFailed, .statusQuery:
+            drop(.wrongRole, from: gateway, &effects)
+        }
+    }
+
+    private mutating func shutDown(_ effects: inout [Effect]) {
+        for id in requests.keys {
+            fail(id, Failure(.shuttingDown, "the cluster is shutting down; send the request again later"), &effects)
+        }
+        for peer in membership.gateways.keys { effects.append(.send(.closing, to: peer)) }
+        for peer in membership.workers.keys { effects.append(.send(.closing, to: peer)) }
+        log(.notice, "coordinator ends", [], &effects)
+        effects.append(.ended)
+        hasEnded = true
+    }
+
+    // MARK: - Time
+
+    /// When `.deadline` is due. Later than any time at which this machine was last handled, so a driver never spins.
+    package var nextDeadline: Instant? {
+        guard !hasEnded else { return nil }
+        return [membershipDeadline, deploymentDeadline, requestDeadline, scheduler.deadline].compactMap(\.self).min()
+    }
+
+    // MARK: - Words
+
+    mutating func drop(_ cause: DropCause, from peer: PeerKey?, _ effects: inout [Effect]) {
+        if let entry = metrics.dropped.count(cause, from: peer) { effects.append(.log(entry)) }
+    }
+
+    func log(_ level: LogEntry.Level, _ message: String, _ fields: [LogEntry.Field], _ effects: inout [Effect]) {
+        effects.append(.log(LogEntry(level, message, fields)))
+    }
+}

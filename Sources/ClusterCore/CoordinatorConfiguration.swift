@@ -31,12 +31,16 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var heartbeatTimeoutMs: UInt64 = Limits.heartbeatTimeoutMs
     package var loadProgressTimeoutMs: UInt64 = Limits.loadProgressTimeoutMs
     package var stepDeadlineFloorMs: UInt64 = Limits.stepDeadlineFloorMs
+    /// Patience with the first step of all, before any step time is known: weights may still have to come from disk.
+    package var stepDeadlineUnmeasuredMs: UInt64 = 60_000
     /// A step is overdue after the longest step time seen lately times this, but never before the floor.
     package var stepDeadlineFactor: UInt64 = 8
     /// How long requests wait for a plan that fits before they fail with `noCapacity`.
     package var recoveryWaitMs: UInt64 = Limits.recoveryWaitMs
-    /// After the last worker joined or left while no plan serves, how long to wait for more before planning with those present.
+    /// How long after the last join or loss a narrow plan that nobody uses is made anew with the standbys.
     package var planSettleMs: UInt64 = Limits.planSettleMs
+    /// After a restart, workers come back within their backoff; how long after the last one to plan without those still missing.
+    package var restartSettleMs: UInt64 = 6_000
     /// How long a lost gateway's requests run on before they are cancelled.
     package var gatewayGraceMs: UInt64 = 10_000
 

@@ -24,6 +24,8 @@ package enum Limits {
     package static let controlFrameBytesMax = 16 << 20
     package static let workersMax = 256
     package static let gatewaysMax = 256
+    /// Tokens that go to a gateway in one message.
+    package static let tokensPerBatchMax = 1024
     /// Steps that wait for a worker's stage thread.
     package static let stepsQueuedMax = 1024
     /// Requests that a gateway has open at once.

@@ -1,6 +1,338 @@
+import DequeModule
+
+/// One worker: holds at most one stage, computes its steps strictly in order, passes them on.
+///
+/// States of its link: greeting, joined (`CoordinatorLink`). States of its stage: none, loading, serving, broken (a step failed or is missing; it
+/// waits for the next epoch). End state: ended, after `.shutdown` or a refusal that no retry mends. Wrong calls: frames of another epoch,
+/// number, sender or state are dropped and counted; events of the stage thread for an epoch that is over are ignored; frames of an
+/// epoch that still loads cannot come, since the coordinator starts an epoch only when all have loaded, so they are dropped like any other.
 package struct Worker: Sendable {
     private let configuration: WorkerConfiguration
-    package init(configuration: WorkerConfiguration) { self.configuration = configuration }
-    package var nextDeadline: Instant? { nil }
-    package mutating func handle(_ event: Event, at now: Instant, into effects: inout [Effect]) {}
+    private var link: CoordinatorLink
+    private var stage: Stage?
+    private var lastEpoch = Epoch(0)
+    private var hasEnded = false
+    package private(set) var metrics = WorkerMetrics()
+
+    private struct Stage {
+        enum State { case loading, serving, broken }
+
+        var assignment: StageAssignment
+        var state = State.loading
+        /// Steps that wait for the stage thread.
+        var queue: Deque<Arrival> = []
+        /// The step that the stage thread has.
+        var computing: Computing?
+        /// The last step that came, and the last that was computed.
+        var lastArrived = StepNumber(0)
+        var lastComputed = StepNumber(0)
+        var ledger: StageLedger
+        /// So much of the load was reported.
+        var bytesReported: UInt64 = 0
+    }
+
+    private struct Arrival {
+        var frame: StepFrame
+        var payload: PayloadHandle?
+        var at: Instant
+    }
+
+    private struct Computing {
+        var frame: StepFrame
+        var queueNanoseconds: UInt64
+    }
+
+    package init(configuration: WorkerConfiguration) {
+        self.configuration = configuration
+        link = CoordinatorLink(
+            heartbeatIntervalMs: configuration.heartbeatIntervalMs, timeoutMs: configuration.heartbeatTimeoutMs,
+            backoffMinMs: configuration.reconnectBackoffMinMs, backoffMaxMs: configuration.reconnectBackoffMaxMs)
+    }
+
+    package var nextDeadline: Instant? { hasEnded ? nil : link.deadline }
+
+    package mutating func handle(_ event: Event, at now: Instant, into effects: inout [Effect]) {
+        guard !hasEnded else {
+            if case .activation(_, let payload, _) = event { effects.append(.discard(payload)) }
+            if case .stepComputed(_, _, _, let payload?) = event { effects.append(.discard(payload)) }
+            return
+        }
+        switch event {
+        case .start: perform(link.start(at: now), &effects)
+        case .received(let message): received(message, now, &effects)
+        case .activation(let frame, let payload, let peer): arrived(frame, payload, from: peer, now, &effects)
+        case .loadProgressed(let epoch, let done, let total): loadProgressed(epoch, done, total, &effects)
+        case .loaded(let epoch): loaded(epoch, &effects)
+        case .loadFailed(let epoch, let failure): loadFailed(epoch, failure, &effects)
+        case .stepComputed(let epoch, let number, let outcome, let payload): computed(epoch, number, outcome, payload, now, &effects)
+        case .stepFailed(let epoch, let number, let failure):
+            if isComputing(epoch, number) { breakStage(failure, at: number, &effects) }
+        case .malformedFrame(let peer): drop(.malformed, from: peer, &effects)
+        case .deadline: break
+        case .shutdown:
+            effects.append(.send(.leaving))
+            return end(nil, &effects)
+        }
+        perform(link.tick(at: now), &effects)
+    }
+
+    private mutating func perform(_ actions: [CoordinatorLink.Action], _ effects: inout [Effect]) {
+        for action in actions {
+            switch action {
+            case .hello: effects.append(.send(.workerHello(hello)))
+            case .heartbeat: effects.append(.send(.heartbeat(heartbeat)))
+            case .reconnect:
+                metrics.reconnects += 1
+                effects.append(.log(LogEntry(.warning, "the coordinator is silent; connecting anew")))
+                effects.append(.reconnect)
+            }
+        }
+    }
+
+    private var hello: WorkerHello {
+        WorkerHello(
+            version: .current, session: configuration.session, name: configuration.name, capabilities: configuration.capabilities,
+            dataEndpoint: configuration.dataEndpoint, holding: holding, lastEpoch: lastEpoch)
+    }
+
+    private var holding: HeldSlice? {
+        guard let stage, stage.state != .loading else { return nil }
+        // A broken stage still has its weights, but takes part in no epoch.
+        let epoch = stage.state == .serving ? stage.assignment.epoch : Epoch(0)
+        return HeldSlice(epoch: epoch, modelDigest: stage.assignment.modelDigest, layers: stage.assignment.layers)
+    }
+
+    private var heartbeat: Heartbeat {
+        Heartbeat(epoch: stage?.assignment.epoch ?? Epoch(0), lastStep: stage?.lastComputed ?? StepNumber(0), stepsQueued: stage?.queue.count ?? 0)
+    }
+
+    // MARK: - The coordinator's word
+
+    private mutating func received(_ message: FromCoordinator, _ now: Instant, _ effects: inout [Effect]) {
+        link.heard(at: now)
+        switch message {
+        case .workerWelcome: welcomed(now, &effects)
+        case .refused(let failure): refused(failure, now, &effects)
+        case .heartbeatReply: break
+        case .assign(let assignment): assigned(assignment, &effects)
+        case .release(let epoch): released(epoch, &effects)
+        case .step(let step): arrived(step, now, &effects)
+        case .closing:
+            effects.append(.log(LogEntry(.notice, "the coordinator ends; waiting for the next one")))
+            link.dismissed(at: now)
+        case .enrolled, .gatewayWelcome, .health, .tokens, .finished, .failed, .status: drop(.wrongRole, from: nil, &effects)
+        }
+    }
+
+    private mutating func welcomed(_ now: Instant, _ effects: inout [Effect]) {
+        if !link.isJoined { effects.append(.log(LogEntry(.notice, "joined the cluster"))) }
+        link.welcomed(at: now)
+    }
+
+    private mutating func refused(_ failure: Failure, _ now: Instant, _ effects: inout [Effect]) {
+        switch failure.code {
+        case .helloExpected: perform(link.helloExpected(at: now), &effects)
+        case .limitExceeded, .notReady, .shuttingDown:
+            effects.append(.log(LogEntry(.warning, "the coordinator refused this worker for now", [.init("reason", failure.message)])))
+            link.dismissed(at: now)
+        default:
+            effects.append(.log(LogEntry(.warning, "the coordinator refused this worker", [.init("reason", failure.message)])))
+            end(failure, &effects)
+        }
+    }
+
+    /// An epoch below the last one comes from a coordinator that has not seen all of us; it will say a higher one. The same one again is a
+    /// repeat: the answer to the first may be lost.
+    private mutating func assigned(_ assignment: StageAssignment, _ effects: inout [Effect]) {
+        if let stage, stage.assignment == assignment {
+            if stage.state == .serving { effects.append(.send(.loaded(assignment.epoch))) }
+            return
+        }
+        guard assignment.epoch > lastEpoch else { return drop(.oldEpoch, from: nil, &effects) }
+        guard isSound(assignment) else { return drop(.invalid, from: nil, &effects) }
+        dropQueue(&effects)
+        lastEpoch = assignment.epoch
+        stage = Stage(assignment: assignment, ledger: StageLedger(kvBlocks: assignment.kvBlocks))
+        effects.append(
+            .log(
+                LogEntry(
+                    .notice, "loading a stage",
+                    [
+                        .init("epoch", assignment.epoch.value), .init("stage", assignment.stage),
+                        .init("layers", "\(assignment.layers.lowerBound)..<\(assignment.layers.upperBound)"),
+                    ])))
+        effects.append(.admitUpstream(assignment.upstream))
+        effects.append(.connectDownstream(assignment.downstream))
+        effects.append(.load(assignment))
+    }
+
+    private func isSound(_ assignment: StageAssignment) -> Bool {
+        assignment.epoch.value <= Limits.epochMax && (1...Limits.stagesMax).contains(assignment.stageCount)
+            && (0..<assignment.stageCount).contains(assignment.stage) && !assignment.layers.isEmpty
+            && (assignment.upstream == nil) == assignment.isFirst && (assignment.downstream == nil) == assignment.isLast
+            && (1...Int(UInt32.max)).contains(assignment.kvBlocks)
+    }
+
+    private mutating func released(_ epoch: Epoch, _ effects: inout [Effect]) {
+        guard let stage, stage.assignment.epoch <= epoch, epoch.value <= Limits.epochMax else { return }
+        dropQueue(&effects)
+        self.stage = nil
+        lastEpoch = max(lastEpoch, epoch)
+        effects.append(.log(LogEntry(.notice, "released a stage; standing by", [.init("epoch", epoch.value)])))
+        effects.append(.admitUpstream(nil))
+        effects.append(.connectDownstream(nil))
+        effects.append(.unload)
+    }
+
+    // MARK: - Loading
+
+    private mutating func loadProgressed(_ epoch: Epoch, _ done: UInt64, _ total: UInt64, _ effects: inout [Effect]) {
+        guard let stage, stage.assignment.epoch == epoch, stage.state == .loading, done > stage.bytesReported else { return }
+        self.stage!.bytesReported = done
+        effects.append(.send(.loadProgress(LoadProgress(epoch: epoch, bytesDone: done, bytesTotal: total))))
+    }
+
+    private mutating func loaded(_ epoch: Epoch, _ effects: inout [Effect]) {
+        guard let stage, stage.assignment.epoch == epoch, stage.state == .loading else { return }
+        self.stage!.state = .serving
+        effects.append(.send(.loaded(epoch)))
+    }
+
+    private mutating func loadFailed(_ epoch: Epoch, _ failure: Failure, _ effects: inout [Effect]) {
+        guard let stage, stage.assignment.epoch == epoch, stage.state == .loading else { return }
+        effects.append(.log(LogEntry(.warning, "could not load a stage", [.init("reason", failure.message)])))
+        effects.append(.admitUpstream(nil))
+        effects.append(.connectDownstream(nil))
+        effects.append(.send(.loadFailed(epoch, failure)))
+        self.stage = nil
+    }
+
+    // MARK: - Steps arrive
+
+    private mutating func arrived(_ step: Step, _ now: Instant, _ effects: inout [Effect]) {
+        guard let stage, stage.state == .serving, stage.assignment.isFirst else { return drop(.wrongState, from: nil, &effects) }
+        enqueue(Arrival(frame: StepFrame(step: step), payload: nil, at: now), from: nil, &effects)
+        computeNext(now, &effects)
+    }
+
+    private mutating func arrived(
+        _ frame: StepFrame, _ payload: PayloadHandle, from peer: PeerKey, _ now: Instant, _ effects: inout [Effect]
+    ) {
+        let cause: DropCause? =
+            switch stage {
+            case .some(let stage) where stage.state == .serving && !stage.assignment.isFirst:
+                if stage.assignment.upstream != peer {
+                    .wrongUpstream
+                } else {
+                    frame.timings.count == stage.assignment.stage ? nil : .invalid
+                }
+            default: .wrongState
+            }
+        if let cause {
+            effects.append(.discard(payload))
+            return drop(cause, from: peer, &effects)
+        }
+        enqueue(Arrival(frame: frame, payload: payload, at: now), from: peer, &effects)
+        computeNext(now, &effects)
+    }
+
+    /// Takes the step that comes next. Without the one before it a stage's keys and values would have a hole that nobody sees, so a gap ends
+    /// this stage's part in the epoch.
+    private mutating func enqueue(_ arrival: Arrival, from peer: PeerKey?, _ effects: inout [Effect]) {
+        let step = arrival.frame.step
+        guard let stage else { preconditionFailure("steps are taken by a stage") }
+        func refuse(_ cause: DropCause) {
+            if let payload = arrival.payload { effects.append(.discard(payload)) }
+            drop(cause, from: peer, &effects)
+        }
+        guard step.epoch == stage.assignment.epoch else { return refuse(.oldEpoch) }
+        guard step.number > stage.lastArrived else { return refuse(.unknownStep) }
+        guard step.number.value == stage.lastArrived.value + 1 else {
+            refuse(.unknownStep)
+            let lost = StepNumber(stage.lastArrived.value + 1)
+            return breakStage(Failure(.frameLost, "step \(step.number.value) came where \(lost.value) was due"), at: lost, &effects)
+        }
+        guard stage.queue.count < configuration.stepsQueuedMax else {
+            refuse(.queueFull)
+            return breakStage(Failure(.limitExceeded, "\(stage.queue.count) steps wait for the stage thread already"), at: step.number, &effects)
+        }
+        if let fault = self.stage!.ledger.take(step) {
+            refuse(.invalid)
+            return breakStage(Failure(.internalError, "a step does not fit the stage: \(fault)"), at: step.number, &effects)
+        }
+        self.stage!.lastArrived = step.number
+        self.stage!.queue.append(arrival)
+    }
+
+    // MARK: - Steps are computed
+
+    private mutating func computeNext(_ now: Instant, _ effects: inout [Effect]) {
+        guard let stage, stage.computing == nil, let arrival = stage.queue.first else { return }
+        self.stage!.queue.removeFirst()
+        self.stage!.computing = Computing(frame: arrival.frame, queueNanoseconds: now.nanoseconds(since: arrival.at))
+        effects.append(.compute(arrival.frame, payload: arrival.payload))
+    }
+
+    private func isComputing(_ epoch: Epoch, _ number: StepNumber) -> Bool {
+        stage?.assignment.epoch == epoch && stage?.computing?.frame.step.number == number
+    }
+
+    private mutating func computed(
+        _ epoch: Epoch, _ number: StepNumber, _ outcome: StepOutcome, _ payload: PayloadHandle?, _ now: Instant, _ effects: inout [Effect]
+    ) {
+        guard isComputing(epoch, number), let stage, let computing = stage.computing else {
+            if let payload { effects.append(.discard(payload)) }
+            return
+        }
+        self.stage!.computing = nil
+        self.stage!.lastComputed = number
+        metrics.computed(computing.frame.step, outcome, queueNanoseconds: computing.queueNanoseconds)
+        var frame = computing.frame
+        frame.timings.append(StageTiming(queueNanoseconds: computing.queueNanoseconds, computeNanoseconds: outcome.computeNanoseconds))
+        // Whoever saw it first names the layers.
+        frame.poisoned += outcome.poisoned.filter { new in !frame.poisoned.contains { $0.sequence == new.sequence } }
+        if stage.assignment.isLast {
+            precondition(payload == nil, "the last stage hands no activations on")
+            let result = StepResult(epoch: epoch, number: number, tokens: outcome.tokens, poisoned: frame.poisoned, timings: frame.timings)
+            effects.append(.send(.stepResult(result)))
+        } else {
+            guard let payload else { preconditionFailure("a stage that is not the last hands activations on") }
+            // Later stages have no use for the opens' tokens beyond their own state, but the value stays whole: it is one thing.
+            effects.append(.forward(frame, payload: payload))
+        }
+        computeNext(now, &effects)
+    }
+
+    private mutating func breakStage(_ failure: Failure, at number: StepNumber, _ effects: inout [Effect]) {
+        guard let stage else { return }
+        effects.append(
+            .log(LogEntry(.warning, "a step failed", [.init("step", number.value), .init("code", "\(failure.code)"), .init("reason", failure.message)])))
+        effects.append(.send(.stepFailed(stage.assignment.epoch, number, failure)))
+        dropQueue(&effects)
+        self.stage!.state = .broken
+    }
+
+    /// What the stage thread has comes back and is discarded then.
+    private mutating func dropQueue(_ effects: inout [Effect]) {
+        guard let stage else { return }
+        for arrival in stage.queue { if let payload = arrival.payload { effects.append(.discard(payload)) } }
+        self.stage!.queue = []
+        self.stage!.computing = nil
+    }
+
+    // MARK: - The end
+
+    private mutating func end(_ failure: Failure?, _ effects: inout [Effect]) {
+        dropQueue(&effects)
+        stage = nil
+        effects.append(.admitUpstream(nil))
+        effects.append(.connectDownstream(nil))
+        effects.append(.unload)
+        effects.append(.ended(failure))
+        hasEnded = true
+    }
+
+    private mutating func drop(_ cause: DropCause, from peer: PeerKey?, _ effects: inout [Effect]) {
+        if let entry = metrics.dropped.count(cause, from: peer) { effects.append(.log(entry)) }
+    }
 }

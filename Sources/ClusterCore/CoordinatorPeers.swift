@@ -1,0 +1,168 @@
+// Workers and gateways come, go and fall silent.
+
+extension Coordinator {
+    // MARK: - Enrolment
+
+    /// Admits a key that came over a one-time token.
+    mutating func enrol(_ request: EnrolRequest, over token: PeerKey, _ effects: inout [Effect]) {
+        guard request.version.major == ProtocolVersion.current.major else {
+            return effects.append(.send(.refused(versionMismatch(request.version)), to: token))
+        }
+        guard request.role != .console else {
+            drop(.wrongRole, from: token, &effects)
+            return effects.append(.send(.refused(Failure(.notAdmitted, "a token enrols workers and gateways only")), to: token))
+        }
+        log(.notice, "enrolled a key", [.init("peer", request.key), .init("role", "\(request.role)"), .init("name", request.name)], &effects)
+        effects.append(.admit(request.key, request.role, name: request.name))
+        effects.append(.consumeToken(token))
+        effects.append(.send(.enrolled, to: token))
+    }
+
+    private func versionMismatch(_ theirs: ProtocolVersion) -> Failure {
+        let ours = ProtocolVersion.current
+        return Failure(
+            .versionMismatch,
+            "the peer speaks protocol \(theirs), the coordinator \(ours); run releases with the same first number on both sides")
+    }
+
+    // MARK: - Hello
+
+    mutating func greet(_ hello: WorkerHello, from worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
+        if let failure = refusal(of: hello, from: worker) {
+            log(.warning, "refused a worker", [.init("peer", worker), .init("name", hello.name), .init("reason", failure.message)], &effects)
+            return effects.append(.send(.refused(failure), to: worker))
+        }
+        let known = membership.workers[worker]
+        if let known, known.hello.session != hello.session {
+            lose(worker: worker, because: "the worker's process was restarted", now, &effects)
+            membership.strikes[worker] = nil
+        }
+        // A restarted coordinator's epochs must lie above all that its workers have seen, or an old frame could pass for a new one.
+        deployment.highestEpochSeen = max(deployment.highestEpochSeen, hello.lastEpoch, hello.holding?.epoch ?? Epoch(0))
+        effects.append(.send(.workerWelcome(WorkerWelcome(version: .current)), to: worker))
+        if membership.workers[worker] == nil {
+            join(hello, worker, now, &effects)
+        } else {
+            greetAgain(hello, worker, now, &effects)
+        }
+    }
+
+    private func refusal(of hello: WorkerHello, from worker: PeerKey) -> Failure? {
+        if hello.version.major != ProtocolVersion.current.major { return versionMismatch(hello.version) }
+        if max(hello.lastEpoch, hello.holding?.epoch ?? Epoch(0)).value > Limits.epochMax {
+            return Failure(.invalidRequest, "the worker says it saw epoch \(hello.lastEpoch.value), which is above \(Limits.epochMax)")
+        }
+        if membership.workers[worker] == nil && membership.workers.count >= configuration.workersMax {
+            return Failure(.limitExceeded, "there are \(configuration.workersMax) workers already; raise the limit or stop one")
+        }
+        return nil
+    }
+
+    private mutating func join(_ hello: WorkerHello, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
+        membership.workers[worker] = WorkerMember(
+            key: worker, hello: hello, lastHeard: now, progress: Heartbeat(epoch: Epoch(0), lastStep: StepNumber(0), stepsQueued: 0),
+            holdsSlice: hello.holding != nil)
+        deployment.lastChange = now
+        deployment.triedInVain = nil
+        log(
+            .notice, "worker joined",
+            [
+                .init("peer", worker), .init("name", hello.name), .init("memory_bytes", hello.capabilities.memoryBytes),
+                .init("role", deployment.isIdle ? "candidate" : "standby"),
+            ], &effects)
+    }
+
+    /// The same process over a new connection: messages between the two connections may be lost.
+    private mutating func greetAgain(_ hello: WorkerHello, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
+        membership.workers[worker]!.hello = hello
+        membership.workers[worker]!.lastHeard = now
+        guard let plan = deployment.plan, let stage = deployment.stage(of: worker) else { return }
+        let holdsThisEpoch = hello.holding?.epoch == deployment.epoch
+        switch deployment.phase {
+        case .loading where holdsThisEpoch: loaded(deployment.epoch, worker, now, &effects)
+        case .loading: effects.append(.send(.assign(assignment(of: stage, in: plan)), to: worker))
+        case .proving, .serving:
+            if !holdsThisEpoch || !scheduler.inFlight.isEmpty { recover("a worker reconnected and frames may be lost", now, &effects) }
+        case .idle: break
+        }
+    }
+
+    mutating func greet(_ hello: GatewayHello, from gateway: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
+        guard hello.version.major == ProtocolVersion.current.major else {
+            return effects.append(.send(.refused(versionMismatch(hello.version)), to: gateway))
+        }
+        if let known = membership.gateways[gateway], known.session != hello.session {
+            lose(gateway: gateway, because: "the gateway's process was restarted", &effects)
+        }
+        if membership.gateways[gateway] == nil {
+            guard membership.gateways.count < configuration.gatewaysMax else {
+                let failure = Failure(.limitExceeded, "there are \(configuration.gatewaysMax) gateways already; raise the limit or stop one")
+                return effects.append(.send(.refused(failure), to: gateway))
+            }
+            log(.notice, "gateway joined", [.init("peer", gateway), .init("name", hello.name)], &effects)
+        }
+        membership.gateways[gateway] = GatewayMember(
+            key: gateway, session: hello.session, name: hello.name, lastHeard: now, lostSince: nil)
+        effects.append(.send(.gatewayWelcome(gatewayWelcome), to: gateway))
+    }
+
+    private var gatewayWelcome: GatewayWelcome {
+        GatewayWelcome(
+            version: .current, coordinatorSession: configuration.session, modelName: configuration.model.name,
+            modelDigest: configuration.model.digest, contextTokens: configuration.contextTokens,
+            parameterCount: configuration.parameterCount, modelBytes: configuration.modelBytes, health: health)
+    }
+
+    // MARK: - Loss
+
+    mutating func lose(worker: PeerKey, because reason: String, _ now: Instant, _ effects: inout [Effect]) {
+        guard let member = membership.workers.removeValue(forKey: worker) else { return }
+        log(.warning, "worker lost", [.init("peer", worker), .init("name", member.hello.name), .init("reason", reason)], &effects)
+        deployment.lastChange = now
+        if deployment.stage(of: worker) != nil { recover(reason, now, &effects) }
+    }
+
+    mutating func lose(gateway: PeerKey, because reason: String, _ effects: inout [Effect]) {
+        guard let member = membership.gateways.removeValue(forKey: gateway) else { return }
+        log(.warning, "gateway lost", [.init("peer", gateway), .init("name", member.name), .init("reason", reason)], &effects)
+        for request in requests.values where request.gateway == gateway { close(request, &effects) }
+    }
+
+    mutating func disconnected(_ peer: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
+        lose(worker: peer, because: "the worker's connection ended", now, &effects)
+        guard let gateway = membership.gateways[peer] else { return }
+        membership.gateways[peer]!.lostSince = gateway.lostSince ?? now
+    }
+
+    mutating func revoked(_ peer: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
+        lose(worker: peer, because: "the worker's key was revoked", now, &effects)
+        lose(gateway: peer, because: "the gateway's key was revoked", &effects)
+    }
+
+    // MARK: - Silence
+
+    private var heartbeatTimeoutMs: UInt64 { configuration.heartbeatTimeoutMs }
+
+    mutating func failSilentPeers(_ now: Instant, _ effects: inout [Effect]) {
+        for worker in membership.workers.values where worker.lastHeard.advanced(milliseconds: heartbeatTimeoutMs) <= now {
+            lose(worker: worker.key, because: "no heartbeat came in time", now, &effects)
+        }
+        for gateway in membership.gateways.values {
+            if gateway.lostSince == nil, gateway.lastHeard.advanced(milliseconds: heartbeatTimeoutMs) <= now {
+                membership.gateways[gateway.key]!.lostSince = now
+            }
+            if let lost = membership.gateways[gateway.key]!.lostSince, lost.advanced(milliseconds: configuration.gatewayGraceMs) <= now {
+                lose(gateway: gateway.key, because: "the gateway did not come back", &effects)
+            }
+        }
+    }
+
+    var membershipDeadline: Instant? {
+        let workers = membership.workers.values.lazy.map { $0.lastHeard.advanced(milliseconds: heartbeatTimeoutMs) }
+        let gateways = membership.gateways.values.lazy.map { gateway in
+            gateway.lostSince.map { $0.advanced(milliseconds: configuration.gatewayGraceMs) }
+                ?? gateway.lastHeard.advanced(milliseconds: heartbeatTimeoutMs)
+        }
+        return [workers.min(), gateways.min()].compactMap(\.self).min()
+    }
+}

@@ -1,0 +1,147 @@
+// Requests come in, tokens go out. Each accepted request ends once: finished, failed or cancelled.
+
+extension Coordinator {
+    mutating func submit(_ request: GenerationRequest, from gateway: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
+        if let open = requests[request.id] {
+            if open.gateway == gateway { return sendAgain(open, after: request, &effects) }
+            return refuse(request.id, Failure(.invalidRequest, "a request with this id is open at another gateway"), gateway, &effects)
+        }
+        if let fault = request.fault(model: configuration.model, contextTokens: configuration.contextTokens) {
+            return refuse(request.id, fault, gateway, &effects)
+        }
+        // A restarted coordinator gets all at once that ran and waited before, so both limits count together.
+        let openMax = configuration.requestsWaitingMax + configuration.sequencesRunningMax
+        guard scheduler.openCount + request.choices <= openMax else {
+            return refuse(request.id, Failure(.queueFull, "\(scheduler.openCount) sequences are open already, of at most \(openMax); try again later"), gateway, &effects)
+        }
+        accept(request, from: gateway, now, &effects)
+    }
+
+    private mutating func refuse(_ id: RequestID, _ failure: Failure, _ gateway: PeerKey, _ effects: inout [Effect]) {
+        metrics.requestsFailed[failure.code, default: 0] += 1
+        log(.info, "refused a request", [.init("request", id), .init("reason", failure.message)], &effects)
+        effects.append(.send(.failed(id, failure), to: gateway))
+    }
+
+    private mutating func accept(_ request: GenerationRequest, from gateway: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
+        metrics.requestsAccepted += 1
+        metrics.promptTokens += UInt64(request.prompt.count)
+        log(.debug, "accepted a request", [.init("request", request.id), .init("prompt_tokens", request.prompt.count)], &effects)
+        var open = OpenRequest(id: request.id, gateway: gateway, submittedAt: now, choices: [])
+        for choice in 0..<request.choices {
+            let sequence = GeneratedSequence(id: takeSequenceID(), request: request, choice: UInt32(choice), arrival: nextArrival)
+            let resumedCount = sequence.generatedCount
+            // The tokens that came along may be all there are: only their end was lost.
+            if let finish = sequence.finishReason(endTokens: configuration.model.endTokens, contextTokens: configuration.contextTokens) {
+                open.choices.append(OpenRequest.Choice(sequence: nil, resumedCount: resumedCount, finish: finish))
+                effects.append(.send(.finished(request.id, choice: UInt32(choice), tokenCount: resumedCount, finish), to: gateway))
+            } else {
+                scheduler.add(sequence)
+                open.choices.append(OpenRequest.Choice(sequence: sequence.id, resumedCount: resumedCount))
+            }
+        }
+        nextArrival += 1
+        requests[request.id] = open
+        if open.isFinished { finish(open, &effects) }
+    }
+
+    /// The gateway lost something on the way, or fears so: it gets what comes after the tokens it has.
+    private func sendAgain(_ open: OpenRequest, after request: GenerationRequest, _ effects: inout [Effect]) {
+        for (index, choice) in open.choices.enumerated() {
+            let has = index < request.resumed.count ? request.resumed[index].count : 0
+            var next = min(max(0, has - choice.resumedCount), choice.emitted.count)
+            while next < choice.emitted.count {
+                let tokens = choice.emitted[next..<min(next + Limits.tokensPerBatchMax, choice.emitted.count)]
+                let batch = TokenBatch(
+                    request: open.id, choice: UInt32(index), firstIndex: choice.resumedCount + next, tokens: Array(tokens))
+                effects.append(.send(.tokens(batch), to: open.gateway))
+                next += tokens.count
+            }
+            if let finish = choice.finish {
+                effects.append(.send(.finished(open.id, choice: UInt32(index), tokenCount: choice.tokenCount, finish), to: open.gateway))
+            }
+        }
+    }
+
+    // MARK: - Progress
+
+    mutating func deliver(_ advance: Scheduler.Advance, _ effects: inout [Effect]) {
+        guard let gateway = requests[advance.request]?.gateway else { preconditionFailure("an open sequence belongs to an open request") }
+        let index = Int(advance.choice)
+        let firstIndex = requests[advance.request]!.choices[index].tokenCount
+        requests[advance.request]!.choices[index].emitted.append(advance.emitted)
+        metrics.generatedTokens += 1
+        let batch = TokenBatch(request: advance.request, choice: advance.choice, firstIndex: firstIndex, tokens: [advance.emitted])
+        effects.append(.send(.tokens(batch), to: gateway))
+        guard let finish = advance.finish else { return }
+        requests[advance.request]!.choices[index].sequence = nil
+        requests[advance.request]!.choices[index].finish = finish
+        effects.append(.send(.finished(advance.request, choice: advance.choice, tokenCount: firstIndex + 1, finish), to: gateway))
+        if requests[advance.request]!.isFinished { self.finish(requests[advance.request]!, &effects) }
+    }
+
+    // MARK: - The one end
+
+    private mutating func finish(_ request: OpenRequest, _ effects: inout [Effect]) {
+        metrics.requestsFinished += 1
+        log(.debug, "finished a request", [.init("request", request.id)], &effects)
+        requests.removeValue(forKey: request.id)
+    }
+
+    mutating func cancel(_ id: RequestID, from gateway: PeerKey, _ effects: inout [Effect]) {
+        // Crossed with the request's end, mostly; never a fault worth more than a count.
+        guard let request = requests[id], request.gateway == gateway else { return drop(.unknownRequest, from: gateway, &effects) }
+        close(request, &effects)
+    }
+
+    /// Nobody reads its tokens any more.
+    mutating func close(_ request: OpenRequest, _ effects: inout [Effect]) {
+        metrics.requestsCancelled += 1
+        log(.debug, "cancelled a request", [.init("request", request.id)], &effects)
+        forget(request.id)
+    }
+
+    mutating func fail(_ id: RequestID, _ failure: Failure, _ effects: inout [Effect]) {
+        guard let request = requests[id] else { preconditionFailure("only open requests fail") }
+        metrics.requestsFailed[failure.code, default: 0] += 1
+        log(.info, "failed a request", [.init("request", id), .init("code", "\(failure.code)"), .init("reason", failure.message)], &effects)
+        effects.append(.send(.failed(id, failure), to: request.gateway))
+        forget(id)
+    }
+
+    private mutating func forget(_ id: RequestID) {
+        guard let request = requests.removeValue(forKey: id) else { return }
+        for choice in request.choices { if let sequence = choice.sequence { scheduler.remove(sequence) } }
+    }
+
+    mutating func failPoisoned(_ entry: PoisonedSequence, _ effects: inout [Effect]) {
+        // Two choices of a request may be poisoned by the same step: the first one ended it.
+        guard let sequence = scheduler[entry.sequence] else { return }
+        let layers = "\(entry.layers.lowerBound)..<\(entry.layers.upperBound)"
+        fail(
+            sequence.request,
+            Failure(.numericFailure, "a NaN or infinity came up in layers \(layers); the model file may be damaged, or the prompt overflows its number format"),
+            &effects)
+    }
+
+    // MARK: - Waiting for capacity
+
+    /// While no plan fits, requests wait; each no longer than `recoveryWaitMs` from its submission or the loss, whichever is later.
+    mutating func expireRequests(_ now: Instant, _ effects: inout [Effect]) {
+        guard deployment.isIdle else { return }
+        for request in requests.values {
+            guard expiry(of: request) <= now else { return }
+            let reason = deployment.lastFailure.map { ": " + $0.message } ?? ""
+            fail(request.id, Failure(.noCapacity, "no workers could serve the model within \(configuration.recoveryWaitMs) ms" + reason), &effects)
+        }
+    }
+
+    private func expiry(of request: OpenRequest) -> Instant {
+        max(request.submittedAt, deployment.unservedSince ?? request.submittedAt).advanced(milliseconds: configuration.recoveryWaitMs)
+    }
+
+    var requestDeadline: Instant? {
+        guard deployment.isIdle else { return nil }
+        return requests.values.first.map { expiry(of: $0) }
+    }
+}

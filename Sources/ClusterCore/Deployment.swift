@@ -1,0 +1,54 @@
+/// The plan in force and how far it has come: idle → loading → proving → serving, and back to idle at each loss.
+package struct Deployment: Hashable, Sendable {
+    package enum Phase: Hashable, Sendable {
+        /// No plan. Requests wait.
+        case idle
+        /// Workers load their slices.
+        case loading(Plan, [Loading])
+        /// All have loaded; one probe step is on its way through the stages.
+        case proving(Plan)
+        case serving(Plan)
+    }
+
+    /// One stage's progress. Silence for too long fails its worker.
+    package struct Loading: Hashable, Sendable {
+        package var isDone: Bool
+        package var bytesDone: UInt64
+        package var lastProgress: Instant
+    }
+
+    package var epoch = Epoch(0)
+    /// By any worker, under this coordinator or an earlier one. The next epoch lies above it.
+    package var highestEpochSeen = Epoch(0)
+    package var phase = Phase.idle
+    /// The coordinator's start, or when the last plan ended.
+    package var idleSince: Instant
+    /// Since when nothing serves; `nil` while something does.
+    package var unservedSince: Instant?
+    package var servingSince: Instant?
+    package var hasServed = false
+    /// Last join or loss of a worker.
+    package var lastChange: Instant
+    /// Candidates with which planning failed; pointless to try again with the same.
+    package var triedInVain: [PeerKey]?
+    /// Why nothing serves, as far as known. For people.
+    package var lastFailure: Failure?
+
+    package init(at now: Instant) {
+        idleSince = now
+        unservedSince = now
+        lastChange = now
+    }
+
+    package var plan: Plan? {
+        switch phase {
+        case .idle: nil
+        case .loading(let plan, _), .proving(let plan), .serving(let plan): plan
+        }
+    }
+
+    package func stage(of worker: PeerKey) -> Int? { plan?.stages.firstIndex { $0.worker == worker } }
+
+    package var isServing: Bool { if case .serving = phase { true } else { false } }
+    package var isIdle: Bool { phase == .idle }
+}

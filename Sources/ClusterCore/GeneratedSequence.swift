@@ -1,0 +1,122 @@
+/// One choice of one request on its way through the scheduler: its tokens, its blocks, and how far its rows have been sent.
+package struct GeneratedSequence: Hashable, Sendable {
+    /// Who goes first: higher priority, then who came earlier. Total, so every order in the scheduler is the same everywhere.
+    package struct Precedence: Hashable, Comparable, Sendable {
+        package var priority: Int32
+        /// Counts requests in the order in which the coordinator took them.
+        package var arrival: UInt64
+        package var choice: UInt32
+
+        package static func < (a: Precedence, b: Precedence) -> Bool {
+            a.priority != b.priority ? a.priority > b.priority : (a.arrival, a.choice) < (b.arrival, b.choice)
+        }
+    }
+
+    package let id: SequenceID
+    package let request: RequestID
+    package let precedence: Precedence
+    package let promptLength: Int
+    package let sampling: SamplingParameters
+    package let topLogprobs: Int?
+    /// Prompt, then what was generated so far.
+    package private(set) var tokens: [TokenID]
+
+    /// Positions whose rows were put into a step of this epoch.
+    package private(set) var sent = 0
+    /// The first `blocksSent` of them are known to the stages.
+    package private(set) var blocks: [BlockID] = []
+    private var blocksSent = 0
+    /// Steps of this epoch with rows of this sequence that have not come back.
+    package private(set) var stepsInFlight = 0
+    /// The last step that had rows of this sequence: who waited longest goes into the next one.
+    package private(set) var lastStep = StepNumber(0)
+    /// Whether the stages hold state of this sequence.
+    package private(set) var isOpen = false
+
+    package init(
+        id: SequenceID, request: GenerationRequest, choice: UInt32, arrival: UInt64
+    ) {
+        self.id = id
+        self.request = request.id
+        precedence = Precedence(priority: request.priority, arrival: arrival, choice: choice)
+        promptLength = request.prompt.count
+        sampling = request.sampling
+        topLogprobs = request.topLogprobs
+        tokens = request.prompt + (request.resumed.isEmpty ? [] : request.resumed[Int(choice)])
+    }
+
+    package var generatedCount: Int { tokens.count - promptLength }
+
+    /// Rows that could be sent now: known tokens whose keys and values no stage has.
+    package var pending: Int { tokens.count - sent }
+
+    /// Its prompt is behind it: one row a step, the next only after the last one's token has come.
+    package var isDecoding: Bool { sent > 0 && pending <= 1 }
+
+    /// Blocks that are still missing before its next `rows` rows can be sent.
+    package func blocksMissing(forRows rows: Int) -> Int {
+        max(0, BlockAllocator.blocks(forPositions: sent + rows) - blocks.count)
+    }
+
+    package mutating func give(_ more: [BlockID]) { blocks += more }
+
+    /// The next `rows` rows as a segment of step `number`. They have blocks.
+    package mutating func sendRows(_ rows: Int, in number: StepNumber) -> Segment {
+        let end = sent + rows
+        let blockCount = BlockAllocator.blocks(forPositions: end)
+        precondition(rows > 0 && end <= tokens.count && blockCount <= blocks.count, "rows to send are known and have blocks")
+        let segment = Segment(
+            sequence: id, start: sent, tokens: Array(tokens[sent..<end]),
+            newBlocks: Array(blocks[blocksSent..<max(blocksSent, blockCount)]), samples: end == tokens.count)
+        sent = end
+        blocksSent = max(blocksSent, blockCount)
+        stepsInFlight += 1
+        lastStep = number
+        isOpen = true
+        return segment
+    }
+
+    package mutating func stepReturned() {
+        precondition(stepsInFlight > 0, "a step that returns was sent")
+        stepsInFlight -= 1
+    }
+
+    /// The stages' state of it is gone or is being closed; its tokens stay. Steps in flight still return.
+    package mutating func loseState() -> [BlockID] {
+        defer {
+            sent = 0
+            blocks = []
+            blocksSent = 0
+            isOpen = false
+        }
+        return blocks
+    }
+
+    /// The epoch ended: nothing of it comes back.
+    package mutating func forgetSteps() {
+        stepsInFlight = 0
+        lastStep = StepNumber(0)
+    }
+
+    package mutating func append(_ token: TokenID) { tokens.append(token) }
+
+    /// Whether the last generated token ends the choice. An end token counts once `minTokens` came before it.
+    package func finishReason(endTokens: [TokenID], contextTokens: Int) -> FinishReason? {
+        guard generatedCount > 0, let last = tokens.last else { return nil }
+        let ends = (!sampling.ignoreEndTokens && endTokens.contains(last)) || sampling.stopTokens.contains(last)
+        if ends && generatedCount > Int(sampling.minTokens) { return .stop }
+        if generatedCount >= Int(sampling.maxTokens) || tokens.count >= contextTokens { return .length }
+        return nil
+    }
+
+    /// What the stages must know before its first rows.
+    package func opening(modelEndTokens: [TokenID]) -> SequenceOpen {
+        SequenceOpen(
+            sequence: id, choice: precedence.choice, tokens: tokens, promptLength: promptLength, sampling: sampling,
+            endTokens: ascending(modelEndTokens, sampling.stopTokens), topLogprobs: topLogprobs)
+    }
+
+    private func ascending(_ a: [TokenID], _ b: [TokenID]) -> [TokenID] {
+        (a + b).sorted().reduce(into: []) { if $0.last != $1 { $0.append($1) } }
+    }
+}

@@ -1,0 +1,58 @@
+import OrderedCollections
+
+/// Who takes part, as far as the coordinator knows. In order of joining; a peer that says hello again keeps its place.
+package struct Membership: Hashable, Sendable {
+    package var workers: OrderedDictionary<PeerKey, WorkerMember> = [:]
+    package var gateways: OrderedDictionary<PeerKey, GatewayMember> = [:]
+    /// Outlives a worker's membership, or a hung stage could shed its strikes by saying hello again.
+    package var strikes: OrderedDictionary<PeerKey, Strikes> = [:]
+
+    package init() {}
+
+    /// Workers that a plan may use now, in order of their keys.
+    package func candidates(at now: Instant) -> [WorkerMember] {
+        workers.values.filter { strikes[$0.key].map { $0.suspendedUntil <= now } ?? true }.sorted { $0.key < $1.key }
+    }
+
+    /// When the next suspension of a present worker ends.
+    package func nextCandidate(after now: Instant) -> Instant? {
+        workers.keys.compactMap { strikes[$0]?.suspendedUntil }.filter { $0 > now }.min()
+    }
+}
+
+package struct WorkerMember: Hashable, Sendable {
+    package let key: PeerKey
+    package var hello: WorkerHello
+    package var lastHeard: Instant
+    /// As of its last heartbeat.
+    package var progress: Heartbeat
+    /// Whether it has, or was told to have, a slice in memory.
+    package var holdsSlice: Bool
+}
+
+package struct GatewayMember: Hashable, Sendable {
+    package let key: PeerKey
+    package var session: UInt64
+    package var name: String
+    package var lastHeard: Instant
+    /// Since when its connection is known to be gone; its requests run on for a grace.
+    package var lostSince: Instant?
+}
+
+/// How often a worker failed a stage lately, and until when no plan uses it: 1 s, doubled with each strike, at most 60 s. An hour without
+/// a strike, or a new process, clears it.
+package struct Strikes: Hashable, Sendable {
+    package static let suspensionMinMs: UInt64 = 1_000
+    package static let suspensionMaxMs: UInt64 = 60_000
+    package static let memoryMs: UInt64 = 3_600_000
+
+    package private(set) var count = 0
+    package private(set) var suspendedUntil = Instant(nanoseconds: 0)
+
+    package mutating func strike(at now: Instant) {
+        if now > suspendedUntil.advanced(milliseconds: Self.memoryMs) { count = 0 }
+        let suspension = min(Self.suspensionMinMs << UInt64(min(count, 10)), Self.suspensionMaxMs)
+        count += 1
+        suspendedUntil = now.advanced(milliseconds: suspension)
+    }
+}

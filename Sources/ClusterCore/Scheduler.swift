@@ -1,0 +1,284 @@
+import DequeModule
+
+/// Forms steps from sequences and takes their results: continuous batching, chunked prefill, preemption by recompute.
+///
+/// States: halted (no epoch serves: sequences only wait) and running (`begin` to `halt`). Wrong calls: forming steps while halted gives none;
+/// results that belong to no step in flight are told apart and change nothing; adding a sequence twice is our own bug and traps.
+///
+/// What holds always: the running sequence of highest precedence makes progress, because whoever is younger gives its blocks up for it
+/// and the plan has blocks for one full context; so none starves.
+package struct Scheduler: Sendable {
+    package struct Settings: Hashable, Sendable {
+        package var stepRowsMax: Int
+        package var prefillRowsPerStep: Int
+        package var sequencesRunningMax: Int
+        package var contextTokens: Int
+        package var vocabulary: Int
+        package var endTokens: [TokenID]
+    }
+
+    private let settings: Settings
+    /// Only ever asked by id: a dictionary's order differs per process.
+    private var sequences: [SequenceID: GeneratedSequence] = [:]
+    package private(set) var waiting = WaitingLine()
+    /// In order of precedence.
+    package private(set) var running: [SequenceID] = []
+    package private(set) var allocator = BlockAllocator(total: 0)
+    package private(set) var inFlight: Deque<StepInFlight> = []
+    /// Sequences whose state the stages may forget; told with the next step.
+    private var closing: [SequenceID] = []
+    private var probe: (sequence: SequenceID, blocks: [BlockID])?
+    private var epoch = Epoch(0)
+    private var nextNumber: UInt64 = 1
+    private var inFlightMax = 0
+    private var clock: StepClock
+    package private(set) var preemptions: UInt64 = 0
+
+    package init(settings: Settings, clock: StepClock) {
+        self.settings = settings
+        self.clock = clock
+    }
+
+    package var openCount: Int { sequences.count }
+    package subscript(id: SequenceID) -> GeneratedSequence? { sequences[id] }
+
+    /// When the oldest step in flight is overdue.
+    package var deadline: Instant? { inFlight.first.map { clock.deadline(of: $0) } }
+
+    // MARK: - Epochs
+
+    /// The stages of `epoch` are ready and hold no sequence.
+    package mutating func begin(epoch: Epoch, kvBlocks: Int, stepsInFlightMax: Int) {
+        precondition(running.isEmpty && inFlight.isEmpty, "an epoch begins with nothing in flight")
+        self.epoch = epoch
+        nextNumber = 1
+        inFlightMax = stepsInFlightMax
+        allocator = BlockAllocator(total: kvBlocks)
+    }
+
+    /// The epoch is over: what was in flight never comes back, the stages' state is lost, running sequences wait again in their old places.
+    package mutating func halt() {
+        inFlight.removeAll()
+        inFlightMax = 0
+        closing = []
+        probe = nil
+        for id in running {
+            _ = sequences[id]!.loseState()
+            waiting.insert(id, sequences[id]!.precedence)
+        }
+        running = []
+        for id in waiting.inOrder { sequences[id]!.forgetSteps() }
+        allocator = BlockAllocator(total: 0)
+    }
+
+    /// One row through all stages, to see that the pipeline really answers. Its sequence belongs to no request.
+    package mutating func makeProbe(sequence: SequenceID, at now: Instant) -> Step {
+        guard let blocks = allocator.allocate(1) else { preconditionFailure("an epoch begins with free blocks") }
+        probe = (sequence, blocks)
+        let request = GenerationRequest(id: RequestID(high: 0, low: 0), prompt: [0], sampling: SamplingParameters())
+        var prober = GeneratedSequence(id: sequence, request: request, choice: 0, arrival: 0)
+        prober.give(blocks)
+        let opening = prober.opening(modelEndTokens: settings.endTokens)
+        return launch([prober.sendRows(1, in: StepNumber(nextNumber))], opens: [opening], at: now)
+    }
+
+    // MARK: - Sequences come and go
+
+    package mutating func add(_ sequence: GeneratedSequence) {
+        precondition(sequences.updateValue(sequence, forKey: sequence.id) == nil, "sequence ids are never used again")
+        waiting.insert(sequence.id, sequence.precedence)
+    }
+
+    /// Its blocks are free at once (why that is safe: `BlockAllocator`); steps with its rows pass through without effect.
+    package mutating func remove(_ id: SequenceID) {
+        guard let sequence = sequences[id] else { preconditionFailure("only open sequences are removed") }
+        if !waiting.remove(sequence.precedence) { stop(id) }
+        sequences[id] = nil
+    }
+
+    /// Takes a running sequence's blocks and has the stages forget it.
+    private mutating func stop(_ id: SequenceID) {
+        guard let index = running.firstIndex(of: id) else { preconditionFailure("a sequence waits or runs") }
+        running.remove(at: index)
+        if sequences[id]!.isOpen { closing.append(id) }
+        allocator.release(sequences[id]!.loseState())
+    }
+
+    // MARK: - The next step
+
+    /// The next step for the first stage, or `nil` when the pipeline is full or nothing is ready.
+    package mutating func nextStep(at now: Instant) -> Step? {
+        guard inFlight.count < inFlightMax else { return nil }
+        admitWaiting()
+        var draft = StepDraft(rowsMax: settings.stepRowsMax)
+        addDecodeRows(to: &draft)
+        addPrefillRows(to: &draft)
+        return draft.isEmpty ? nil : launch(draft, at: now)
+    }
+
+    /// In strict order: who comes first is not overtaken, however many blocks it needs.
+    private mutating func admitWaiting() {
+        while running.count < settings.sequencesRunningMax, let id = waiting.first, let sequence = sequences[id] {
+            // Rows of it from before its preemption still come back; their token belongs to its prompt.
+            guard sequence.stepsInFlight == 0 else { return }
+            let wanted = BlockAllocator.blocks(forPositions: sequence.tokens.count)
+            guard allocator.freeCount >= wanted + reserve, let blocks = allocator.allocate(wanted) else { return }
+            sequences[id]!.give(blocks)
+            waiting.removeFirst()
+            insertRunning(id)
+        }
+    }
+
+    /// Blocks kept free for those who run, so that a newcomer is not admitted only to be preempted by the next decode row.
+    private var reserve: Int { min(running.count, allocator.total / 8) }
+
+    /// An even share of all that decode, so that each stage has a group to work on; who waited longest first. One that has to wait for a block
+    /// takes nobody's place.
+    private mutating func addDecodeRows(to draft: inout StepDraft) {
+        let decoding = running.compactMap { sequences[$0] }.filter(\.isDecoding)
+        let share = (decoding.count + inFlightMax - 1) / inFlightMax
+        let ready = decoding.filter { $0.stepsInFlight == 0 }.sorted { ($0.lastStep, $0.precedence) < ($1.lastStep, $1.precedence) }
+        for member in ready where draft.parts.count < share && draft.rowsLeft > 0 && isRunning(member.id) {
+            if makeRoom(for: member.id, sparing: draft) { draft.add(member.id, rows: 1) }
+        }
+    }
+
+    /// Prompts in order; a prompt's next chunk may follow while earlier ones are in flight.
+    private mutating func addPrefillRows(to draft: inout StepDraft) {
+        var budget = min(settings.prefillRowsPerStep, draft.rowsLeft)
+        for id in running where budget > 0 {
+            guard let sequence = sequences[id], !sequence.isDecoding, sequence.pending > 0 else { continue }
+            let rows = min(sequence.pending, budget)
+            draft.add(id, rows: rows)
+            budget -= rows
+        }
+    }
+
+    private mutating func launch(_ draft: StepDraft, at now: Instant) -> Step {
+        var opens: [SequenceOpen] = []
+        var segments: [Segment] = []
+        for part in draft.parts {
+            if !sequences[part.sequence]!.isOpen { opens.append(sequences[part.sequence]!.opening(modelEndTokens: settings.endTokens)) }
+            segments.append(sequences[part.sequence]!.sendRows(part.rows, in: StepNumber(nextNumber)))
+        }
+        return launch(segments, opens: opens, at: now)
+    }
+
+    private mutating func launch(_ segments: [Segment], opens: [SequenceOpen], at now: Instant) -> Step {
+        let step = Step(epoch: epoch, number: StepNumber(nextNumber), opens: opens, closes: closing, segments: segments)
+        nextNumber += 1
+        closing = []
+        inFlight.append(StepInFlight(step, sentAt: now))
+        return step
+    }
+
+    // MARK: - Room
+
+    /// Sees to it that the sequence's next row has a block, if need be by preempting younger ones, youngest first, but none whose rows are in
+    /// `draft`. `false`: it waits, with its state. The oldest never waits long: whoever is in this draft can be preempted for the next.
+    private mutating func makeRoom(for id: SequenceID, sparing draft: StepDraft) -> Bool {
+        while sequences[id]!.blocksMissing(forRows: 1) > 0 {
+            if let blocks = allocator.allocate(1) {
+                sequences[id]!.give(blocks)
+            } else if let youngest = running.last(where: { !draft.has($0) }), sequences[id]!.precedence < sequences[youngest]!.precedence {
+                preempt(youngest)
+            } else {
+                return false
+            }
+        }
+        return true
+    }
+
+    /// It waits again in its old place and is prefilled anew, generated tokens included: the same bytes, later.
+    private mutating func preempt(_ id: SequenceID) {
+        stop(id)
+        waiting.insert(id, sequences[id]!.precedence)
+        preemptions += 1
+    }
+
+    private func isRunning(_ id: SequenceID) -> Bool { running.contains(id) }
+
+    private mutating func insertRunning(_ id: SequenceID) {
+        let precedence = sequences[id]!.precedence
+        let index = running.firstIndex { precedence < sequences[$0]!.precedence } ?? running.count
+        running.insert(id, at: index)
+    }
+
+    // MARK: - Results
+
+    package struct Advance: Hashable, Sendable {
+        package var sequence: SequenceID
+        package var request: RequestID
+        package var choice: UInt32
+        package var emitted: EmittedToken
+        /// The sequence has ended and is no longer known here.
+        package var finish: FinishReason?
+    }
+
+    package enum Taken: Hashable, Sendable {
+        /// No such step is in flight; nothing changed.
+        case unknown
+        /// An earlier step's result is missing, and results come in order: it was lost on the way. Nothing changed.
+        case gap
+        /// The result does not answer its step; nothing changed.
+        case faulty(String)
+        /// The step is over. Sequences in `poisoned` are still open.
+        case done(StepInFlight, [Advance], poisoned: [PoisonedSequence])
+    }
+
+    package mutating func take(_ result: StepResult, at now: Instant) -> Taken {
+        guard result.epoch == epoch, let oldest = inFlight.first, let newest = inFlight.last else { return .unknown }
+        guard oldest.number <= result.number, result.number <= newest.number else { return .unknown }
+        guard result.number == oldest.number else { return .gap }
+        if let fault = oldest.fault(in: result, vocabulary: settings.vocabulary) { return .faulty(fault) }
+
+        inFlight.removeFirst()
+        clock.finished(oldest, at: now)
+        for rows in oldest.rows { sequences[rows.sequence]?.stepReturned() }
+        endProbe(after: oldest)
+        let advances = result.tokens.compactMap { advance($0) }
+        return .done(oldest, advances, poisoned: result.poisoned.filter { sequences[$0.sequence] != nil })
+    }
+
+    /// `nil` for a sequence that was cancelled while its row was in flight.
+    private mutating func advance(_ sampled: SampledToken) -> Advance? {
+        guard let before = sequences[sampled.sequence] else { return nil }
+        // Holds for a preempted sequence too: it is admitted again only after its rows have returned.
+        precondition(sampled.position == before.tokens.count, "a sampled row is the sequence's last")
+        sequences[sampled.sequence]!.append(sampled.emitted.token)
+        let finish = sequences[sampled.sequence]!.finishReason(endTokens: settings.endTokens, contextTokens: settings.contextTokens)
+        if finish != nil { remove(sampled.sequence) }
+        return Advance(
+            sequence: before.id, request: before.request, choice: before.precedence.choice, emitted: sampled.emitted, finish: finish)
+    }
+
+    private mutating func endProbe(after step: StepInFlight) {
+        guard let probe, step.rows.contains(where: { $0.sequence == probe.sequence }) else { return }
+        allocator.release(probe.blocks)
+        closing.append(probe.sequence)
+        self.probe = nil
+    }
+}
+
+/// Which rows of which sequences the step being formed will have.
+private struct StepDraft {
+    struct Part {
+        var sequence: SequenceID
+        var rows: Int
+    }
+
+    private(set) var parts: [Part] = []
+    private(set) var rowsLeft: Int
+
+    init(rowsMax: Int) { rowsLeft = rowsMax }
+
+    var isEmpty: Bool { parts.isEmpty }
+
+    func has(_ sequence: SequenceID) -> Bool { parts.contains { $0.sequence == sequence } }
+
+    mutating func add(_ sequence: SequenceID, rows: Int) {
+        precondition(rows <= rowsLeft, "a step's rows are bounded")
+        parts.append(Part(sequence: sequence, rows: rows))
+        rowsLeft -= rows
+    }
+}

@@ -1,0 +1,48 @@
+/// What a stage's sequences must look like after all steps so far: each one's length and blocks. A step that does not continue from there
+/// is refused before the stage thread sees it, so the engine may rely on what it gets.
+///
+/// Checked: sequences are open, positions continue, blocks cover the rows and lie in the KV memory, each sequence has at most one segment, row
+/// and segment counts are within `Limits`. Left to the engine: token ids against the vocabulary, the payload's size. That no two
+/// sequences have one block is the coordinator's account; a stage cannot tell a freed block from a shared one.
+struct StageLedger: Hashable, Sendable {
+    private struct Entry: Hashable, Sendable {
+        var length: Int
+        var blockCount: Int
+    }
+
+    private let kvBlocks: Int
+    /// Only ever asked by id.
+    private var entries: [SequenceID: Entry] = [:]
+
+    init(kvBlocks: Int) { self.kvBlocks = kvBlocks }
+
+    /// Notes the step; or says what is wrong with it, and then the ledger is not to be used any more.
+    mutating func take(_ step: Step) -> String? {
+        guard step.segments.count <= Limits.stepSegmentsMax else { return "\(step.segments.count) segments" }
+        for sequence in step.closes where entries.removeValue(forKey: sequence) == nil { return "it closes a sequence that is not open" }
+        for open in step.opens {
+            guard open.promptLength >= 1, open.promptLength <= open.tokens.count else { return "it opens a sequence without a prompt" }
+            guard entries.updateValue(Entry(length: 0, blockCount: 0), forKey: open.sequence) == nil else { return "it opens a sequence twice" }
+        }
+        var rows = 0
+        var seen: Set<SequenceID> = []
+        for segment in step.segments {
+            guard seen.insert(segment.sequence).inserted else { return "it has two segments of one sequence" }
+            rows += segment.tokens.count
+            guard rows <= Limits.stepRowsMax else { return "it has more than \(Limits.stepRowsMax) rows" }
+            if let fault = take(segment) { return fault }
+        }
+        return nil
+    }
+
+    private mutating func take(_ segment: Segment) -> String? {
+        guard var entry = entries[segment.sequence] else { return "it has rows of a sequence that is not open" }
+        guard !segment.tokens.isEmpty, segment.start == entry.length else { return "rows do not continue their sequence" }
+        guard segment.newBlocks.allSatisfy({ Int($0.value) < kvBlocks }) else { return "a block lies outside the KV memory" }
+        entry.length += segment.tokens.count
+        entry.blockCount += segment.newBlocks.count
+        guard entry.length <= entry.blockCount * Limits.positionsPerBlock else { return "rows have no block" }
+        entries[segment.sequence] = entry
+        return nil
+    }
+}
