@@ -1,4 +1,5 @@
 import ClusterCore
+import ZeroMQ
 
 /// All that a gateway is told at start.
 package struct GatewayConfiguration: Sendable {
@@ -9,11 +10,9 @@ package struct GatewayConfiguration: Sendable {
     /// ZeroMQ endpoint of the coordinator, `tcp://host:port`.
     package var coordinatorEndpoint: String
     /// Proves the coordinator.
-    package var coordinatorKey: PeerKey
-    /// Proves this gateway; the coordinator has to have admitted it.
-    package var publicKey: PeerKey
-    /// 32 bytes, the secret half of `publicKey`.
-    package var secretKey: [UInt8]
+    package var coordinatorKey: CurvePublicKey
+    /// Proves this gateway; the coordinator has to have admitted the public half.
+    package var keys: CurveKeyPair
     /// For people: logs and `staffel status`.
     package var name: String
     /// Names under which clients ask for the model; the first one is shown. Empty: the coordinator's name for it.
@@ -24,13 +23,10 @@ package struct GatewayConfiguration: Sendable {
     package var version: String = "unknown"
     package var limits = GatewayLimits()
 
-    package init(
-        coordinatorEndpoint: String, coordinatorKey: PeerKey, publicKey: PeerKey, secretKey: [UInt8], name: String
-    ) {
+    package init(coordinatorEndpoint: String, coordinatorKey: CurvePublicKey, keys: CurveKeyPair, name: String) {
         self.coordinatorEndpoint = coordinatorEndpoint
         self.coordinatorKey = coordinatorKey
-        self.publicKey = publicKey
-        self.secretKey = secretKey
+        self.keys = keys
         self.name = name
     }
 }

@@ -11,6 +11,7 @@ struct ChoiceAssembler {
     /// Tokens that end a choice and then are no part of its text.
     private let endTokens: Set<TokenID>
     private let showsEnd: Bool
+    private let collectsTokenIDs: Bool
     /// An end token that was drawn; whether it ended the choice only the next event tells.
     private var heldEnd: EmittedToken?
     /// Unicode scalars that were made before the next token, as Python counts a string's length.
@@ -31,6 +32,7 @@ struct ChoiceAssembler {
         }
         endTokens = Set(options.sampling.stopTokens).union(options.sampling.ignoreEndTokens ? [] : model.tokenizer.endTokens)
         showsEnd = options.includesStopString
+        collectsTokenIDs = options.returnsTokenIDs
         textOffset = job.prompts[prompt].echo.unicodeScalars.count
     }
 
@@ -67,7 +69,7 @@ struct ChoiceAssembler {
         guard !hasEnded else { return }
         let text = detokenizer.append(token.token)
         piece.text += stops.append(text)
-        piece.tokenIDs.append(token.token)
+        if collectsTokenIDs { piece.tokenIDs.append(token.token) }
         if let logprob = token.logprob {
             let top = token.top.map { TokenEntry.Alternative(bytes: tokenizer.bytes(of: $0.token), logprob: $0.logprob) }
             piece.entries.append(
@@ -83,6 +85,7 @@ struct Piece: Hashable {
     var text = ""
     /// One for each token that shows; empty unless log-probabilities were asked for.
     var entries: [TokenEntry] = []
+    /// The tokens that show; empty unless they were asked for.
     var tokenIDs: [TokenID] = []
 
     var isEmpty: Bool { text.isEmpty && entries.isEmpty && tokenIDs.isEmpty }

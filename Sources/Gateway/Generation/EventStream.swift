@@ -141,6 +141,7 @@ struct EventStreamEncoder {
 
     /// A choice's role comes with its first token, not before: load testers take the first chunk for the first token.
     private mutating func pieceEvents(_ choice: Int, _ piece: Piece, _ finish: FinishReason?) -> [UInt8] {
+        guard !piece.isEmpty || finish != nil else { return [] }
         var bytes: [UInt8] = []
         if generation.job.kind == .chat, !hasSpoken[choice] { bytes += Self.data(answer.roleChunk(choice: choice)) }
         hasSpoken[choice] = true

@@ -59,7 +59,8 @@ struct GenerationProgress {
         guard choices.indices.contains(index), !choices[index].hasEnded else { return [] }
         let piece = step(&choices[index])
         let finish = choices[index].finish
-        var outputs: [Output] = piece.isEmpty && finish == nil ? [] : [.piece(choice: index, piece, finish)]
+        // A token that completes no character is an output too: its time counts.
+        var outputs: [Output] = [.piece(choice: index, piece, finish)]
         guard finish != nil else { return outputs }
         let siblings = prompt * choicesPerPrompt..<(prompt + 1) * choicesPerPrompt
         if siblings.allSatisfy({ choices[$0].hasEnded }), !siblings.allSatisfy({ isEndedByCluster[$0] }) {

@@ -4,6 +4,7 @@ import Testing
 
 @testable import Gateway
 
+extension OverHTTP {
 @Suite struct RoutesTests {
     private let cluster = ScriptedCluster { $0.says("Hello") }
 
@@ -37,4 +38,5 @@ import Testing
             #expect(cluster.submitted.first?.id.description == reply.headers["x-request-id"])
         }
     }
+}
 }

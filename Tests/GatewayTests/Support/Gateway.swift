@@ -2,17 +2,21 @@ import ClusterCore
 import Logging
 import Prompt
 import Testing
+import ZeroMQ
 
 @testable import Gateway
+
+/// Tests with sockets run one after another: many servers at once on few cores would only wait for each other.
+@Suite(.serialized) enum OverHTTP {}
 
 /// Runs a gateway on a free port while `body` runs, then ends it.
 func withGateway(
     _ cluster: ScriptedCluster, limits: GatewayLimits = GatewayLimits(), apiKeysPath: String? = nil, names: [String] = [],
     waitingForModel: Bool = true, _ body: (_ port: Int, _ server: GatewayServer) async throws -> Void
 ) async throws {
-    let key = PeerKey(bytes: Array(repeating: 0, count: 32))!
+    let keys = try CurveKeyPair.generate()
     var configuration = GatewayConfiguration(
-        coordinatorEndpoint: "tcp://127.0.0.1:1", coordinatorKey: key, publicKey: key, secretKey: Array(repeating: 0, count: 32), name: "test")
+        coordinatorEndpoint: "tcp://127.0.0.1:1", coordinatorKey: keys.publicKey, keys: keys, name: "test")
     configuration.port = 0
     configuration.limits = limits
     configuration.apiKeysPath = apiKeysPath

@@ -66,7 +66,11 @@ final class ScriptedCluster: Sendable {
 
     /// The coordinator gives one choice of a request these tokens.
     func tokens(_ text: String, of request: GenerationRequest, choice: UInt32 = 0, at firstIndex: Int) {
-        let tokens = TinyModel.tokens(text).map { EmittedToken(token: $0) }
+        tokens(TinyModel.tokens(text), of: request, choice: choice, at: firstIndex)
+    }
+
+    func tokens(_ tokens: [TokenID], of request: GenerationRequest, choice: UInt32 = 0, at firstIndex: Int) {
+        let tokens = tokens.map { EmittedToken(token: $0) }
         say(.tokens(TokenBatch(request: request.id, choice: choice, firstIndex: firstIndex, tokens: tokens)))
     }
 

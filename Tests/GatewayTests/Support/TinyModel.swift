@@ -3,13 +3,15 @@ import Prompt
 
 @testable import Gateway
 
-/// A model that is small enough to read: token i is byte i; 256 and 257 open and close a turn; 258 ends a text; 259 is "th".
+/// A model that is small enough to read: token i is byte i; 256 and 257 open and close a turn; 258 ends a text; 259 is "th";
+/// 260 is 16,384 times "x".
 enum TinyModel {
     static let turnStart: TokenID = 256
     static let turnEnd: TokenID = 257
     static let textEnd: TokenID = 258
     static let th: TokenID = 259
-    static let vocabulary = 260
+    static let long: TokenID = 260
+    static let vocabulary = 261
     static let contextTokens = 512
 
     static let template = """
@@ -58,7 +60,7 @@ enum TinyModel {
             defer { next += 1 }
             return String(Unicode.Scalar(next)!)
         }
-        return bytes + ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "th"]
+        return bytes + ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "th", String(repeating: "x", count: 16_384)]
     }
 
     // MARK: GGUF
