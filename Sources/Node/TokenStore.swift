@@ -13,6 +13,12 @@ package struct TokenStore: Sendable {
         /// Seconds since 1970.
         package var expires: Int64
         package var name: String
+
+        package init(key: PeerKey, expires: Int64, name: String) {
+            self.key = key
+            self.expires = expires
+            self.name = name
+        }
     }
 
     private let directory: StateDirectory

@@ -35,8 +35,8 @@ struct GatewayCommand: AsyncParsableCommand {
         let name = settings.string("name", flag: name) ?? "\(ProcessInfo.processInfo.hostName)-\(getpid())"
         let membership = try joining.membership(settings, role: .gateway, name: name)
         var configuration = GatewayConfiguration(
-            coordinatorEndpoint: membership.enrolment.endpoint, coordinatorKey: membership.enrolment.coordinatorKey,
-            publicKey: PeerKey(membership.keys.publicKey), secretKey: membership.keys.secretKey.bytes, name: name)
+            coordinatorEndpoint: membership.enrolment.endpoint, coordinatorKey: membership.enrolment.coordinatorKey.curve,
+            keys: membership.keys, name: name)
         configuration.host = settings.string("host", flag: host) ?? "127.0.0.1"
         configuration.port = try settings.integer("port", flag: port, in: 0...65_535) ?? 8080
         configuration.servedModelNames = (settings.string("served-model-name", flag: servedModelName) ?? "")

@@ -73,9 +73,9 @@ struct GenerateCommand: AsyncParsableCommand {
         let tokens = try promptTokens(file: file, tokenizer: tokenizer)
         let sampling = try samplingSettings()
         let generator = try LocalGenerator(file: file, options: options()) { done, total in
-            if !json, isatty(STDERR_FILENO) == 1 { fputs("\rloading \(done * 100 / max(1, total)) %", stderr) }
+            showProgress("\rloading \(done * 100 / max(1, total)) %")
         }
-        if !json, isatty(STDERR_FILENO) == 1 { fputs("\r\u{1B}[K", stderr) }
+        showProgress("\r\u{1B}[K")
 
         var printer = StreamingDetokenizer(tokenizer: tokenizer, skipSpecialTokens: true, continuesText: true)
         let started = ContinuousClock.now
@@ -97,6 +97,11 @@ struct GenerateCommand: AsyncParsableCommand {
                 print("--- \(index)\n\(tokenizer.text(of: choice.tokens.map(\.token), skipSpecialTokens: true))")
             }
         }
+    }
+
+    /// On a terminal only, beside the text that goes to stdout.
+    private func showProgress(_ text: String) {
+        if !json, isatty(STDERR_FILENO) == 1 { FileHandle.standardError.write(Data(text.utf8)) }
     }
 
     private func write(_ text: String) {

@@ -1,8 +1,5 @@
 import ArgumentParser
-
-#if canImport(Glibc)
-import Glibc
-#endif
+import Foundation
 
 /// The one command users have. Subcommands parse flags and start services; what they start lives in `Node`, `Gateway` and `Engine`.
 @main
@@ -38,17 +35,17 @@ struct Staffel: AsyncParsableCommand {
             let text = fullMessage(for: error)
             if code.isSuccess {
                 print(text)
-                exit(0)
+                Foundation.exit(0)
             }
             if !text.isEmpty { printError(text) }
-            exit(code == .validationFailure ? 2 : 1)
+            Foundation.exit(code == .validationFailure ? 2 : 1)
         }
     }
 }
 
 /// A line for people on stderr; stdout carries results only.
 func printError(_ line: String) {
-    fputs(line + "\n", stderr)
+    FileHandle.standardError.write(Data((line + "\n").utf8))
 }
 
 /// A fault of a command, said in one line to the person who typed it.

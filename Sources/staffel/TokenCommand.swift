@@ -18,7 +18,7 @@ struct TokenCommand: AsyncParsableCommand {
         @OptionGroup var common: CommonOptions
 
         func directory() async throws -> StateDirectory {
-            try StateDirectory(path: common.settings().string("state", flag: state) ?? StatePath.standard("coordinator"))
+            try StateDirectory(path: await common.settings().string("state", flag: state) ?? StatePath.standard("coordinator"))
         }
     }
 

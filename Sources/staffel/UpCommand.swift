@@ -63,8 +63,7 @@ struct UpCommand: AsyncParsableCommand {
             if let reason = broken.withLock({ $0 }) { throw CommandFailure(reason) }
             if !told, await HealthProbe.isServing(host: plan.host, port: plan.port) {
                 told = true
-                print(plan.greeting)
-                fflush(stdout)
+                FileHandle.standardOutput.write(Data((plan.greeting + "\n").utf8))
             }
             if !told, Date.now.timeIntervalSince(started) > Self.readyTimeoutSeconds {
                 throw CommandFailure("the cluster was not ready within \(Int(Self.readyTimeoutSeconds)) s: its log above says what it waits for")
