@@ -51,14 +51,15 @@ static int32_t chunks_of_span(const sk_span *s) {
     return (s->first_position + s->rows + SK_ATTENTION_CHUNK - 1) / SK_ATTENTION_CHUNK;
 }
 
-static int64_t total_items(const sk_attention *a, const sk_span *spans, int32_t count) {
-    int64_t items = 0;
-    for (int32_t i = 0; i < count; i++) items += items_of_span(a, &spans[i]);
-    return items;
-}
-
+/// Whether chunks become items of their own: where there would be too few items for the threads, and more than one chunk.
 static bool is_split(const sk_attention *a, const sk_span *spans, int32_t count, int32_t threads) {
-    return threads > 1 && total_items(a, spans, count) < (int64_t)ITEMS_PER_THREAD_MIN * threads;
+    int64_t items = 0;
+    int32_t most_chunks = 0;
+    for (int32_t i = 0; i < count; i++) {
+        items += items_of_span(a, &spans[i]);
+        if (chunks_of_span(&spans[i]) > most_chunks) most_chunks = chunks_of_span(&spans[i]);
+    }
+    return threads > 1 && most_chunks > 1 && items < (int64_t)ITEMS_PER_THREAD_MIN * threads;
 }
 
 static size_t partial_floats(const sk_attention *a, const sk_span *spans, int32_t count) {

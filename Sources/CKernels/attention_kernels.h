@@ -37,17 +37,23 @@ static void kv_write(const sk_kv *kv, int32_t block, int32_t slot, const float *
     }
 }
 
+// A KV head's part of a block is only a few KiB and the next block lies anywhere: too short for the processor's prefetchers, so the next
+// block is asked for while this one is used (a fifth of the time of decode, and as much of prefill).
+
 /// Scores of 16 * HALVES positions that lie side by side in one block, from its half `half` on.
-SK_INLINE void scores_of_block(sk_kv_type type, const int Q, const int HALVES, const attention_chunk *c, int32_t block, int32_t half) {
+SK_INLINE void scores_of_block(sk_kv_type type, const int Q, const int HALVES, const attention_chunk *c, int32_t block, int32_t half,
+                               int32_t next_block) {
     const int32_t dim = c->kv->head_dim;
     const size_t step = kv_element_bytes(type) * LANES, half_bytes = step * (size_t)dim;
     const char *keys = kv_head_at(c->kv, c->blocks[block], c->kv_head) + (size_t)half * half_bytes;
+    const char *next = kv_head_at(c->kv, c->blocks[next_block], c->kv_head) + (size_t)half * half_bytes;
     lanes score[Q][HALVES];
     SK_UNROLL for (int q = 0; q < Q; q++)
         SK_UNROLL for (int h = 0; h < HALVES; h++) score[q][h] = lanes_splat(0.0f);
     for (int32_t d = 0; d < dim; d++) {
         SK_UNROLL for (int h = 0; h < HALVES; h++) {
             lanes key = kv_load(type, keys + (size_t)h * half_bytes + (size_t)d * step);
+            __builtin_prefetch(next + (size_t)h * half_bytes + (size_t)d * step);
             SK_UNROLL for (int q = 0; q < Q; q++) score[q][h] = lanes_fma(key, lanes_splat(c->q[q][d]), score[q][h]);
         }
     }
@@ -90,10 +96,13 @@ SK_INLINE void values_tile(sk_kv_type type, const int Q, const int D, attention_
         int32_t block = p / SK_KV_BLOCK, end = (block + 1) * SK_KV_BLOCK;
         if (end > high) end = high;
         const char *values = kv_head_at(c->kv, c->blocks[block], c->kv_head) + kv_values_offset(c->kv) + element * (size_t)d;
+        const int32_t next = end < high ? block + 1 : block;
+        const ptrdiff_t ahead = kv_head_at(c->kv, c->blocks[next], c->kv_head) - kv_head_at(c->kv, c->blocks[block], c->kv_head);
         for (; p < end; p++) {
             const char *row = values + (size_t)(p % SK_KV_BLOCK) * step;
             SK_UNROLL for (int j = 0; j < D; j++) {
                 lanes value = kv_load(type, row + (size_t)j * LANES * element);
+                __builtin_prefetch(row + ahead + (size_t)j * LANES * element);
                 SK_UNROLL for (int q = 0; q < Q; q++)
                     sum[q][j] = lanes_fma(lanes_splat(weights[(first + q) * SK_ATTENTION_CHUNK + p]), value, sum[q][j]);
             }
@@ -140,15 +149,15 @@ SK_INLINE void attend_queries(sk_kv_type type, const int Q, attention_chunk *c) 
     const int32_t origin = c->chunk * SK_ATTENTION_CHUNK;
     const int32_t start = (low - origin) & ~(SK_KV_BLOCK - 1), end = (high - origin + SK_KV_BLOCK - 1) & ~(SK_KV_BLOCK - 1);
     for (int32_t p = start; p < end; p += SK_KV_BLOCK) {
-        int32_t block = (origin + p) / SK_KV_BLOCK;
+        int32_t block = (origin + p) / SK_KV_BLOCK, next = p + SK_KV_BLOCK < end ? block + 1 : block;
 #if defined(SK_HAS_AVX512)
-        scores_of_block(type, Q, 2, c, block, 0);
+        scores_of_block(type, Q, 2, c, block, 0, next);
 #else
         if (Q <= 2) {
-            scores_of_block(type, Q, 2, c, block, 0);
+            scores_of_block(type, Q, 2, c, block, 0, next);
         } else {
-            scores_of_block(type, Q, 1, c, block, 0);
-            scores_of_block(type, Q, 1, c, block, 1);
+            scores_of_block(type, Q, 1, c, block, 0, next);
+            scores_of_block(type, Q, 1, c, block, 1, next);
         }
 #endif
     }

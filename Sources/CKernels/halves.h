@@ -30,8 +30,6 @@ SK_INLINE hlanes lanes_to_f16(lanes v) {
 
 #elif defined(SK_HAS_F16C)
 
-typedef float half_lanes __attribute__((vector_size(32)));
-
 SK_INLINE lanes lanes_from_f16(hlanes v) {
     __m256 low = _mm256_cvtph_ps(_mm256_castsi256_si128((__m256i)v));
     __m256 high = _mm256_cvtph_ps(_mm256_extracti128_si256((__m256i)v, 1));

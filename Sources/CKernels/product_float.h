@@ -65,11 +65,11 @@ enum { FLOAT_GROUPS = 1 };
 SK_INLINE void float_groups(sk_type type, const int G, const product_range *range, int32_t group) {
     int32_t column = 0;
     for (; column + 4 <= range->batch; column += 4) float_tile(type, G, 4, range, group, column);
-    if (column + 2 <= range->batch) {
-        float_tile(type, G, 2, range, group, column);
-        column += 2;
+    switch (range->batch - column) {
+        case 3: float_tile(type, G, 3, range, group, column); break;
+        case 2: float_tile(type, G, 2, range, group, column); break;
+        case 1: float_tile(type, G, 1, range, group, column); break;
     }
-    if (column < range->batch) float_tile(type, G, 1, range, group, column);
 }
 
 SK_INLINE void float_product(sk_type type, const product_range *range) {

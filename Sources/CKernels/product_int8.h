@@ -49,16 +49,23 @@ SK_INLINE void int8_tile(sk_type type, const int G, const int C, const product_r
 SK_INLINE void int8_groups(sk_type type, const int G, const product_range *range, int32_t group) {
     int32_t column = 0;
     for (; column + 4 <= range->batch; column += 4) int8_tile(type, G, 4, range, group, column);
-    if (column + 2 <= range->batch) {
-        int8_tile(type, G, 2, range, group, column);
-        column += 2;
+    switch (range->batch - column) {
+        case 3: int8_tile(type, G, 3, range, group, column); break;
+        case 2: int8_tile(type, G, 2, range, group, column); break;
+        case 1: int8_tile(type, G, 1, range, group, column); break;
     }
-    if (column < range->batch) int8_tile(type, G, 1, range, group, column);
 }
 
+enum { SHORT_GROUP_BYTES = 48 * 1024 };
+
+/// Several groups at a time share the activations and keep more sums in flight. But each group is a stream of its own from memory, and
+/// where streams are short the processor's prefetchers lose more time starting them than a few columns take: then one after another.
 SK_INLINE void int8_product(sk_type type, const product_range *range) {
+    const size_t group_bytes = packed_block_bytes(type) * (size_t)(range->columns / Q8_BLOCK);
+    const bool one_stream = range->batch == 1 || (range->batch <= 4 && group_bytes <= SHORT_GROUP_BYTES);
     int32_t group = 0;
-    for (; group + INT8_GROUPS <= range->groups; group += INT8_GROUPS) int8_groups(type, INT8_GROUPS, range, group);
+    if (!one_stream)
+        for (; group + INT8_GROUPS <= range->groups; group += INT8_GROUPS) int8_groups(type, INT8_GROUPS, range, group);
     for (; group < range->groups; group++) int8_groups(type, 1, range, group);
 }
 

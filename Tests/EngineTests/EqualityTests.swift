@@ -135,8 +135,10 @@ import Testing
         let tokens = tiny.tokens(40, seed: 11)
         let some = try logits(mixed, tokens)
         let all = try logits(tiny.file, tokens)
-        for (a, b) in zip(some.joined(), all.joined()) { #expect(abs(a - b) < 0.3) }
-        #expect(some != all)
+        // The same model up to the rounding of its activations: close as a whole, not equal.
+        let difference = zip(some.joined(), all.joined()).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }
+        let size = all.joined().reduce(0) { $0 + $1 * $1 }
+        #expect(difference > 0 && difference < 0.01 * size)
     }
 
     private func logits(_ file: GGUFFile, _ tokens: [Int32]) throws -> [[Float]] {
