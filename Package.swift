@@ -52,8 +52,12 @@ let package = Package(
             name: "Gateway",
             dependencies: [
                 "ClusterCore", "Wire", "ZeroMQ", "Prompt",
+                .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]),
         .executableTarget(
             name: "staffel",
@@ -81,7 +85,9 @@ let package = Package(
         .testTarget(name: "EngineTests", dependencies: ["Engine", "ModelFiles", "CKernels"], resources: [.copy("Fixtures")]),
         .testTarget(name: "PromptTests", dependencies: ["Prompt", "ModelFiles"], resources: [.copy("Fixtures")]),
         .testTarget(name: "NodeTests", dependencies: ["Node", "ClusterCore", "Wire", "ZeroMQ"]),
-        .testTarget(name: "GatewayTests", dependencies: ["Gateway", "ClusterCore", "Prompt"]),
+        .testTarget(name: "GatewayTests", dependencies: [
+                "Gateway", "ClusterCore", "Prompt", "Wire", "ZeroMQ", .product(name: "Logging", package: "swift-log"),
+            ]),
     ],
     swiftLanguageModes: [.v6]
 )

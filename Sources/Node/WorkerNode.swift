@@ -100,6 +100,7 @@ private struct WorkerLoop: ~Copyable {
         let access = try AccessList(context, domain: Self.domain)
         var options = SocketOptions(.curveServer(settings.keys, domain: Self.domain))
         options.maxPartBytes = Self.rowsBytesMax
+        options.maxMessageBytes = Self.rowsBytesMax + Limits.controlFrameBytesMax
         let data = try Socket(context, .pull, options)
         let endpoint = try data.bind(settings.dataListen)
         let coordinator = try CoordinatorSocket(context: context, enrolment: settings.enrolment, own: settings.keys)

@@ -4,82 +4,124 @@ import Synchronization
 /// One role of `staffel up` as a process of its own: started again when it dies, ended in order when `up` ends.
 ///
 /// The child's stdin is a pipe that nobody writes to: when this process is gone, however it went, the child reads the end of it and ends too.
+/// A thread of ours waits for each child, so its end is noticed at once and it never stays behind as a zombie.
 final class ChildProcess: Sendable {
     /// A child that dies more often than this within `restartWindowSeconds` is broken; so is the cluster then.
     static let restartsMax = 5
     static let restartWindowSeconds = 60.0
-    static let restartDelayMs = 250
+    static let restartDelayMs: UInt32 = 250
     /// After SIGTERM; then SIGKILL.
     static let endTimeoutMs = 1_500
 
-    let name: String
-    private let arguments: [String]
-    private let state: Mutex<State>
+    /// A child that ended without having been asked to.
+    enum End: Sendable {
+        case restarting(name: String, status: String)
+        /// It will not be started again.
+        case broken(name: String, status: String)
+    }
 
     private struct State {
-        var process: Process?
+        var processID: pid_t?
         var starts: [Date] = []
-        var ending = false
+        var isEnding = false
+        var hasEnded = false
     }
 
-    /// Which child ended, and whether it is past starting again.
-    enum End: Sendable {
-        case restarting(name: String, status: Int32)
-        case broken(name: String, status: Int32)
-    }
+    let name: String
+    private let arguments: [String]
+    private let state = Mutex(State())
 
     init(name: String, arguments: [String]) {
         self.name = name
         self.arguments = arguments
-        state = Mutex(State())
     }
 
-    var processID: Int32? { state.withLock { $0.process.flatMap { $0.isRunning ? $0.processIdentifier : nil } } }
-
-    /// Starts the child; `onEnd` is told, on any thread, when it dies without having been asked to.
+    /// Starts the child, and again whenever it dies; `onEnd` is told on the waiting thread.
     func start(onEnd: @escaping @Sendable (End) -> Void) throws {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-        process.arguments = arguments
-        process.standardInput = Pipe()
-        process.terminationHandler = { [weak self] ended in
-            self?.ended(status: ended.terminationStatus, onEnd: onEnd)
-        }
-        try state.withLock { state in
-            guard !state.ending else { return }
-            try process.run()
-            state.process = process
-            state.starts.append(.now)
-        }
+        try spawn()
+        let thread = Thread { [self] in watch(onEnd) }
+        thread.name = "watch \(name)"
+        thread.stackSize = 256 << 10
+        thread.start()
     }
 
-    private func ended(status: Int32, onEnd: @escaping @Sendable (End) -> Void) {
-        let (ending, broken) = state.withLock { state in
-            state.starts.removeAll { $0.timeIntervalSinceNow < -Self.restartWindowSeconds }
-            return (state.ending, state.starts.count > Self.restartsMax)
+    private func watch(_ onEnd: (End) -> Void) {
+        while let processID = state.withLock({ $0.processID }) {
+            let status = Self.wait(for: processID)
+            let (isEnding, isBroken) = state.withLock { state in
+                state.processID = nil
+                state.starts.removeAll { $0.timeIntervalSinceNow < -Self.restartWindowSeconds }
+                return (state.isEnding, state.starts.count > Self.restartsMax)
+            }
+            if isEnding { break }
+            if isBroken {
+                onEnd(.broken(name: name, status: status))
+                break
+            }
+            onEnd(.restarting(name: name, status: status))
+            usleep(Self.restartDelayMs * 1000)
+            do { try spawn() } catch {
+                onEnd(.broken(name: name, status: "\(error)"))
+                break
+            }
         }
-        if ending { return }
-        if broken { return onEnd(.broken(name: name, status: status)) }
-        onEnd(.restarting(name: name, status: status))
-        DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(Self.restartDelayMs)) { [self] in
-            do { try start(onEnd: onEnd) } catch { onEnd(.broken(name: name, status: status)) }
+        state.withLock { $0.hasEnded = true }
+    }
+
+    private static func wait(for processID: pid_t) -> String {
+        var status: Int32 = 0
+        while waitpid(processID, &status, 0) == -1 {
+            if errno != EINTR { return "unknown" }
+        }
+        return status & 0x7F == 0 ? "\(status >> 8 & 0xFF)" : "signal \(status & 0x7F)"
+    }
+
+    private func spawn() throws {
+        var pipe: [Int32] = [0, 0]
+        guard pipe2(&pipe, O_CLOEXEC) == 0 else { throw CommandFailure("no pipe for \(name): \(String(cString: strerror(errno)))") }
+        defer { close(pipe[0]) }
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        // Our end of the pipe stays open as long as we live, and no child inherits another's.
+        posix_spawn_file_actions_adddup2(&actions, pipe[0], STDIN_FILENO)
+
+        var words = (["staffel"] + arguments).map { strdup($0) } + [nil]
+        defer { for word in words { free(word) } }
+        try state.withLock { state in
+            guard !state.isEnding else {
+                close(pipe[1])
+                return
+            }
+            var processID: pid_t = 0
+            let failed = posix_spawn(&processID, "/proc/self/exe", &actions, nil, &words, environ)
+            guard failed == 0 else {
+                close(pipe[1])
+                throw CommandFailure("\(name) can't be started: \(String(cString: strerror(failed)))")
+            }
+            state.processID = processID
+            state.starts.append(.now)
         }
     }
 
     /// Asks the child to end.
     func terminate() {
         state.withLock { state in
-            state.ending = true
-            if let process = state.process, process.isRunning { process.terminate() }
+            state.isEnding = true
+            if let processID = state.processID { kill(processID, SIGTERM) }
         }
     }
 
     /// Waits for the child's end; past `endTimeoutMs` it is killed.
     func waitUntilEnded() {
-        guard let process = state.withLock({ $0.process }) else { return }
         let deadline = Date.now.addingTimeInterval(Double(Self.endTimeoutMs) / 1000)
-        while process.isRunning, Date.now < deadline { usleep(5_000) }
-        if process.isRunning { kill(process.processIdentifier, SIGKILL) }
-        process.waitUntilExit()
+        while !state.withLock({ $0.hasEnded || $0.processID == nil }) {
+            if Date.now > deadline {
+                state.withLock { state in
+                    if let processID = state.processID { kill(processID, SIGKILL) }
+                }
+            }
+            usleep(2_000)
+        }
     }
 }
