@@ -13,6 +13,8 @@ package struct GatewayLink: Sendable {
     /// As clients should see it.
     private var health = ClusterHealth(state: .waitingForWorkers, detail: "the coordinator has not answered yet")
     private var coordinatorSession: UInt64?
+    /// No request needs attention before this. News only ever move a request's own deadline back, so it is looked for anew only when it comes.
+    private var nextAttention: Instant?
     private var hasEnded = false
     package private(set) var metrics = GatewayLinkMetrics()
 
@@ -55,6 +57,7 @@ package struct GatewayLink: Sendable {
             if case .submit(let request) = event { effects.append(.deliver(request.id, .failed(Self.shuttingDown))) }
             return
         }
+        let wasJoined = link.isJoined
         switch event {
         case .start: perform(link.start(at: now), &effects)
         case .submit(let request): submit(request, now, &effects)
@@ -67,7 +70,9 @@ package struct GatewayLink: Sendable {
             return end(nil, because: Self.shuttingDown, &effects)
         }
         perform(link.tick(at: now), &effects)
-        if !hasEnded { attend(now, &effects) }
+        guard !hasEnded else { return }
+        // Joined or not, other deadlines hold.
+        if link.isJoined != wasJoined || nextAttention.map({ $0 <= now }) == true { attend(now, &effects) }
     }
 
     private static let shuttingDown = Failure(.shuttingDown, "this gateway is shutting down; send the request again later")
@@ -104,7 +109,9 @@ package struct GatewayLink: Sendable {
         guard !choices.isEmpty else {
             return effects.append(.deliver(request.id, .failed(Failure(.invalidRequest, "no choice was asked for"))))
         }
-        requests[request.id] = Stream(request: request, choices: choices, lastHeard: now, submittedAt: now)
+        let stream = Stream(request: request, choices: choices, lastHeard: now, submittedAt: now)
+        requests[request.id] = stream
+        nextAttention = [nextAttention, deadline(of: stream)].compactMap(\.self).min()
         metrics.requestsSubmitted += 1
         if link.isJoined { effects.append(.send(.submit(request))) }
     }
@@ -236,6 +243,7 @@ package struct GatewayLink: Sendable {
                 failed(id, Failure(.notReady, "the coordinator did not answer within \(configuration.coordinatorWaitMs) ms"), &effects)
             }
         }
+        nextAttention = requests.values.map { deadline(of: $0) }.min()
     }
 
     private func deadline(of stream: Stream) -> Instant {
@@ -246,7 +254,7 @@ package struct GatewayLink: Sendable {
 
     package var nextDeadline: Instant? {
         guard !hasEnded else { return nil }
-        return [link.deadline, requests.values.lazy.map { deadline(of: $0) }.min()].compactMap(\.self).min()
+        return [link.deadline, nextAttention].compactMap(\.self).min()
     }
 
     // MARK: - The end

@@ -81,7 +81,7 @@ package struct Planner: Sendable {
                 return max(longest, time(worker, lastStart..<layerCount))
             }
             let end = furthest(worker, from: covered, limit: limit)
-            if end > covered { longest = max(longest, time(worker, covered..<end)) }
+            if end > covered { longest = max(longest, time(worker, covered..<end, last: false)) }
             covered = end
         }
         return nil
@@ -156,8 +156,8 @@ package struct Planner: Sendable {
         stages.reduce(kvBlocksMax) { blocks, stage in
             guard let worker = workers.first(where: { $0.key == stage.worker }) else { preconditionFailure("stages come from workers") }
             let room = worker.memoryBytes - weightBytes(stage.layers, last: stage.layers.upperBound == layerCount)
-            let bytesPerBlock = max(1, kvBlockBytesPerLayer * UInt64(stage.layers.count))
-            return min(blocks, Int(clamping: room / bytesPerBlock))
+            let bytesPerBlock = kvBlockBytesPerLayer * UInt64(stage.layers.count)
+            return bytesPerBlock == 0 ? blocks : min(blocks, Int(clamping: room / bytesPerBlock))
         }
     }
 

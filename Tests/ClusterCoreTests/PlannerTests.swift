@@ -1,0 +1,155 @@
+import Testing
+
+@testable import ClusterCore
+
+@Suite struct PlannerTests {
+    private static func model(_ layerBytes: [UInt64], embedding: UInt64, head: UInt64, tied: Bool, kv: UInt64) -> ModelProfile {
+        ModelProfile(
+            digest: ModelDigest(bytes: [UInt8](repeating: 1, count: 32))!, name: "m", layerBytes: layerBytes, embeddingBytes: embedding,
+            headBytes: head, headIsTied: tied, hidden: 8, vocabulary: 100, contextTokens: 64, kvBytesPerTokenPerLayer: kv, endTokens: [])
+    }
+
+    private static func key(_ index: Int) -> PeerKey { ToyCluster.key(index) }
+
+    private struct Problem {
+        var model: ModelProfile
+        var workers: [Planner.Candidate]
+        var contextTokens: Int
+
+        func stageTime(_ worker: Planner.Candidate, _ layers: Range<Int>) -> Double {
+            let bytes = model.layerBytes[layers].reduce(0, +) + (layers.upperBound == model.layerBytes.count ? model.headBytes : 0)
+            return Double(bytes) / worker.readBytesPerSecond
+        }
+
+        func memory(_ layers: Range<Int>, blocks: Int) -> UInt64 {
+            let (first, last) = (layers.lowerBound == 0, layers.upperBound == model.layerBytes.count)
+            var bytes = model.layerBytes[layers].reduce(0, +) + UInt64(layers.count * blocks * 32) * model.kvBytesPerTokenPerLayer
+            if first { bytes += model.embeddingBytes }
+            if last && !(first && model.headIsTied) { bytes += model.headBytes }
+            return bytes
+        }
+
+        /// Every way to give the layers to the workers in order, each having some or none: the shortest longest stage time.
+        func bestByTryingAll() -> Double? {
+            let sorted = workers.sorted { $0.key < $1.key }
+            let minBlocks = (contextTokens + 31) / 32
+            func best(_ worker: Int, from start: Int) -> Double? {
+                if start == model.layerBytes.count { return 0 }
+                guard worker < sorted.count else { return nil }
+                var result = best(worker + 1, from: start)
+                for end in start + 1...model.layerBytes.count where memory(start..<end, blocks: minBlocks) <= sorted[worker].memoryBytes {
+                    guard let rest = best(worker + 1, from: end) else { continue }
+                    let longest = max(rest, stageTime(sorted[worker], start..<end))
+                    result = min(result ?? longest, longest)
+                }
+                return result
+            }
+            return best(0, from: 0)
+        }
+    }
+
+    private static func problem(seed: UInt64) -> Problem {
+        var numbers = SeededNumbers(seed: seed)
+        let even = numbers.oneIn(3)
+        let layers = (0..<Int.random(in: 1...7, using: &numbers)).map { _ in even ? 50 : UInt64.random(in: 1...100, using: &numbers) }
+        let model = model(
+            layers, embedding: UInt64.random(in: 0...150, using: &numbers), head: UInt64.random(in: 0...150, using: &numbers),
+            tied: numbers.oneIn(2), kv: UInt64.random(in: 0...1, using: &numbers))
+        let workers = (0..<Int.random(in: 1...5, using: &numbers)).map { index in
+            Planner.Candidate(
+                key: key((index * 37) % 200), memoryBytes: UInt64.random(in: 50...1_200, using: &numbers),
+                readBytesPerSecond: Double.random(in: 1...20, using: &numbers))
+        }
+        return Problem(model: model, workers: workers, contextTokens: 64)
+    }
+
+    @Test func plansAreSoundAndAsShortAsTryingAllFinds() {
+        var fitting = 0
+        for seed in UInt64(0)..<2_000 {
+            let problem = Self.problem(seed: seed)
+            let best = problem.bestByTryingAll()
+            switch Planner.plan(model: problem.model, workers: problem.workers, contextTokens: problem.contextTokens, kvBlocksMax: 10) {
+            case .failure(let failure):
+                #expect(best == nil && failure.code == .noCapacity, "seed \(seed)")
+            case .success(let plan):
+                fitting += 1
+                #expect(plan.stages.first?.layers.lowerBound == 0 && plan.stages.last?.layers.upperBound == problem.model.layerBytes.count, "seed \(seed)")
+                #expect(zip(plan.stages, plan.stages.dropFirst()).allSatisfy { $0.layers.upperBound == $1.layers.lowerBound && $0.worker < $1.worker }, "seed \(seed)")
+                #expect(plan.stages.allSatisfy { !$0.layers.isEmpty }, "seed \(seed)")
+                #expect((2...10).contains(plan.kvBlocks), "seed \(seed)")
+                var longest = 0.0
+                for stage in plan.stages {
+                    let worker = problem.workers.first { $0.key == stage.worker }!
+                    #expect(problem.memory(stage.layers, blocks: plan.kvBlocks) <= worker.memoryBytes, "seed \(seed)")
+                    longest = max(longest, problem.stageTime(worker, stage.layers))
+                }
+                #expect(best.map { longest <= $0 * (1 + 1e-9) } == true, "seed \(seed): \(longest), best \(String(describing: best))")
+            }
+        }
+        #expect(fitting > 500, "most problems should have an answer")
+    }
+
+    @Test func orderOfWorkersDoesNotMatter() {
+        for seed in UInt64(0)..<200 {
+            let problem = Self.problem(seed: seed)
+            let forward = Planner.plan(model: problem.model, workers: problem.workers, contextTokens: 64, kvBlocksMax: 10)
+            let backward = Planner.plan(model: problem.model, workers: problem.workers.reversed(), contextTokens: 64, kvBlocksMax: 10)
+            #expect(forward == backward, "seed \(seed)")
+        }
+    }
+
+    @Test func equalWorkersGetEqualShares() throws {
+        let model = Self.model([UInt64](repeating: 100, count: 12), embedding: 0, head: 0, tied: false, kv: 1)
+        let workers = (0..<4).map { Planner.Candidate(key: Self.key($0), memoryBytes: 1 << 40, readBytesPerSecond: 1e9) }
+        let plan = try Planner.plan(model: model, workers: workers, contextTokens: 64, kvBlocksMax: 500).get()
+        #expect(plan.stages.map(\.layers) == [0..<3, 3..<6, 6..<9, 9..<12])
+        #expect(plan.kvBlocks == 500)
+    }
+
+    @Test func spareWorkersAreUsedWhenThatCostsNothing() throws {
+        // Two layers bound the time whatever is done; the third and fourth worker still take theirs.
+        let model = Self.model([100, 1, 1, 100], embedding: 0, head: 0, tied: false, kv: 1)
+        let workers = (0..<4).map { Planner.Candidate(key: Self.key($0), memoryBytes: 1 << 40, readBytesPerSecond: 1e9) }
+        let plan = try Planner.plan(model: model, workers: workers, contextTokens: 64, kvBlocksMax: 500).get()
+        #expect(plan.stages.count == 4)
+    }
+
+    @Test func failureSaysWhatIsMissing() {
+        let model = Self.model([1_000, 1_000], embedding: 100, head: 100, tied: true, kv: 1)
+        // Weights 2,100, KV for 64 positions of 2 layers 128.
+        let short = Planner.plan(
+            model: model, workers: [.init(key: Self.key(0), memoryBytes: 2_000, readBytesPerSecond: 1)], contextTokens: 64, kvBlocksMax: 8)
+        guard case .failure(let failure) = short else { Issue.record("2,000 bytes are too few"); return }
+        #expect(failure.message.contains("228 bytes are missing"), "\(failure.message)")
+
+        let halves = (0..<4).map { Planner.Candidate(key: Self.key($0), memoryBytes: 900, readBytesPerSecond: 1) }
+        guard case .failure(let cut) = Planner.plan(model: model, workers: halves, contextTokens: 64, kvBlocksMax: 8) else {
+            Issue.record("no worker holds a layer"); return
+        }
+        #expect(cut.message.contains("layers cannot be split"), "\(cut.message)")
+
+        guard case .failure(let none) = Planner.plan(model: model, workers: [], contextTokens: 64, kvBlocksMax: 8) else {
+            Issue.record("nobody is there"); return
+        }
+        #expect(none.message.contains("no worker"), "\(none.message)")
+    }
+
+    @Test func absurdMeasurementsAreTaken() throws {
+        let model = Self.model([10, 10], embedding: 1, head: 1, tied: true, kv: 1)
+        for rate in [Double.nan, .infinity, -.infinity, 0, -5, .greatestFiniteMagnitude] {
+            let workers = [
+                Planner.Candidate(key: Self.key(0), memoryBytes: .max, readBytesPerSecond: rate),
+                Planner.Candidate(key: Self.key(1), memoryBytes: .max, readBytesPerSecond: 100),
+            ]
+            let plan = try Planner.plan(model: model, workers: workers, contextTokens: 64, kvBlocksMax: 8).get()
+            #expect(plan.stages.last?.layers.upperBound == 2)
+        }
+    }
+
+    @Test func largestProblemIsPlanned() throws {
+        let model = Self.model([UInt64](repeating: 1 << 30, count: 128), embedding: 1 << 30, head: 1 << 30, tied: false, kv: 4_096)
+        let workers = (0..<12).map { Planner.Candidate(key: Self.key($0), memoryBytes: 64 << 30, readBytesPerSecond: 1e9 * Double(1 + $0 % 3)) }
+        let plan = try Planner.plan(model: model, workers: workers, contextTokens: 8_192, kvBlocksMax: 8_192).get()
+        #expect(plan.stages.count == 12)
+    }
+}
