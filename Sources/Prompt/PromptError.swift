@@ -1,4 +1,4 @@
-/// What is wrong with a vocabulary, a template or their input, as a stable name that logs, tests and the API can rely on.
+/// What is wrong with a vocabulary, a template or a request's text options, as a stable name that logs, tests and the API can rely on.
 package enum PromptErrorCode: String, Sendable, CaseIterable {
     // The vocabulary in a model file's metadata
     case missingKey = "missing_key"
@@ -9,9 +9,10 @@ package enum PromptErrorCode: String, Sendable, CaseIterable {
     // What a request asks for
     case invalidStopStrings = "invalid_stop_strings"
 
-    // Chat templates
-    case templateSyntax = "template_syntax"
+    // Chat templates; `cause` is the `TemplateError` that says where
+    /// The model's template cannot be used at all.
     case templateUnsupported = "template_unsupported"
+    /// The template failed on this request's messages.
     case templateFailed = "template_failed"
     /// The template called `raise_exception`: its own message is the error's message.
     case templateRaised = "template_raised"

@@ -11,6 +11,8 @@ struct ByteLevelEncoder: Sendable {
     /// By token: whether a word of its bytes is that token. True of nearly all tokens, so most words of a text cost one
     /// look-up; a cache of words would need a lock and would answer the same.
     private var isWhole: [Bool]
+    /// What each byte becomes where it is not part of UTF-8: its token; U+FFFD where the vocabulary lacks it.
+    private var strayByteTokens: [[Int32]] = []
 
     init(_ source: VocabularySource, _ vocabulary: Vocabulary) throws(PromptError) {
         preTokenizer = try PreTokenizer(name: source.pre)
@@ -20,6 +22,9 @@ struct ByteLevelEncoder: Sendable {
         merges = try Self.readMerges(source)
         isWhole = Array(repeating: preTokenizer.ignoresMerges, count: vocabulary.count)
         if !preTokenizer.ignoresMerges { findWholeTokens() }
+        var replacement: [Int32] = []
+        Array("\u{FFFD}".utf8).withUnsafeBufferPointer { encode($0, into: &replacement) }
+        strayByteTokens = byteTokens.map { $0 >= 0 ? [$0] : replacement }
     }
 
     /// Merges name tokens by text, so they are looked up in the file's own texts, not in decoded bytes.
@@ -60,8 +65,8 @@ struct ByteLevelEncoder: Sendable {
         isWhole = flags
     }
 
-    /// Appends the tokens of a text that is free of added tokens; bytes that are not UTF-8 become their bytes' tokens
-    /// and cut the text as its end does.
+    /// Appends the tokens of a text that is free of added tokens. Each byte that is not UTF-8 becomes `strayByteTokens` and
+    /// cuts the text as its end does.
     func encode(_ text: UnsafeBufferPointer<UInt8>, into tokens: inout [Int32]) {
         var matcher = SplitPattern.Matcher(pattern)
         var merger = SymbolMerger()
@@ -72,7 +77,7 @@ struct ByteLevelEncoder: Sendable {
                 encodeWords(UnsafeBufferPointer(rebasing: text[index..<end]), &matcher, &merger, &tokens)
                 index = end
             } else {
-                if byteTokens[Int(text[index])] >= 0 { tokens.append(byteTokens[Int(text[index])]) }
+                tokens += strayByteTokens[Int(text[index])]
                 index += 1
             }
         }
@@ -97,9 +102,8 @@ struct ByteLevelEncoder: Sendable {
         }
     }
 
-    /// Leaves the word's tokens in `merger`. A byte that the vocabulary lacks is left out, as the reference does:
-    /// byte-level vocabularies have no token for the unknown, and those of whole families lack bytes that UTF-8
-    /// never uses.
+    /// Leaves the word's tokens in `merger`. A byte that the vocabulary lacks is left out, as the reference does: byte-level
+    /// vocabularies have no token for the unknown (SmolLM2 lacks some control characters).
     private func merge(_ word: UnsafeBufferPointer<UInt8>, _ merger: inout SymbolMerger) {
         merger.removeAll()
         for (index, byte) in word.enumerated() {

@@ -4,10 +4,10 @@ import ModelFiles
 ///
 /// Immutable, so requests share one. Byte-level BPE (`tokenizer.ggml.model` = "gpt2") and SentencePiece BPE ("llama").
 ///
-/// Text comes in as bytes, because prompts do. Bytes that are not UTF-8 are not lost and not replaced: each becomes the
-/// token of that byte, and the well-formed text on either side is encoded as if it stood alone. So `bytes(of:)` over the
-/// tokens of any input gives the input back, except where the model's tokenizer itself changes text (a space in front,
-/// U+2581 for a space, bytes that a vocabulary lacks).
+/// Text comes in as bytes, because prompts do. Bytes that are not UTF-8 are not lost: each becomes the token of that byte
+/// (U+FFFD where a vocabulary lacks it), and the well-formed text on either side is encoded as if it stood alone. So
+/// `bytes(of:)` over the tokens of any input gives the input back, except where the model's tokenizer itself changes text
+/// (a space in front, U+2581 for a space, control characters that a vocabulary lacks).
 package struct Tokenizer: Sendable {
     let vocabulary: Vocabulary
     private let encoder: Encoder

@@ -80,7 +80,8 @@ struct Vocabulary: Sendable {
         case .control, .unknown: return (Array(text), false)
         case .byte: return ([byteValue(text) ?? 0], false)
         case .normal, .userDefined, .unused:
-            // A raw space never comes out of SentencePiece's escaping, so such a piece is never found.
+            // A raw space never comes out of SentencePiece's escaping, so such a piece is never found. An unused piece is
+            // never the outcome of SentencePiece either; model files use the type for gaps in the list of ids.
             return (SpaceEscape.unescaped(text), type != .unused && !text.contains(0x20))
         }
     }
@@ -132,7 +133,8 @@ extension Vocabulary {
         _ source: VocabularySource
     ) throws(PromptError) -> [SpecialTokenKey: Int32] {
         var result: [SpecialTokenKey: Int32] = [:]
-        for (key, id) in source.specialTokens {
+        for key in SpecialTokenKey.allCases {
+            guard let id = source.specialTokens[key] else { continue }
             guard id >= 0, id < source.tokens.count else {
                 throw invalid(key.metadataKey, "names token \(id) of a vocabulary of \(source.tokens.count)")
             }

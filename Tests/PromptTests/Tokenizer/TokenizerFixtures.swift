@@ -9,6 +9,8 @@ enum TokenizerFixtures {
     struct Entry: Sendable {
         let kind: String
         let bytes: [UInt8]
+        /// The reference's text of the bytes: themselves, or with U+FFFD where they are no UTF-8.
+        let text: String
     }
 
     /// The reference's ids of one entry.
@@ -28,11 +30,13 @@ enum TokenizerFixtures {
             let k: String
             let t: String?
             let b: Data?
+            let r: String?
         }
         let lines = try file("corpus.jsonl").split(separator: UInt8(ascii: "\n"))
         return try lines.map { line in
             let line = try JSONDecoder().decode(Line.self, from: Data(line))
-            return Entry(kind: line.k, bytes: try #require(line.t.map { Array($0.utf8) } ?? line.b.map { Array($0) }))
+            let text = try #require(line.t ?? line.r)
+            return Entry(kind: line.k, bytes: line.b.map { Array($0) } ?? Array(text.utf8), text: text)
         }
     }
 
