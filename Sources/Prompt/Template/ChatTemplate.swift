@@ -14,7 +14,13 @@ package struct TemplateClock: Sendable, Equatable {
 ///
 /// The language is jinja2's as Hugging Face transformers sets it up: immutable sandbox, `trim_blocks`, `lstrip_blocks`,
 /// loop controls, `{% generation %}`, a `tojson` that writes plain JSON, `raise_exception` and `strftime_now`. Results
-/// are the same bytes; where this interpreter leaves a part out it says so by an error, never by other text.
+/// are the same bytes, and a part that is left out (`include` and kin, rare filters, integers beyond 64 bits) is an
+/// error of code `unsupported` or `evaluation`, with these exceptions, which no published template is known to touch:
+/// `escape` and `safe` give plain text, so it is neither escaped again by `+` nor printed as `Markup(…)` in a list;
+/// the lazy filters (`map`, `select`, …) work at once, so an item nobody asks for may still raise an error; a block
+/// that reads a name before the block around it sets that name finds the caller's variable, not nothing; slicing a
+/// constant that cannot be sliced is an error, not nothing; objects without a text of their own print without their
+/// address.
 package struct ChatTemplate: Sendable {
     private let program: Jinja.Program
     private let limits: TemplateLimits

@@ -66,12 +66,12 @@ extension Jinja.Interpreter {
             return .text(Text(try sliced(text.scalars, from, to, step)))
         case .range(let range):
             let indices = sliceIndices(range.count, from, to, step)
-            // |range.step · step| fits: a slice of a slice only ever shrinks what fitted once, or counts 0 or 1 items.
             let (product, overflow) = range.step.multipliedReportingOverflow(by: step ?? 1)
-            let start = indices.count > 0 ? range.start + indices.start * range.step : range.start
-            guard !overflow else { throw failure("a slice's step is too large") }
-            let (stop, wide) = start.addingReportingOverflow(product &* indices.count)
-            guard !wide else { throw failure("a slice's end is too large") }
+            let (stopDistance, tooFar) = range.step.multipliedReportingOverflow(by: indices.end)
+            let (stop, beyond) = range.start.addingReportingOverflow(stopDistance)
+            let (startDistance, tooFarStart) = range.step.multipliedReportingOverflow(by: indices.start)
+            let (start, beyondStart) = range.start.addingReportingOverflow(startDistance)
+            guard !overflow, !tooFar, !beyond, !tooFarStart, !beyondStart else { throw failure("a slice of a range does not fit 64 bits") }
             return .range(Jinja.Range(start: start, stop: stop, step: product, count: indices.count))
         default: throw failure("a \(base.typeName) cannot be sliced")
         }
@@ -82,6 +82,7 @@ extension Jinja.Interpreter {
     ) throws(TemplateError) -> [Element] {
         let indices = sliceIndices(items.count, from, to, step)
         try self.step(indices.count / 64)
+        guard indices.count > 0 else { return [] }
         if indices.step == 1 { return Array(items[indices.start..<indices.start + indices.count]) }
         var out: [Element] = []
         out.reserveCapacity(indices.count)
@@ -89,8 +90,10 @@ extension Jinja.Interpreter {
         return out
     }
 
-    /// Python's `slice.indices`, as first index, step and count; every index lies in 0..<count.
-    private func sliceIndices(_ count: Int, _ from: Int?, _ to: Int?, _ step: Int?) -> (start: Int, step: Int, count: Int) {
+    /// Python's `slice.indices`, with the number of items taken; when there are any, each index lies in 0..<count.
+    private func sliceIndices(
+        _ count: Int, _ from: Int?, _ to: Int?, _ step: Int?
+    ) -> (start: Int, end: Int, step: Int, count: Int) {
         // A step longer than the sequence takes at most one item, so it may be shortened without being seen.
         let step = max(-count - 1, min(count + 1, step ?? 1))
         let (low, high) = step > 0 ? (0, count) : (-1, count - 1)
@@ -102,7 +105,7 @@ extension Jinja.Interpreter {
         let start = clamp(from, step > 0 ? low : high)
         let end = clamp(to, step > 0 ? high : low)
         let taken = step > 0 ? (end - start + step - 1) / step : (start - end - step - 1) / -step
-        return taken > 0 ? (start, step, taken) : (0, step == 0 ? 1 : step, 0)
+        return (start, end, step, max(0, taken))
     }
 
     /// What a walk over `value` meets, in order.

@@ -61,6 +61,7 @@ extension Jinja.Interpreter {
 
     private func applyTextFilter(_ name: String, _ value: Value, _ arguments: CallArguments) throws(TemplateError) -> Value {
         if name == "indent" || name == "truncate" {
+            if name == "indent" { try checkDefined(value) }
             let text = try textArgument(value, name)
             return .text(try name == "indent" ? indented(text, arguments) : truncated(text, arguments))
         }
@@ -84,6 +85,7 @@ extension Jinja.Interpreter {
         default: break
         }
         try expectNone(arguments, name)
+        if name == "upper" || name == "lower" || name == "title" || name == "capitalize" { try chargeCase(text) }
         switch name {
         case "upper": return .text(text.uppercased)
         case "lower": return .text(text.lowercased)

@@ -46,23 +46,28 @@ extension Jinja.Interpreter {
     private static let widthMax = 10_000
 
     func formatted(_ format: Text, _ values: Value) throws(TemplateError) -> Text {
-        if case .tuple(let list) = values { return try formatted(format, list.items, nil) }
-        if case .dictionary(let dictionary) = values { return try formatted(format, [values], dictionary) }
-        return try formatted(format, [values], nil)
+        switch values {
+        case .tuple(let list): return try formatted(format, list.items, nil)
+        case .dictionary(let dictionary): return try formatted(format, [values], dictionary, mayRest: true)
+        // Python takes all that has items for a dictionary, and a dictionary need not be used up.
+        case .list, .range, .undefined: return try formatted(format, [values], nil, mayRest: true)
+        default: return try formatted(format, [values], nil)
+        }
     }
 
     func formatted(_ format: Text, _ arguments: CallArguments) throws(TemplateError) -> Text {
         if arguments.named.isEmpty { return try formatted(format, arguments.positional, nil) }
         guard arguments.positional.isEmpty else { throw failure("format takes positional or named arguments, not both") }
         let named = try dictionary(arguments.named.map { (.string($0.name), $0.value) })
-        return try formatted(format, [.dictionary(named)], named)
+        return try formatted(format, [.dictionary(named)], named, mayRest: true)
     }
 
-    private func formatted(_ format: Text, _ values: [Value], _ named: Jinja.Dictionary?) throws(TemplateError) -> Text {
+    private func formatted(
+        _ format: Text, _ values: [Value], _ named: Jinja.Dictionary?, mayRest: Bool = false
+    ) throws(TemplateError) -> Text {
         var out: [UInt8] = []
         var rest = format.utf8[...]
         var unused = values[...]
-        var usedNames = false
         try chargeText(format.utf8.count)
         while let byte = rest.popFirst() {
             guard byte == UInt8(ascii: "%") else {
@@ -76,7 +81,6 @@ extension Jinja.Interpreter {
                 rest = rest[(end + 1)...]
                 guard let found = named.value(name) else { throw failure("% finds no key \(name.string)") }
                 value = found
-                usedNames = true
             }
             let specification = try percentSpecification(&rest, &unused)
             if specification.letter == UInt8(ascii: "%") {
@@ -86,7 +90,7 @@ extension Jinja.Interpreter {
             guard let value = value ?? unused.popFirst() else { throw failure("% has more places than values") }
             out += try percentText(value, specification).utf8
         }
-        guard unused.isEmpty || named != nil || usedNames else { throw failure("% has more values than places") }
+        guard unused.isEmpty || mayRest else { throw failure("% has more values than places") }
         return Text(out)
     }
 

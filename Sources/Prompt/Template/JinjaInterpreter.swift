@@ -75,6 +75,11 @@ extension Jinja.Interpreter {
         try step(bytes / 64 + 1)
     }
 
+    /// Charges for changing the case of `text`: beyond ASCII each character is looked up in Unicode's tables.
+    func chargeCase(_ text: Text) throws(TemplateError) {
+        try step(text.isASCII ? text.utf8.count / 64 : text.utf8.count)
+    }
+
     func chargeTurn() throws(TemplateError) {
         loopTurns += 1
         guard loopTurns <= limits.loopTurnsMax else {

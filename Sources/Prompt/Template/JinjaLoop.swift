@@ -75,14 +75,16 @@ extension Jinja.Interpreter {
 
     func runLoop(_ loop: Jinja.Loop, over iterable: Value, _ scope: Scope, depth0: Int) throws(TemplateError) -> Flow {
         let state = try loopState(loop, over: iterable, scope, depth0: depth0)
+        // jinja2 takes `else` when no turn came to its end, so also after `break` in the first one.
         var turned = false
         while let item = try state.advance() {
-            turned = true
             try chargeTurn()
             let turn = Scope(parent: scope)
             if case .name(let symbol) = loop.target { turn.set(symbol, item) } else { try assign(loop.target, item, turn) }
             turn.set(Jinja.Names.loop, .loop(state))
-            if try run(loop.body, turn) == .leaveLoop { break }
+            let flow = try run(loop.body, turn)
+            if flow == .leaveLoop { break }
+            if flow == .onward { turned = true }
         }
         if !turned { return try run(loop.otherwise, Scope(parent: scope)) }
         return .onward

@@ -13,7 +13,7 @@ extension Jinja.Interpreter {
     private static let listMethods: Set<String> = [
         "append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort",
     ]
-    /// What the immutable sandbox refuses to call.
+    /// What the immutable sandbox hides, by giving something undefined in its place.
     private static let changingMethods: Set<String> = [
         "append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault", "sort", "update",
     ]
@@ -31,6 +31,10 @@ extension Jinja.Interpreter {
             default: false
             }
         guard isKnown else { return nil }
+        if Self.isChanging(name, receiver) {
+            let reason = "\(receiver.typeName).\(name) would change a value, and values never change: build a new one instead"
+            return .undefined(Jinja.Undefined(reason))
+        }
         if case .cycler(let cycler) = receiver, name == "current" { return cycler.items[cycler.at] }
         return .method(Jinja.Method(receiver, name, depth: receiver.depth))
     }
@@ -40,10 +44,8 @@ extension Jinja.Interpreter {
         case .text(let text): return try callTextMethod(text, method.name, arguments)
         case .loop(let loop): return try callLoopMethod(loop, method.name, arguments)
         case .dictionary(let dictionary):
-            try checkUnchanging(method)
             return try callDictionaryMethod(dictionary, method.name, arguments)
         case .list(let list):
-            try checkUnchanging(method)
             if method.name == "copy" { return .list(list) }
             return try callSequenceMethod(list.items, method.name, arguments)
         case .tuple, .range: return try callSequenceMethod(try items(of: method.receiver), method.name, arguments)
@@ -59,9 +61,10 @@ extension Jinja.Interpreter {
         }
     }
 
-    private func checkUnchanging(_ method: Jinja.Method) throws(TemplateError) {
-        guard !Self.changingMethods.contains(method.name) else {
-            throw failure("\(method.receiver.typeName).\(method.name) would change a value: build a new one instead")
+    private static func isChanging(_ name: String, _ receiver: Value) -> Bool {
+        switch receiver {
+        case .list, .dictionary: changingMethods.contains(name)
+        default: false
         }
     }
 
@@ -123,12 +126,7 @@ extension Jinja.Interpreter {
             let lines = text.lines(keepEnds: values[0]?.isTrue ?? false)
             return .list(try list(lines.map { .text($0) }))
         case "startswith", "endswith": return .bool(try beginsOrEnds(text, name, arguments))
-        case "upper": return .text(text.uppercased)
-        case "lower": return .text(text.lowercased)
-        case "casefold": return .text(text.lowercased)
-        case "title": return .text(text.titled)
-        case "capitalize": return .text(text.capitalized)
-        case "swapcase": return .text(text.caseSwapped)
+        case "upper", "lower", "casefold", "title", "capitalize", "swapcase": return .text(try cased(text, name, arguments))
         case "replace": return .text(try replaced(text, arguments))
         case "join": return .text(try joined(try items(of: try arguments.unnamed(1...1, in: name)[0]), text, strict: true))
         case "format": return .text(try braceFormatted(text, arguments))
@@ -143,13 +141,27 @@ extension Jinja.Interpreter {
         case "ljust", "rjust", "center", "zfill": return .text(try padded(text, name, arguments))
         default:
             guard name.hasPrefix("is") else { throw TemplateError(.unsupported, "the method str.\(name) is not known") }
-            _ = try arguments.unnamed(0...0, in: name)
+            try expectNone(arguments, name)
+            try chargeCase(text)
             return .bool(try text.isAll(name))
         }
     }
 
+    private func cased(_ text: Text, _ name: String, _ arguments: CallArguments) throws(TemplateError) -> Text {
+        try expectNone(arguments, name)
+        try chargeCase(text)
+        switch name {
+        case "upper": return text.uppercased
+        case "title": return text.titled
+        case "capitalize": return text.capitalized
+        case "swapcase": return text.caseSwapped
+        case "casefold" where !text.isASCII:
+            throw TemplateError(.unsupported, "str.casefold is known for ASCII text only: use lower")
+        default: return text.lowercased
+        }
+    }
+
     func textArgument(_ value: Value, _ callee: String) throws(TemplateError) -> Text {
-        try checkDefined(value)
         guard case .text(let text) = value else { throw failure("\(callee) needs text, found \(value.typeName)") }
         return text
     }
@@ -173,7 +185,6 @@ extension Jinja.Interpreter {
     }
 
     func integerArgument(_ value: Value, _ callee: String) throws(TemplateError) -> Int {
-        try checkDefined(value)
         guard let integer = value.integer else { throw failure("\(callee) needs an integer, found \(value.typeName)") }
         return integer
     }

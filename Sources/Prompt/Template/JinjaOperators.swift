@@ -10,6 +10,7 @@
 extension Jinja.Interpreter {
     func arithmetic(_ op: Jinja.BinaryOperator, _ a: Value, _ b: Value) throws(TemplateError) -> Value {
         try checkDefined(a)
+        if op == .modulo, case .text(let format) = a { return .text(try formatted(format, b)) }
         try checkDefined(b)
         if let x = a.integer, let y = b.integer { return try integerArithmetic(op, x, y) }
         if let x = a.number, let y = b.number { return .double(try floatArithmetic(op, x, y)) }
@@ -25,7 +26,6 @@ extension Jinja.Interpreter {
         case (.multiply, _, .list(let x)) where a.integer != nil: return .list(try list(try repeated(x, a.integer!)))
         case (.multiply, .tuple(let x), _) where b.integer != nil: return .tuple(try list(try repeated(x, b.integer!)))
         case (.multiply, _, .tuple(let x)) where a.integer != nil: return .tuple(try list(try repeated(x, a.integer!)))
-        case (.modulo, .text(let format), _): return .text(try formatted(format, b))
         default: throw failure("the operator \(op) does not work on \(a.typeName) and \(b.typeName)")
         }
     }
@@ -239,7 +239,6 @@ extension Jinja.Interpreter {
         switch container {
         case .text(let text):
             guard case .text(let part) = needle else {
-                try checkDefined(needle)
                 throw failure("only text can be looked for in text, found \(needle.typeName)")
             }
             try chargeReading(text.utf8.count)

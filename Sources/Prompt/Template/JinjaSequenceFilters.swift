@@ -184,15 +184,15 @@ extension Jinja.Interpreter {
         return .list(try list(places.map { items[$0] }))
     }
 
-    /// One key, or with `attribute="a,b"` a list of them.
+    /// A list of keys, several with `attribute="a,b"`: as in jinja2, and so equal keys need no order among them.
     private func sortKey(_ item: Value, _ path: Value?, _ caseSensitive: Bool) throws(TemplateError) -> Value {
-        guard let path, !isNone(path) else { return try key(item, caseSensitive: caseSensitive) }
-        guard case .text(let text) = path, text.contains(",") else {
-            return try key(try attribute(path, of: item), caseSensitive: caseSensitive)
-        }
         var keys: [Value] = []
-        for part in text.split(",", limit: -1) {
-            keys.append(try key(try attribute(.text(part), of: item), caseSensitive: caseSensitive))
+        if case .text(let text) = path {
+            for part in text.split(",", limit: -1) {
+                keys.append(try key(try attribute(.text(part), of: item), caseSensitive: caseSensitive))
+            }
+        } else {
+            keys.append(try key(try subject(item, path), caseSensitive: caseSensitive))
         }
         return .list(try list(keys))
     }

@@ -61,26 +61,52 @@ extension Jinja {
 extension Jinja.Text {
     /// The byte offset of the first occurrence of `needle` at or after `from`.
     func find(_ needle: Jinja.Text, from: Int = 0) -> Int? {
-        let pattern = needle.utf8
-        guard let first = pattern.first else { return from <= utf8.count ? from : nil }
-        guard utf8.count >= pattern.count else { return nil }
-        var at = from
-        let last = utf8.count - pattern.count
-        while at <= last {
-            if utf8[at] == first, utf8[at..<at + pattern.count].elementsEqual(pattern) { return at }
-            at += 1
-        }
-        return nil
+        Search(needle).next(in: utf8, from: from)
     }
 
     func findLast(_ needle: Jinja.Text) -> Int? {
-        let pattern = needle.utf8
-        var at = utf8.count - pattern.count
-        while at >= 0 {
-            if utf8[at..<at + pattern.count].elementsEqual(pattern) { return at }
-            at -= 1
+        let backwards = Jinja.Text(Array(utf8.reversed()))
+        return backwards.find(Jinja.Text(Array(needle.utf8.reversed()))).map { utf8.count - $0 - needle.utf8.count }
+    }
+
+    /// One needle, prepared once for many finds. Time is bounded by the haystack's length: short needles are compared
+    /// at each place, long ones by the method of Knuth, Morris and Pratt.
+    private struct Search {
+        private static let shortBytesMax = 16
+        let pattern: [UInt8]
+        /// For each prefix of a long pattern: the length of its longest proper prefix that is also its suffix.
+        private var borders: [Int] = []
+
+        init(_ needle: Jinja.Text) {
+            pattern = needle.utf8
+            guard pattern.count > Self.shortBytesMax else { return }
+            borders = [0]
+            var border = 0
+            for byte in pattern.dropFirst() {
+                while border > 0, pattern[border] != byte { border = borders[border - 1] }
+                if pattern[border] == byte { border += 1 }
+                borders.append(border)
+            }
         }
-        return nil
+
+        func next(in text: [UInt8], from: Int) -> Int? {
+            guard let first = pattern.first else { return from <= text.count ? from : nil }
+            if borders.isEmpty {
+                var at = from
+                while at <= text.count - pattern.count {
+                    if text[at] == first, text[at..<at + pattern.count].elementsEqual(pattern) { return at }
+                    at += 1
+                }
+                return nil
+            }
+            var matched = 0
+            for at in from..<max(from, text.count) {
+                while matched > 0, pattern[matched] != text[at] { matched = borders[matched - 1] }
+                if pattern[matched] == text[at] { matched += 1 }
+                if matched == pattern.count { return at + 1 - matched }
+            }
+            return nil
+        }
     }
 
     func contains(_ needle: Jinja.Text) -> Bool { find(needle) != nil }
@@ -94,9 +120,10 @@ extension Jinja.Text {
     /// How often `needle` occurs without overlap; Python counts one empty text around each character.
     func count(of needle: Jinja.Text) -> Int {
         if needle.isEmpty { return length + 1 }
+        let search = Search(needle)
         var count = 0
         var at = 0
-        while let found = find(needle, from: at) {
+        while let found = search.next(in: utf8, from: at) {
             count += 1
             at = found + needle.utf8.count
         }
@@ -115,8 +142,9 @@ extension Jinja.Text {
             if left > 0 { out += new.utf8 }
             return Jinja.Text(out)
         }
+        let search = Search(old)
         var at = 0
-        while left > 0, let found = find(old, from: at) {
+        while left > 0, let found = search.next(in: utf8, from: at) {
             out += utf8[at..<found]
             out += new.utf8
             at = found + old.utf8.count
@@ -130,15 +158,26 @@ extension Jinja.Text {
 
     /// Cuts characters of `set` (white space when nil) off the chosen sides.
     func stripped(_ side: Side, of set: Jinja.Text?) -> Jinja.Text {
-        if let set {
-            let set = Set(set.characters)
-            var parts = characters[...]
-            if side != .right { parts = parts.drop { set.contains($0) } }
-            if side != .left { while let last = parts.last, set.contains(last) { parts.removeLast() } }
-            return Jinja.Text(parts.flatMap(\.utf8))
-        }
         var start = 0
         var end = utf8.count
+        if let set {
+            let set = Set(set.characters)
+            if side != .right {
+                while start < end {
+                    let width = Self.width(utf8[start])
+                    guard set.contains(Jinja.Text(utf8[start..<start + width])) else { break }
+                    start += width
+                }
+            }
+            if side != .left {
+                while start < end {
+                    let last = lastCharacterStart(before: end)
+                    guard set.contains(Jinja.Text(utf8[last..<end])) else { break }
+                    end = last
+                }
+            }
+            return Jinja.Text(utf8[start..<end])
+        }
         if side != .right { while let width = spaceWidth(at: start), start < end { start += width } }
         if side != .left { while end > start, let width = spaceWidth(endingAt: end) { end -= width } }
         return Jinja.Text(utf8[start..<end])
@@ -156,10 +195,12 @@ extension Jinja.Text {
         return Jinja.isSpace(code) ? 3 : nil
     }
 
-    private func spaceWidth(endingAt end: Int) -> Int? {
+    private func spaceWidth(endingAt end: Int) -> Int? { spaceWidth(at: lastCharacterStart(before: end)) }
+
+    private func lastCharacterStart(before end: Int) -> Int {
         var start = end - 1
         while start > 0, utf8[start] & 0xC0 == 0x80 { start -= 1 }
-        return spaceWidth(at: start)
+        return start
     }
 
     var isSpace: Bool {
@@ -175,7 +216,8 @@ extension Jinja.Text {
         var left = limit < 0 ? Int.max : limit
         var at = 0
         if let separator {
-            while left > 0, let found = find(separator, from: at) {
+            let search = Search(separator)
+            while left > 0, let found = search.next(in: utf8, from: at) {
                 parts.append(Jinja.Text(utf8[at..<found]))
                 at = found + separator.utf8.count
                 left -= 1
@@ -187,7 +229,7 @@ extension Jinja.Text {
             while let width = spaceWidth(at: at) { at += width }
             if at == utf8.count { return parts }
             if left == 0 {
-                parts.append(Jinja.Text(utf8[at...]).stripped(.right, of: nil))
+                parts.append(Jinja.Text(utf8[at...]))
                 return parts
             }
             let start = at
@@ -200,24 +242,24 @@ extension Jinja.Text {
     /// Python's `rsplit`: as `split`, cutting from the end.
     func splitFromEnd(_ separator: Jinja.Text?, limit: Int) -> [Jinja.Text] {
         if limit < 0 { return split(separator, limit: limit) }
-        var parts: [Jinja.Text] = []
-        var rest = self
         if let separator {
-            while parts.count < limit, let found = rest.findLast(separator) {
-                parts.append(Jinja.Text(rest.utf8[(found + separator.utf8.count)...]))
-                rest = Jinja.Text(rest.utf8[..<found])
+            let backwards = Jinja.Text(Array(utf8.reversed())).split(Jinja.Text(Array(separator.utf8.reversed())), limit: limit)
+            return backwards.reversed().map { Jinja.Text(Array($0.utf8.reversed())) }
+        }
+        var parts: [Jinja.Text] = []
+        var end = utf8.count
+        while true {
+            while end > 0, let width = spaceWidth(endingAt: end) { end -= width }
+            if end == 0 { break }
+            if parts.count == limit {
+                parts.append(Jinja.Text(utf8[..<end]))
+                break
             }
-            parts.append(rest)
-            return parts.reversed()
+            var start = end
+            while start > 0, spaceWidth(endingAt: start) == nil { start = lastCharacterStart(before: start) }
+            parts.append(Jinja.Text(utf8[start..<end]))
+            end = start
         }
-        rest = rest.stripped(.right, of: nil)
-        while parts.count < limit, !rest.isEmpty {
-            var start = rest.utf8.count
-            while start > 0, rest.spaceWidth(endingAt: start) == nil { start -= 1 }
-            parts.append(Jinja.Text(rest.utf8[start...]))
-            rest = Jinja.Text(rest.utf8[..<start]).stripped(.right, of: nil)
-        }
-        if !rest.isEmpty { parts.append(rest) }
         return parts.reversed()
     }
 

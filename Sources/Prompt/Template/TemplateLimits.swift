@@ -16,7 +16,9 @@ package struct TemplateLimits: Sendable, Equatable {
     package var sequenceItemsMax = 100_000
     /// Nested brackets, blocks and operators while parsing.
     package var parseDepthMax = 80
-    /// Nested evaluations (macro calls, blocks, expressions) while rendering.
+    /// Nested evaluations (macro calls, blocks, expressions) while rendering. Measured in a release build: the deepest
+    /// templates that the three depth limits let through need more than 64 and less than 128 KiB of stack; a thread
+    /// that renders should have 512 KiB or more, and several times that in a debug build.
     package var evaluationDepthMax = 160
     /// Nested lists and dictionaries in one value, also of JSON that comes in.
     package var valueDepthMax = 96
