@@ -3,7 +3,8 @@ import CZeroMQ
 /// Who may connect to this context's CURVE servers: the handler that libzmq asks for each new connection (ZAP, RFC 27).
 ///
 /// Owned by the socket thread, which polls `socket` and calls `answerPending`. Make it before binding a server. Connections that stand are not asked again:
-/// whoever revokes a key also drops frames of it.
+/// whoever revokes a key also drops frames of it. A refused client is told so for good (status 400): libzmq gives its connection up, and its owner makes a new
+/// socket to try again.
 package struct AccessList: ~Copyable {
     package static let endpoint = "inproc://zeromq.zap.01"
     /// Requests answered in one call, so that a flood of strangers doesn't starve the loop.

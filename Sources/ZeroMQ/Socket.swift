@@ -39,7 +39,7 @@ package struct Socket: ~Copyable {
     /// Listens, and answers where: the endpoint with the port that the system chose for port 0 or `*`.
     @discardableResult
     package borrowing func bind(_ endpoint: String) throws(ZeroMQError) -> String {
-        try checkSecurity(endpoint, "listening at")
+        try check(endpoint, "listening at")
         if case .curveServer(_, let domain) = security, context.accessLists.load(ordering: .acquiring) == 0 {
             // Without a list libzmq would let everybody in.
             throw ZeroMQError(.accessListMissing, "listening at \(endpoint) for keys of \(domain): the context has no AccessList; make one first")
@@ -50,7 +50,7 @@ package struct Socket: ~Copyable {
 
     /// Begins to connect and goes on trying; success shows in messages only.
     package borrowing func connect(_ endpoint: String) throws(ZeroMQError) {
-        try checkSecurity(endpoint, "connecting to")
+        try check(endpoint, "connecting to")
         guard zmq_connect(handle, endpoint) == 0 else { throw ZeroMQError.last("connecting to \(endpoint)") }
     }
 
@@ -165,8 +165,14 @@ package struct Socket: ~Copyable {
         }
     }
 
-    private borrowing func checkSecurity(_ endpoint: String, _ asked: String) throws(ZeroMQError) {
-        guard case .inProcessOnly = security, !endpoint.hasPrefix("inproc://") else { return }
+    private borrowing func check(_ endpoint: String, _ asked: String) throws(ZeroMQError) {
+        if endpoint.hasPrefix("inproc://") { return }
+        let port = endpoint.split(separator: ":", omittingEmptySubsequences: false).last ?? ""
+        // libzmq takes the lowest 16 bits of any number, and what stands before a letter.
+        guard endpoint.hasPrefix("tcp://"), port == "*" || port.utf8.allSatisfy({ (48...57).contains($0) }) && UInt16(port) != nil else {
+            throw ZeroMQError(.addressUnusable, "\(asked) \"\(endpoint)\": expected tcp://host:port with a port of 0 to 65535; correct the address")
+        }
+        guard case .inProcessOnly = security else { return }
         throw ZeroMQError(.addressUnusable, "\(asked) \(endpoint): a socket without CURVE keys is for inproc:// only; give it keys")
     }
 

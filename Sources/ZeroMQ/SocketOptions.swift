@@ -36,7 +36,8 @@ package struct SocketOptions: Sendable {
     /// Doubles from `reconnectIntervalMs` up to this.
     package var reconnectIntervalMaxMs = 2_000
     package var backlog = 256
-    package var ipv6 = true
+    /// Also listen on and connect to IPv6. IPv4 endpoints are then reported in their IPv6 form, `[::ffff:127.0.0.1]`.
+    package var ipv6 = false
 
     package init() {}
 

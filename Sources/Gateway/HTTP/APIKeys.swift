@@ -26,7 +26,7 @@ struct APIKeys: Sendable {
     init(text: String, path: String) throws(GatewayError) {
         var names: [String] = []
         var digests: [[UInt8]] = []
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+        for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
             let words = line.prefix { $0 != "#" }.split(whereSeparator: \.isWhitespace)
             guard !words.isEmpty else { continue }
             guard words.count == 2, let digest = Self.bytes(hex: words[1]), digest.count == SHA256.byteCount else {

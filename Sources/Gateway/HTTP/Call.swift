@@ -15,6 +15,7 @@ struct Call {
     let id: RequestID
     /// What `x-request-id` answers: the client's own name for the request, or the id.
     let name: String
+    let isNamedByHeader: Bool
     let began: ContinuousClock.Instant
 
     init(_ request: Request, connection: Connection?) {
@@ -26,8 +27,9 @@ struct Call {
         route = Route(path: path)
         var random = SystemRandomNumberGenerator()
         id = RequestID(high: random.next(), low: random.next())
-        let given = request.headers[HeaderName.requestID]
-        name = given.flatMap { RequestName.isUsable($0) ? $0 : nil } ?? id.description
+        let given = request.headers[HeaderName.requestID].flatMap { RequestName.isUsable($0) ? $0 : nil }
+        isNamedByHeader = given != nil
+        name = given ?? id.description
     }
 }
 

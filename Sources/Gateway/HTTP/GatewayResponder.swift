@@ -49,13 +49,14 @@ struct GatewayResponder: HTTPResponder {
             failure = error
             response = Response(error, shape: call.route == .health ? .health : .openAI)
         }
-        response.headers[HeaderName.requestID] = call.name
+        // A name that came in the body stands there already.
+        if response.headers[HeaderName.requestID] == nil { response.headers[HeaderName.requestID] = call.name }
         metrics.answered(handler: call.route.label, method: call.method, status: response.status.code)
         if response.body.contentLength != nil {
             metrics.completed(handler: call.route.label, seconds: (ContinuousClock.now - call.began).inSeconds)
         }
         log(call, response, failure)
-        return response
+        return call.method == "HEAD" ? response.createHeadResponse() : response
     }
 
     // MARK: Routes

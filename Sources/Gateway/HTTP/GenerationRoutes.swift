@@ -14,8 +14,9 @@ extension GatewayResponder {
             let generation = try Generation(
                 job, model: model, id: call.id, created: WallClock.secondsSinceEpoch, link: link, connection: call.connection,
                 limits: limits, meter: RequestMeter(metrics: metrics, began: call.began))
-            guard job.options.streams else { return .json(try await generation.wholeAnswer()) }
-            return try await stream(generation, call)
+            var response = job.options.streams ? try await stream(generation, call) : .json(try await generation.wholeAnswer())
+            if !call.isNamedByHeader, let name = job.options.requestName { response.headers[HeaderName.requestID] = name }
+            return response
         } catch {
             if error.code == .queueFull { metrics.rejected() }
             throw APIError(error, limits: limits)

@@ -269,6 +269,7 @@ import Testing
     /// Whatever bytes come, a request is decoded or refused, never a trap.
     @Test(arguments: 0..<20) func damagedRequestsAreRefused(seed: UInt64) throws {
         var random = SplitMix(state: seed)
+        let model = try TinyModel.served()
         let good = Array(
             #"{"messages":[{"role":"user","content":[{"type":"text","text":"Hi \u00e9"}]}],"temperature":0.5,"stop":["a"],"n":2,"logit_bias":{"1":2},"tools":[{"type":"function","function":{"name":"f"}}],"stream":true,"stream_options":{"include_usage":true}}"#
                 .utf8)
@@ -287,7 +288,7 @@ import Testing
             guard let value = try? TemplateValue(json: bytes), case .object(let object) = value else { continue }
             do throws(APIError) {
                 _ = try GenerationJob(
-                    chat: Fields(object), model: try! TinyModel.served(), limits: GatewayLimits(), randomSeed: 0,
+                    chat: Fields(object), model: model, limits: GatewayLimits(), randomSeed: 0,
                     now: TemplateClock(secondsSinceEpoch: 0))
             } catch {
                 #expect(error.status == 400)

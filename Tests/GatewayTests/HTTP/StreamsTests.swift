@@ -31,7 +31,7 @@ extension OverHTTP {
                     start + #"{"index":0,"delta":{"content":"H"},"logprobs":null,"finish_reason":null}],"usage":null}"#,
                     start + #"{"index":0,"delta":{"content":"é"},"logprobs":null,"finish_reason":null}],"usage":null}"#,
                     start + #"{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],"usage":null}"#,
-                    start + #"],"usage":{"prompt_tokens":26,"completion_tokens":4,"total_tokens":30}}"#,
+                    start + #"],"usage":{"prompt_tokens":20,"completion_tokens":4,"total_tokens":24}}"#,
                     "[DONE]",
                 ])
             #expect(Set(try events(reply.body).dropLast().map { try value($0, "id") }.map { "\($0)" }).count == 1)

@@ -1,9 +1,8 @@
-import Dispatch
 import Foundation
 
 /// A client on a plain socket, so that tests decide when it reads, stops reading, half-closes or breaks off.
 ///
-/// Blocking calls run on Dispatch's threads, never on Swift's pool, which serves the gateway under test.
+/// Blocking calls run on threads of their own, never on Swift's or Dispatch's pool, which serve the gateway under test.
 final class TestClient: Sendable {
     struct Reply {
         var status: Int
@@ -74,7 +73,7 @@ final class TestClient: Sendable {
     func receive(until isEnough: @escaping @Sendable (String) -> Bool) async throws -> String {
         let descriptor = descriptor
         return try await withCheckedThrowingContinuation { continuation in
-            DispatchQueue.global().async {
+            Thread.detachNewThread {
                 continuation.resume(with: Result { try Self.read(descriptor, until: isEnough) })
             }
         }
