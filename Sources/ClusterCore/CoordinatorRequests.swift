@@ -89,8 +89,8 @@ extension Coordinator {
     }
 
     mutating func cancel(_ id: RequestID, from gateway: PeerKey, _ effects: inout [Effect]) {
-        // Crossed with the request's end, mostly; never a fault worth more than a count.
-        guard let request = requests[id], request.gateway == gateway else { return drop(.unknownRequest, from: gateway, &effects) }
+        // An unknown one crossed with its request's end: nobody's fault.
+        guard let request = requests[id], request.gateway == gateway else { return }
         close(request, &effects)
     }
 

@@ -21,6 +21,8 @@ package struct GeneratedSequence: Hashable, Sendable {
     /// Prompt, then what was generated so far.
     package private(set) var tokens: [TokenID]
 
+    /// Tokens known when it was admitted: its prefill ends there.
+    private var prefillEnd = 0
     /// Positions whose rows were put into a step of this epoch.
     package private(set) var sent = 0
     /// The first `blocksSent` of them are known to the stages.
@@ -50,8 +52,8 @@ package struct GeneratedSequence: Hashable, Sendable {
     /// Rows that could be sent now: known tokens whose keys and values no stage has.
     package var pending: Int { tokens.count - sent }
 
-    /// Its prompt is behind it: one row a step, the next only after the last one's token has come.
-    package var isDecoding: Bool { sent > 0 && pending <= 1 }
+    /// Its prefill is sent: from now on one row a step, the next only after the last one's token has come.
+    package var isDecoding: Bool { sent > 0 && sent >= prefillEnd }
 
     /// Blocks that are still missing before its next `rows` rows can be sent.
     package func blocksMissing(forRows rows: Int) -> Int {
@@ -59,6 +61,13 @@ package struct GeneratedSequence: Hashable, Sendable {
     }
 
     package mutating func give(_ more: [BlockID]) { blocks += more }
+
+    /// It runs from now on, with blocks for all tokens known.
+    package mutating func admit(_ blocks: [BlockID]) {
+        precondition(sent == 0 && self.blocks.isEmpty, "a sequence is admitted without state")
+        self.blocks = blocks
+        prefillEnd = tokens.count
+    }
 
     /// The next `rows` rows as a segment of step `number`. They have blocks.
     package mutating func sendRows(_ rows: Int, in number: StepNumber) -> Segment {

@@ -77,7 +77,7 @@ package struct Scheduler: Sendable {
         probe = (sequence, blocks)
         let request = GenerationRequest(id: RequestID(high: 0, low: 0), prompt: [0], sampling: SamplingParameters())
         var prober = GeneratedSequence(id: sequence, request: request, choice: 0, arrival: 0)
-        prober.give(blocks)
+        prober.admit(blocks)
         let opening = prober.opening(modelEndTokens: settings.endTokens)
         return launch([prober.sendRows(1, in: StepNumber(nextNumber))], opens: [opening], at: now)
     }
@@ -123,7 +123,7 @@ package struct Scheduler: Sendable {
             guard sequence.stepsInFlight == 0 else { return }
             let wanted = BlockAllocator.blocks(forPositions: sequence.tokens.count)
             guard allocator.freeCount >= wanted + reserve, let blocks = allocator.allocate(wanted) else { return }
-            sequences[id]!.give(blocks)
+            sequences[id]!.admit(blocks)
             waiting.removeFirst()
             insertRunning(id)
         }

@@ -31,11 +31,12 @@ final class Sampler {
     private let memory: [UnsafeMutablePointer<Float>]
     private var adjusted: UnsafeMutablePointer<Float> { memory[0] }  // [vocabulary]: z
     private var probabilities: UnsafeMutablePointer<Float> { memory[1] }  // [vocabulary]: by id, or by rank after top-k
-    private var scratch = CandidateOrder.Scratch()
+    private let order: CandidateOrder
 
     init(vocabulary: Int, kernels: OpaquePointer) {
         self.vocabulary = vocabulary
         self.kernels = kernels
+        order = CandidateOrder(count: vocabulary)
         memory = (0..<2).map { _ in UnsafeMutablePointer<Float>.allocate(capacity: vocabulary) }
     }
 
@@ -92,8 +93,7 @@ final class Sampler {
         let first = Int(sk_argmax(kernels, z, Int32(vocabulary)))
         if settings.temperature == 0 { return first }
 
-        var order = CandidateOrder(logits: z, count: vocabulary, largest: z[first], scratch: &scratch)
-        defer { order.finish(&scratch) }
+        order.begin(z, largest: z[first])
         let cut = settings.topK > 0 && settings.topK < vocabulary
         let candidates = cut ? settings.topK : vocabulary
         for index in 0..<candidates {
@@ -106,15 +106,15 @@ final class Sampler {
         var kept = candidates
         var mass = 1.0
         if settings.topP < 1 || settings.minP > 0 {
-            (kept, mass) = keep(settings, candidates, &order, probability)
+            (kept, mass) = keep(settings, candidates, probability)
         }
         let u = Philox.uniform(seed: settings.seed, choice: sequence.choice, position: sequence.tokens.count)
-        return pick(u * mass, kept, &order, probability)
+        return pick(u * mass, kept, probability)
     }
 
     /// How many candidates top-p and min-p keep, and the probability of these together.
     private func keep(
-        _ settings: SamplingSettings, _ candidates: Int, _ order: inout CandidateOrder, _ probability: (Int, Int) -> Float
+        _ settings: SamplingSettings, _ candidates: Int, _ probability: (Int, Int) -> Float
     ) -> (count: Int, mass: Double) {
         let least = settings.minP * probability(0, order.id(at: 0))
         var mass = 0.0
@@ -126,7 +126,7 @@ final class Sampler {
         return (candidates, mass)
     }
 
-    private func pick(_ target: Double, _ candidates: Int, _ order: inout CandidateOrder, _ probability: (Int, Int) -> Float) -> Int {
+    private func pick(_ target: Double, _ candidates: Int, _ probability: (Int, Int) -> Float) -> Int {
         var sum = 0.0
         var last = order.id(at: 0)
         for rank in 0..<candidates {
@@ -145,8 +145,7 @@ final class Sampler {
         let wanted = min(count, vocabulary)
         guard wanted > 0 else { return [] }
         let largest = logits[Int(sk_argmax(kernels, logits, Int32(vocabulary)))]
-        var order = CandidateOrder(logits: logits, count: vocabulary, largest: largest, scratch: &scratch)
-        defer { order.finish(&scratch) }
+        order.begin(logits, largest: largest)
         return (0..<wanted).map { order.id(at: $0) }
     }
 }

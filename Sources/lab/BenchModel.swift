@@ -13,6 +13,8 @@ struct BenchModel: ParsableCommand {
     @Option(help: "Prompt tokens of the prefill, in one batch.") var pp = 512
     @Option(help: "Tokens decoded one by one.") var tg = 128
     @Option(help: "Runs of each; the median counts.") var runs = 5
+    @Option(help: "How tokens are drawn while decoding; 0 takes the likeliest.") var temperature: Float = 0
+    @Option(help: "As --temperature.") var topP: Float = 1
     @Option(help: "How keys and values are kept: f16 or f32.") var kv = "f16"
     @Flag(help: "Print one JSON object.") var json = false
 
@@ -69,7 +71,7 @@ struct BenchModel: ParsableCommand {
             bandwidth.append(probe.bytesPerSecond(pool))
             prefill.append(Double(pp) / (try Self.seconds { try Self.prefill(stage, Array(tokens[..<pp])) }))
             bandwidth.append(probe.bytesPerSecond(pool))
-            decode.append(Double(tg) / (try Self.seconds { try Self.decode(stage, Array(tokens[...tg])) }))
+            decode.append(Double(tg) / (try Self.seconds { try Self.decode(stage, Array(tokens[...tg]), SamplingSettings(temperature: temperature, topP: topP)) }))
         }
         return Result(
             threads: threads, prefillTokens: pp, decodeTokens: tg, prefillTokensPerSecond: Self.median(prefill),
@@ -85,10 +87,10 @@ struct BenchModel: ParsableCommand {
     }
 
     /// One step a token; the tokens are given, so that all runs do the same work. The first step opens the sequence and counts too.
-    private static func decode(_ stage: Stage, _ tokens: [Int32]) throws {
+    private static func decode(_ stage: Stage, _ tokens: [Int32], _ sampling: SamplingSettings) throws {
         stage.reset()
         for position in 0..<(tokens.count - 1) {
-            let opening = SequenceOpening(sequence: 0, tokens: [tokens[0]], promptLength: 1, sampling: .greedy)
+            let opening = SequenceOpening(sequence: 0, tokens: [tokens[0]], promptLength: 1, sampling: sampling)
             let segment = BatchSegment(
                 sequence: 0, start: position, tokens: [tokens[position]], newBlocks: position % 32 == 0 ? [Int32(position / 32)] : [], samples: true)
             _ = try stage.run(StageBatch(opens: position == 0 ? [opening] : [], segments: [segment]))

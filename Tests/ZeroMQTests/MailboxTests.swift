@@ -39,6 +39,9 @@ import Testing
         #expect(!readableAfter)
     }
 
+    /// A lost element must fail the test, not hang it.
+    private static let giveUp = ContinuousClock.now + .seconds(60)
+
     /// Every element arrives once, each producer's in order, and the consumer is woken for the last one.
     @Test func manyProducers() async throws {
         let producers = 8
@@ -47,7 +50,7 @@ import Testing
         let received = try await withThrowingTaskGroup(of: [[Int]].self) { group in
             for producer in 0..<producers {
                 group.addTask {
-                    for index in 0..<each { while !mailbox.post((producer, index)) { await Task.yield() } }
+                    for index in 0..<each { while !mailbox.post((producer, index)), ContinuousClock.now < Self.giveUp { await Task.yield() } }
                     return []
                 }
             }
@@ -61,10 +64,8 @@ import Testing
     private static func consume(_ mailbox: Mailbox<(producer: Int, index: Int)>, producers: Int, each: Int) -> [[Int]] {
         var received = [[Int]](repeating: [], count: producers)
         var left = producers * each
-        var empty = 0
-        while left > 0 && empty < 100 {
+        while left > 0 && ContinuousClock.now < giveUp {
             let elements = mailbox.drain(waitingMilliseconds: 100)
-            empty = elements.isEmpty ? empty + 1 : 0
             for element in elements { received[element.producer].append(element.index) }
             left -= elements.count
         }

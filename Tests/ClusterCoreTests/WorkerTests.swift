@@ -1,0 +1,150 @@
+import Testing
+
+@testable import ClusterCore
+
+@Suite struct WorkerTests {
+    private static let up = ToyCluster.key(1)
+    private static let down = ToyCluster.key(2)
+
+    private static func machine() -> Worker {
+        let capabilities = WorkerCapabilities(memoryBytes: 1, threads: 1, isa: "", readBytesPerSecond: 1, opsPerSecond: 1)
+        return Worker(configuration: WorkerConfiguration(session: 1, name: "w", capabilities: capabilities, dataEndpoint: "tcp://w:1"))
+    }
+
+    private static func assignment(epoch: UInt64 = 1, stage: Int = 1, of count: Int = 3) -> StageAssignment {
+        StageAssignment(
+            epoch: Epoch(epoch), stage: stage, stageCount: count, layers: 2..<4, kvBlocks: 8, kvType: .f16, boundary: .f32,
+            modelDigest: ToyModel().profile.digest, modelPath: "/m", upstream: stage > 0 ? up : nil,
+            downstream: stage < count - 1 ? StagePeer(key: down, endpoint: "tcp://d:1") : nil)
+    }
+
+    private static func frame(epoch: UInt64 = 1, number: UInt64, timings: Int = 1) -> StepFrame {
+        let isFirst = number == 1
+        let open = SequenceOpen(
+            sequence: SequenceID(1), choice: 0, tokens: [5], promptLength: 1, sampling: SamplingParameters(), endTokens: [], topLogprobs: nil)
+        let segment = Segment(
+            sequence: SequenceID(1), start: Int(number) - 1, tokens: [5], newBlocks: isFirst ? [BlockID(0)] : [], samples: true)
+        let step = Step(epoch: Epoch(epoch), number: StepNumber(number), opens: isFirst ? [open] : [], segments: [segment])
+        return StepFrame(step: step, timings: [StageTiming](repeating: StageTiming(queueNanoseconds: 1, computeNanoseconds: 1), count: timings))
+    }
+
+    private func handle(_ worker: inout Worker, _ event: Worker.Event, ms: UInt64 = 0) -> [Worker.Effect] {
+        var effects: [Worker.Effect] = []
+        worker.handle(event, at: Instant(nanoseconds: ms * 1_000_000), into: &effects)
+        return effects.filter { if case .log = $0 { false } else { true } }
+    }
+
+    private func serving(_ assignment: StageAssignment = assignment()) -> Worker {
+        var worker = Self.machine()
+        for event in [Worker.Event.start, .received(.workerWelcome(WorkerWelcome(version: .current))), .received(.assign(assignment)), .loaded(assignment.epoch)] {
+            _ = handle(&worker, event)
+        }
+        return worker
+    }
+
+    private func payload(_ value: UInt64) -> PayloadHandle { PayloadHandle(value) }
+
+    @Test func stepsAreComputedOneAtATimeInOrderAndPassedOn() {
+        var worker = serving()
+        #expect(handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.up)) == [.compute(Self.frame(number: 1), payload: payload(1))])
+        #expect(handle(&worker, .activation(Self.frame(number: 2), payload: payload(2), from: Self.up), ms: 1) == [])
+        let effects = handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(computeNanoseconds: 7), payload: payload(11)), ms: 3)
+        var passed = Self.frame(number: 1)
+        passed.timings.append(StageTiming(queueNanoseconds: 0, computeNanoseconds: 7))
+        #expect(effects == [.forward(passed, payload: payload(11)), .compute(Self.frame(number: 2), payload: payload(2))])
+        #expect(worker.metrics.steps == 1)
+    }
+
+    @Test func theLastStageAnswersTheCoordinator() {
+        var worker = serving(Self.assignment(stage: 2))
+        _ = handle(&worker, .activation(Self.frame(number: 1, timings: 2), payload: payload(1), from: Self.up))
+        let token = SampledToken(sequence: SequenceID(1), position: 1, emitted: EmittedToken(token: 8))
+        let effects = handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(tokens: [token], computeNanoseconds: 7), payload: nil))
+        guard case .send(.stepResult(let result)) = effects.first else { Issue.record("a result is sent"); return }
+        #expect(result.tokens == [token] && result.timings.count == 3)
+    }
+
+    @Test func aMissingStepEndsTheStagesPart() {
+        var worker = serving()
+        _ = handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.up))
+        let effects = handle(&worker, .activation(Self.frame(number: 3), payload: payload(3), from: Self.up))
+        #expect(effects.first == .discard(payload(3)))
+        guard case .send(.stepFailed(Epoch(1), StepNumber(2), let failure)) = effects.last else { Issue.record("the coordinator is told"); return }
+        #expect(failure.code == .frameLost)
+        // What was under way is of no use, and what comes is dropped, until the next epoch.
+        #expect(handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(computeNanoseconds: 1), payload: payload(9))) == [.discard(payload(9))])
+        #expect(handle(&worker, .activation(Self.frame(number: 2), payload: payload(4), from: Self.up)) == [.discard(payload(4))])
+        let again = handle(&worker, .received(.assign(Self.assignment(epoch: 2))))
+        #expect(again.last == .load(Self.assignment(epoch: 2)))
+    }
+
+    @Test func framesThatAreNotOursAreDropped() {
+        var worker = serving()
+        #expect(handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.down)) == [.discard(payload(1))])
+        #expect(handle(&worker, .activation(Self.frame(epoch: 9, number: 1), payload: payload(2), from: Self.up)) == [.discard(payload(2))])
+        #expect(handle(&worker, .activation(Self.frame(number: 1, timings: 2), payload: payload(3), from: Self.up)) == [.discard(payload(3))])
+        #expect(handle(&worker, .received(.step(Self.frame(number: 1).step))) == [])
+        #expect(worker.metrics.dropped[.wrongUpstream] == 1 && worker.metrics.dropped[.oldEpoch] == 1)
+        #expect(worker.metrics.dropped[.invalid] == 1 && worker.metrics.dropped[.wrongState] == 1)
+    }
+
+    @Test func aRepeatedAssignmentIsAnsweredAndAnOldOneDropped() {
+        var worker = serving()
+        #expect(handle(&worker, .received(.assign(Self.assignment()))) == [.send(.loaded(Epoch(1)))])
+        _ = handle(&worker, .received(.assign(Self.assignment(epoch: 5))))
+        #expect(handle(&worker, .received(.assign(Self.assignment(epoch: 3)))) == [])
+        #expect(handle(&worker, .loaded(Epoch(1))) == [])
+        #expect(handle(&worker, .loaded(Epoch(5))) == [.send(.loaded(Epoch(5)))])
+    }
+
+    @Test func releaseFreesAndStandsBy() {
+        var worker = serving()
+        _ = handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.up))
+        _ = handle(&worker, .activation(Self.frame(number: 2), payload: payload(2), from: Self.up))
+        #expect(handle(&worker, .received(.release(Epoch(2)))) == [.discard(payload(2)), .admitUpstream(nil), .connectDownstream(nil), .unload])
+        #expect(handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(computeNanoseconds: 1), payload: payload(7))) == [.discard(payload(7))])
+    }
+
+    @Test func aSilentCoordinatorIsCalledAgainWithWhatIsHeld() {
+        var worker = serving()
+        var hellos: [UInt64] = []
+        var reconnects: [UInt64] = []
+        while let due = worker.nextDeadline, due.nanoseconds < 40_000_000_000 {
+            let ms = (due.nanoseconds + 999_999) / 1_000_000
+            for effect in handle(&worker, .deadline, ms: ms) {
+                if case .reconnect = effect { reconnects.append(ms) }
+                if case .send(.workerHello(let hello)) = effect {
+                    hellos.append(ms)
+                    #expect(hello.holding == HeldSlice(epoch: Epoch(1), modelDigest: ToyModel().profile.digest, layers: 2..<4))
+                    #expect(hello.lastEpoch == Epoch(1))
+                }
+            }
+        }
+        #expect(hellos.prefix(4) == [3_000, 3_100, 3_300, 3_700] && hellos.count < 20)
+        #expect(reconnects.first == 3_000 && reconnects.count > 3)
+        #expect(handle(&worker, .received(.workerWelcome(WorkerWelcome(version: .current))), ms: 40_000) == [])
+        guard case .send(.heartbeat(let heartbeat)) = handle(&worker, .deadline, ms: 40_250).first else { Issue.record("heartbeats go on"); return }
+        #expect(heartbeat.epoch == Epoch(1))
+    }
+
+    @Test func aRefusalThatNoRetryMendsEndsIt() {
+        var worker = Self.machine()
+        _ = handle(&worker, .start)
+        let failure = Failure(.versionMismatch, "no")
+        #expect(handle(&worker, .received(.refused(failure))).last == .ended(failure))
+        #expect(worker.nextDeadline == nil && handle(&worker, .deadline, ms: 9_000) == [])
+    }
+
+    @Test func poisonIsNamedByWhoSawItFirst() {
+        var worker = serving(Self.assignment(stage: 2))
+        var frame = Self.frame(number: 1, timings: 2)
+        frame.poisoned = [PoisonedSequence(sequence: SequenceID(1), layers: 0..<2)]
+        _ = handle(&worker, .activation(frame, payload: payload(1), from: Self.up))
+        let outcome = StepOutcome(poisoned: [PoisonedSequence(sequence: SequenceID(1), layers: 2..<4)], computeNanoseconds: 1)
+        guard case .send(.stepResult(let result)) = handle(&worker, .stepComputed(Epoch(1), StepNumber(1), outcome, payload: nil)).first else {
+            Issue.record("a result is sent")
+            return
+        }
+        #expect(result.poisoned == [PoisonedSequence(sequence: SequenceID(1), layers: 0..<2)])
+    }
+}
