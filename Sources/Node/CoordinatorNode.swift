@@ -34,7 +34,7 @@ package struct CoordinatorSettings: Sendable {
     package var state: StateDirectory
     /// Where to listen, `tcp://127.0.0.1:7300`.
     package var listen: String
-    /// How peers reach that, for join lines; the listening endpoint when `nil`.
+    /// How peers reach that, for join lines; the listening endpoint when `nil`, which must then be one address and no wildcard.
     package var advertise: String?
     package var configuration: CoordinatorConfiguration
 
@@ -72,6 +72,7 @@ private struct CoordinatorLoop: ~Copyable {
     private var hasEnded = false
 
     init(settings: CoordinatorSettings, model: ServedModel, logger: Logger, commandsDescriptor: Int32) throws {
+        try AdvertisedEndpoint.check(listen: settings.listen, advertise: settings.advertise, option: "--advertise")
         let keys = try CurveKeyFile(path: settings.state.file("coordinator.key")).createIfMissing()
         let console = try CurveKeyFile(path: settings.state.file("console.key")).createIfMissing()
         let context = try Context()

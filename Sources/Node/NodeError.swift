@@ -2,6 +2,7 @@
 package struct NodeError: Error, CustomStringConvertible {
     /// Stable names: scripts may look for them.
     package enum Code: String, Sendable {
+        case addressNeeded = "address-needed"
         case stateDirectory = "state-directory"
         case joinNeeded = "join-needed"
         case enrolmentFailed = "enrolment-failed"

@@ -49,7 +49,7 @@ package struct WorkerSettings: Sendable {
     package var capabilities: WorkerCapabilities
     /// Where the data socket listens, `tcp://127.0.0.1:0` for any free port.
     package var dataListen: String
-    /// How the stage before this one reaches it; the listening endpoint when `nil`.
+    /// How the stage before this one reaches it; the listening endpoint when `nil`, which must then be one address and no wildcard.
     package var dataAdvertise: String?
     package var stage: StageThreadConfiguration
 
@@ -97,6 +97,7 @@ private struct WorkerLoop: ~Copyable {
     private var end: Result<Void, NodeError>?
 
     init(settings: WorkerSettings, logger: Logger, stage: StageThread, inputs: Mailbox<WorkerNode.Input>) throws {
+        try AdvertisedEndpoint.check(listen: settings.dataListen, advertise: settings.dataAdvertise, option: "--data-advertise")
         let context = try Context()
         let access = try AccessList(context, domain: Self.domain)
         var options = SocketOptions(.curveServer(settings.keys, domain: Self.domain))

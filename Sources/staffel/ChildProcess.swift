@@ -3,6 +3,8 @@ import Synchronization
 
 /// One role of `staffel up` as a process of its own: started again when it dies, ended in order when `up` ends.
 ///
+/// A child that gives up by itself before the cluster has ever served (its port is taken, its model no model) would do so again: it is not started again.
+///
 /// The child's stdin is a pipe that nobody writes to: when this process is gone, however it went, the child reads the end of it and ends too.
 /// A thread of ours waits for each child, so its end is noticed at once and it never stays behind as a zombie.
 final class ChildProcess: Sendable {
@@ -22,7 +24,10 @@ final class ChildProcess: Sendable {
 
     private struct State {
         var processID: pid_t?
+        /// Our end of its stdin.
+        var stdin: Int32?
         var starts: [Date] = []
+        var hasServed = false
         var isEnding = false
         var hasEnded = false
     }
@@ -47,11 +52,13 @@ final class ChildProcess: Sendable {
 
     private func watch(_ onEnd: (End) -> Void) {
         while let processID = state.withLock({ $0.processID }) {
-            let status = Self.wait(for: processID)
+            let (status, gaveUp) = Self.wait(for: processID)
             let (isEnding, isBroken) = state.withLock { state in
                 state.processID = nil
+                if let stdin = state.stdin { close(stdin) }
+                state.stdin = nil
                 state.starts.removeAll { $0.timeIntervalSinceNow < -Self.restartWindowSeconds }
-                return (state.isEnding, state.starts.count > Self.restartsMax)
+                return (state.isEnding, state.starts.count > Self.restartsMax || gaveUp && !state.hasServed)
             }
             if isEnding { break }
             if isBroken {
@@ -68,12 +75,13 @@ final class ChildProcess: Sendable {
         state.withLock { $0.hasEnded = true }
     }
 
-    private static func wait(for processID: pid_t) -> String {
+    /// `gaveUp`: it ended by itself and not by a signal.
+    private static func wait(for processID: pid_t) -> (status: String, gaveUp: Bool) {
         var status: Int32 = 0
         while waitpid(processID, &status, 0) == -1 {
-            if errno != EINTR { return "unknown" }
+            if errno != EINTR { return ("unknown", false) }
         }
-        return status & 0x7F == 0 ? "\(status >> 8 & 0xFF)" : "signal \(status & 0x7F)"
+        return status & 0x7F == 0 ? ("status \(status >> 8 & 0xFF)", true) : ("signal \(status & 0x7F)", false)
     }
 
     private func spawn() throws {
@@ -103,9 +111,13 @@ final class ChildProcess: Sendable {
                 throw CommandFailure("\(name) can't be started: \(String(cString: strerror(failed)))")
             }
             state.processID = processID
+            state.stdin = pipe[1]
             state.starts.append(.now)
         }
     }
+
+    /// From now on the child is started again whatever it ended with: the cluster has worked with it.
+    func markServing() { state.withLock { $0.hasServed = true } }
 
     /// Asks the child to end.
     func terminate() {

@@ -15,7 +15,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: "Where workers and gateways connect. (default: tcp://127.0.0.1:7300)")
     var listen: String?
 
-    @Option(help: "How they reach that address, for join lines. (default: the listening address)")
+    @Option(help: "How they reach that address, for join lines. (default: the listening address; needed when that is a wildcard)")
     var advertise: String?
 
     @Option(help: "Folder for keys, peers and tokens. (default: ~/.local/state/staffel/coordinator)")

@@ -51,7 +51,7 @@ struct UpCommand: AsyncParsableCommand {
             case .restarting(let name, let status):
                 log.warning("child ended; starting it again", metadata: ["child": "\(name)", "status": "\(status)"])
             case .broken(let name, let status):
-                broken.withLock { $0 = $0 ?? "\(name) ended with status \(status), again and again: its log above says why" }
+                broken.withLock { $0 = $0 ?? "\(name) ended with \(status) and can't be kept running: its log above says why" }
             }
         }
         defer { end(children) }
@@ -63,6 +63,7 @@ struct UpCommand: AsyncParsableCommand {
             if let reason = broken.withLock({ $0 }) { throw CommandFailure(reason) }
             if !told, await HealthProbe.isServing(host: plan.host, port: plan.port) {
                 told = true
+                for child in children { child.markServing() }
                 FileHandle.standardOutput.write(Data((plan.greeting + "\n").utf8))
             }
             if !told, Date.now.timeIntervalSince(started) > Self.readyTimeoutSeconds {

@@ -25,7 +25,7 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: "Where the stage before this one connects. (default: tcp://127.0.0.1:0, any free port)")
     var dataListen: String?
 
-    @Option(help: "How it reaches that address. (default: the listening address)")
+    @Option(help: "How it reaches that address. (default: the listening address; needed when that is a wildcard)")
     var dataAdvertise: String?
 
     @Option(help: "For people: logs and 'staffel status'. (default: the host's name and the process id)")
