@@ -49,7 +49,7 @@ package struct CoordinatorSettings: Sendable {
 /// The socket thread's state and its loop: poll, hand events to the machine, perform effects, to completion.
 private struct CoordinatorLoop: ~Copyable {
     static let domain = "coordinator"
-    /// How often new tokens are looked for, which also bounds a poll.
+    /// How often tokens are looked at without a handshake, which also bounds a poll.
     static let tokenRefreshMs: UInt64 = 250
     /// Messages taken from the socket before effects of other sources get their turn.
     static let messagesPerRound = 256
@@ -101,13 +101,17 @@ private struct CoordinatorLoop: ~Copyable {
 
     mutating func run(nextCommand: () -> Coordinator.Event?) throws {
         while !hasEnded {
-            try refreshTokens()
+            if MonotonicClock.now.milliseconds(since: tokensRead) >= Self.tokenRefreshMs { refreshTokens() }
             var poller = Poller()
             let handshakes = poller.watch(access.socket)
             let messages = poller.watch(socket)
             let commands = poller.watch(descriptor: commandsDescriptor)
             _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
-            if poller.isReadable(handshakes) { try access.answerPending() }
+            if poller.isReadable(handshakes) {
+                // A token may be used the moment it was made, and not at all once it was revoked.
+                refreshTokens()
+                try access.answerPending()
+            }
             if poller.isReadable(commands), let event = nextCommand() { handle(event) }
             if poller.isReadable(messages) { try receive() }
             if let deadline = machine.nextDeadline, deadline <= MonotonicClock.now { handle(.deadline) }
@@ -123,11 +127,9 @@ private struct CoordinatorLoop: ~Copyable {
     }
 
     /// Tokens are files that another process makes; those past their expiry are removed.
-    private mutating func refreshTokens() throws {
-        let now = MonotonicClock.now
-        guard now.milliseconds(since: tokensRead) >= Self.tokenRefreshMs else { return }
-        tokensRead = now
-        let (valid, expired) = try tokens.all().reduce(into: ([TokenStore.Token](), [TokenStore.Token]())) { result, token in
+    private mutating func refreshTokens() {
+        tokensRead = MonotonicClock.now
+        let (valid, expired) = tokens.all().reduce(into: ([TokenStore.Token](), [TokenStore.Token]())) { result, token in
             if token.expires > Int64(Date.now.timeIntervalSince1970) { result.0.append(token) } else { result.1.append(token) }
         }
         for token in expired { tokens.remove(token.key) }

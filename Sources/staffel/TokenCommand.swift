@@ -83,7 +83,7 @@ struct TokenCommand: AsyncParsableCommand {
 
         func run() async throws {
             let store = try TokenStore(directory: await options.directory())
-            let found = try store.all().filter { $0.key.description == token }
+            let found = store.all().filter { $0.key.description == token }
             guard let one = found.first, found.count == 1 else {
                 throw CommandFailure("no unused token '\(token)': 'staffel token list' prints those there are")
             }
