@@ -15,6 +15,8 @@ final class NodeThread: Sendable {
     /// Starts `body` and returns when it calls its argument (what it needs is there); throws what it throws before that.
     init(name: String, body: @escaping @Sendable (_ started: () -> Void) throws -> Void) throws {
         let thread = Thread { [self] in
+            // Set here because a name that is set before the start reaches no thread.
+            Thread.current.name = name
             let result = Result {
                 try body { [self] in
                     state.withLock { $0.isReady = true }
@@ -23,7 +25,6 @@ final class NodeThread: Sendable {
             }
             finish(result)
         }
-        thread.name = name
         thread.stackSize = 2 << 20
         thread.start()
         ready.wait()

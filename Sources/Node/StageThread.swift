@@ -41,11 +41,11 @@ final class StageThread: Sendable {
     /// Starts the thread. `report` is called on it and must not block.
     init(configuration: StageThreadConfiguration, report: @escaping @Sendable (Report) -> Void) {
         let thread = Thread { [self] in
+            Thread.current.name = "stage"
             var stage = StageHolder(configuration: configuration, isSuperseded: { [self] in isSuperseded })
             while let command = next() { stage.perform(command, report: report) }
             ended.signal()
         }
-        thread.name = "stage"
         thread.stackSize = 8 << 20
         thread.start()
     }

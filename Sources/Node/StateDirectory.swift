@@ -39,7 +39,10 @@ package struct StateDirectory: Sendable {
             return nil
         }
         defer { try? handle.close() }
-        let data = try handle.read(upToCount: Self.fileBytesMax + 1) ?? Data()
+        let data: Data
+        do { data = try handle.read(upToCount: Self.fileBytesMax + 1) ?? Data() } catch {
+            throw NodeError(.stateDirectory, "\(file(name)) can't be read", cause: error)
+        }
         guard data.count <= Self.fileBytesMax, let text = String(data: data, encoding: .utf8) else {
             throw NodeError(.stateDirectory, "\(file(name)) is no text of at most \(Self.fileBytesMax) bytes: it was not written by staffel; remove it")
         }
