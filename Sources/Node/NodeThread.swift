@@ -15,8 +15,7 @@ final class NodeThread: Sendable {
     /// Starts `body` and returns when it calls its argument (what it needs is there); throws what it throws before that.
     init(name: String, body: @escaping @Sendable (_ started: () -> Void) throws -> Void) throws {
         let thread = Thread { [self] in
-            // Set here because a name that is set before the start reaches no thread.
-            Thread.current.name = name
+            Self.nameCurrent(name)
             let result = Result {
                 try body { [self] in
                     state.withLock { $0.isReady = true }
@@ -29,6 +28,13 @@ final class NodeThread: Sendable {
         thread.start()
         ready.wait()
         try state.withLock { $0.isReady ? .success(()) : $0.result ?? .success(()) }.get()
+    }
+
+    /// Names the calling thread for `top -H` and debuggers; 15 bytes are kept.
+    ///
+    /// Foundation's `name` is lost when it is set before the start and now and then after it; glibc's call is hidden from Swift.
+    static func nameCurrent(_ name: String) {
+        try? Data(name.utf8).write(to: URL(fileURLWithPath: "/proc/thread-self/comm"))
     }
 
     private func finish(_ result: Result<Void, any Error>) {

@@ -41,7 +41,7 @@ final class StageThread: Sendable {
     /// Starts the thread. `report` is called on it and must not block.
     init(configuration: StageThreadConfiguration, report: @escaping @Sendable (Report) -> Void) {
         let thread = Thread { [self] in
-            Thread.current.name = "stage"
+            NodeThread.nameCurrent("stage")
             var stage = StageHolder(configuration: configuration, isSuperseded: { [self] in isSuperseded })
             while let command = next() { stage.perform(command, report: report) }
             ended.signal()
