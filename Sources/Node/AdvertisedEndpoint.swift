@@ -10,12 +10,15 @@ enum AdvertisedEndpoint {
             guard !isWildcard(listen) else {
                 throw NodeError(
                     .addressNeeded,
-                    "listening on every address (\(listen)), but others must be told one of them: give \(option) tcp://HOST:PORT with a host that they can reach")
+                    "listening on every address (\(listen)), but others must be told one of them: "
+                        + "give \(option) tcp://HOST:PORT with a host that they can reach")
             }
             return
         }
         guard Endpoint.isConnectable(advertise), !isWildcard(advertise) else {
-            throw NodeError(.addressNeeded, "nobody can connect to \(advertise): give \(option) tcp://HOST:PORT with a host that others can reach, and a port above 0")
+            throw NodeError(
+                .addressNeeded,
+                "nobody can connect to '\(advertise)': give \(option) tcp://HOST:PORT with a host that others can reach, and a port above 0")
         }
     }
 

@@ -3,7 +3,8 @@ import Synchronization
 
 /// One role of `staffel up` as a process of its own: started again when it dies, ended in order when `up` ends.
 ///
-/// A child that gives up by itself before the cluster has ever served (its port is taken, its model no model) would do so again: it is not started again.
+/// A child that gives up by itself before the cluster has ever served (its port is taken, its model no model) would do so again, so it is not
+/// started again.
 ///
 /// The child's stdin is a pipe that nobody writes to: when this process is gone, however it went, the child reads the end of it and ends too.
 /// A thread of ours waits for each child, so its end is noticed at once and it never stays behind as a zombie.

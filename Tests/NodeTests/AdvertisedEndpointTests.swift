@@ -16,7 +16,9 @@ import Testing
         #expect(throws: NodeError.self) { try check("tcp://10.0.0.1:7300", listen) }
     }
 
-    @Test(arguments: ["tcp://127.0.0.1:0", "tcp://10.0.0.10:7300", "tcp://[::1]:7300", "tcp://[fe80::1%eth0]:7300", "tcp://localhost:7300", "tcp://[1::]:80"])
+    @Test(arguments: [
+        "tcp://127.0.0.1:0", "tcp://10.0.0.10:7300", "tcp://[::1]:7300", "tcp://[fe80::1%eth0]:7300", "tcp://localhost:7300", "tcp://[1::]:80",
+    ])
     func oneAddressNeedsNone(listen: String) throws {
         try check(listen, nil)
     }

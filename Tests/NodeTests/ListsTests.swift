@@ -89,7 +89,9 @@ import ZeroMQ
         #expect(try Enrolment.read(from: state) == enrolment)
     }
 
-    @Test(arguments: ["", "tcp://a:1", "tcp://a:1 00", "tcp://a:1 \(String(repeating: "0", count: 64)) more", "tcp://a:1 \(String(repeating: "x", count: 64))"])
+    @Test(arguments: [
+        "", "tcp://a:1", "tcp://a:1 00", "tcp://a:1 \(String(repeating: "0", count: 64)) more", "tcp://a:1 \(String(repeating: "x", count: 64))",
+    ])
     func aDamagedEnrolmentIsNamed(text: String) throws {
         try state.write("coordinator", text)
         let error = try #require(throws: NodeError.self) { _ = try Enrolment.read(from: state) }
@@ -115,6 +117,7 @@ import ZeroMQ
         }
         #expect(Set(peers.entries.map(\.key)).count == 4)
         let again = try LocalCluster(directory: folder.path, workers: 3, endpoint: "tcp://127.0.0.1:7302")
-        #expect(try PeerStore(directory: StateDirectory(path: again.coordinator)).entries.map(\.key) == peers.entries.map(\.key), "keys outlive a restart")
+        let known = try PeerStore(directory: StateDirectory(path: again.coordinator)).entries
+        #expect(known.map(\.key) == peers.entries.map(\.key), "keys outlive a restart")
     }
 }

@@ -21,7 +21,9 @@ import ZeroMQ
         tiny = try TinyModel(folder)
     }
 
-    private func coordinator(_ state: String, listen: String = "tcp://127.0.0.1:0", advertise: String? = nil, workers: Int = 1) throws -> CoordinatorNode {
+    private func coordinator(
+        _ state: String, listen: String = "tcp://127.0.0.1:0", advertise: String? = nil, workers: Int = 1
+    ) throws -> CoordinatorNode {
         let model = try ServedModel(path: tiny.path, name: "tiny", endTokens: [3, 1], kvType: .f16)
         return try CoordinatorNode(
             settings: CoordinatorSettings(
@@ -44,7 +46,8 @@ import ZeroMQ
     private func joinLine(_ coordinator: StateDirectory) throws -> JoinLine {
         let enrolment = try #require(try Enrolment.read(from: coordinator))
         let pair = try CurveKeyPair.generate()
-        try TokenStore(directory: coordinator).add(.init(key: PeerKey(pair.publicKey), expires: Int64(Date.now.timeIntervalSince1970) + 600, name: ""))
+        let expires = Int64(Date.now.timeIntervalSince1970) + 600
+        try TokenStore(directory: coordinator).add(.init(key: PeerKey(pair.publicKey), expires: expires, name: ""))
         return try JoinLine(endpoint: enrolment.endpoint, serverKey: enrolment.coordinatorKey, tokenSecret: pair.secretKey.bytes)
     }
 
@@ -70,7 +73,9 @@ import ZeroMQ
         #expect(try TokenStore(directory: state).all() == [])
 
         let thief = try CurveKeyPair.generate()
-        let refused = try #require(throws: NodeError.self) { try CoordinatorExchange.enrol(line, own: thief, role: .worker, name: "thief", state: own) }
+        let refused = try #require(throws: NodeError.self) {
+            try CoordinatorExchange.enrol(line, own: thief, role: .worker, name: "thief", state: own)
+        }
         #expect(refused.code == .enrolmentFailed && refused.message.contains("token"))
         #expect(try PeerStore(directory: state).role(of: PeerKey(thief.publicKey)) == nil)
 
@@ -92,8 +97,9 @@ import ZeroMQ
         let node = try coordinator(local.coordinator, listen: local.endpoint, workers: 2)
         let workers = try local.workers.map { try worker(StateDirectory(path: $0)) }
         let report = try await serving(StateDirectory(path: local.coordinator))
-        #expect(report.workers.map(\.layers).sorted { $0.lowerBound < $1.lowerBound }.reduce(into: [0]) { $0.append($1.upperBound) }.last == TinyModel.layers)
-        #expect(report.workers.allSatisfy { !$0.layers.isEmpty })
+        let layers = report.workers.map(\.layers).sorted { $0.lowerBound < $1.lowerBound }
+        #expect(layers.count == 2 && layers.allSatisfy { !$0.isEmpty })
+        #expect(layers.flatMap { Array($0) } == Array(0..<TinyModel.layers), "each layer once")
         node.shutdown()
         try await node.waitUntilEnded()
         for worker in workers {

@@ -19,7 +19,10 @@ import Testing
     /// Sequence 1, opened with `prompt`, or going on with one token.
     private func frame(_ number: UInt64, _ tokens: [TokenID], start: Int, opening sampling: SamplingParameters? = nil) -> StepFrame {
         let opens = sampling.map {
-            [SequenceOpen(sequence: SequenceID(1), choice: 0, tokens: tokens, promptLength: tokens.count, sampling: $0, endTokens: [], topLogprobs: nil)]
+            [
+                SequenceOpen(
+                    sequence: SequenceID(1), choice: 0, tokens: tokens, promptLength: tokens.count, sampling: $0, endTokens: [], topLogprobs: nil)
+            ]
         }
         return StepFrame(
             step: Step(
@@ -162,7 +165,8 @@ private final class Worked: Sendable {
     private let made = Mutex<StageThread?>(nil)
 
     init() {
-        let thread = StageThread(configuration: StageThreadConfiguration(threads: 2, instructionSet: .portable, modelPath: nil)) { [self] in take($0) }
+        let configuration = StageThreadConfiguration(threads: 2, instructionSet: .portable, modelPath: nil)
+        let thread = StageThread(configuration: configuration) { [self] in take($0) }
         made.withLock { $0 = thread }
     }
 

@@ -62,9 +62,9 @@ import Testing
     @Test func aResultBecomesAnOutcome() {
         var result = StageResult()
         result.poisoned = [PoisonedRows(sequence: 5, layers: 2..<4)]
+        let top: [Engine.SampledToken.TokenLogprob] = [.init(token: 17, logprob: -0.25), .init(token: 2, logprob: -3)]
         result.samples = [
-            SequenceSample(
-                sequence: 6, position: 33, token: Engine.SampledToken(token: 17, logprob: -0.25, top: [.init(token: 17, logprob: -0.25), .init(token: 2, logprob: -3)])),
+            SequenceSample(sequence: 6, position: 33, token: Engine.SampledToken(token: 17, logprob: -0.25, top: top)),
             SequenceSample(sequence: 7, position: 1, token: Engine.SampledToken(token: 0, logprob: nil, top: [])),
         ]
         let emitted = EmittedToken(token: 17, logprob: -0.25, top: [.init(token: 17, logprob: -0.25), .init(token: 2, logprob: -3)])
@@ -82,9 +82,13 @@ import Testing
         #expect(ClusterCore.KVType.allCases.map { Engine.KVType($0) } == [.f16, .f32])
         #expect(ClusterCore.BoundaryType.allCases.map { Engine.BoundaryType($0) } == [.f32, .bf16])
         let tiny = try TinyModel(TemporaryFolder())
-        #expect(StageSlice(tiny.assignment(epoch: 1)) == StageSlice(layers: 0..<4, hasEmbedding: true, hasHead: true))
-        #expect(StageSlice(tiny.assignment(epoch: 1, stage: 0, of: 3, layers: 0..<1)) == StageSlice(layers: 0..<1, hasEmbedding: true, hasHead: false))
-        #expect(StageSlice(tiny.assignment(epoch: 1, stage: 1, of: 3, layers: 1..<3)) == StageSlice(layers: 1..<3, hasEmbedding: false, hasHead: false))
-        #expect(StageSlice(tiny.assignment(epoch: 1, stage: 2, of: 3, layers: 3..<4)) == StageSlice(layers: 3..<4, hasEmbedding: false, hasHead: true))
+        let parts: [(stage: Int, count: Int, layers: Range<Int>, hasEmbedding: Bool, hasHead: Bool)] = [
+            (0, 1, 0..<4, true, true), (0, 3, 0..<1, true, false), (1, 3, 1..<3, false, false), (2, 3, 3..<4, false, true),
+        ]
+        for part in parts {
+            #expect(
+                StageSlice(tiny.assignment(epoch: 1, stage: part.stage, of: part.count, layers: part.layers))
+                    == StageSlice(layers: part.layers, hasEmbedding: part.hasEmbedding, hasHead: part.hasHead))
+        }
     }
 }
