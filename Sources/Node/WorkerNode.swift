@@ -88,6 +88,7 @@ private struct WorkerLoop: ~Copyable {
     private let data: Socket
     private var machine: Worker
     private var coordinator: CoordinatorSocket
+    private var downstreamPeer: StagePeer?
     private var downstream: DownstreamLink?
     /// Activations that the machine knows by handle.
     private var payloads: [PayloadHandle: ActivationBuffer] = [:]
@@ -116,6 +117,7 @@ private struct WorkerLoop: ~Copyable {
         self.context = context
         self.access = access
         self.data = data
+        self.downstreamPeer = nil
         self.downstream = nil
         logger.info("listening", metadata: ["endpoint": "\(endpoint)", "coordinator": "\(settings.enrolment.endpoint)"])
     }
@@ -236,14 +238,17 @@ private struct WorkerLoop: ~Copyable {
         case .load(let assignment): post(.load(assignment))
         case .unload: post(.unload)
         case .connectDownstream(let peer):
+            downstreamPeer = peer
             downstream = nil
-            if let peer { downstream = try DownstreamLink(context: context, peer: peer, own: settings.keys) }
         case .admitUpstream(let key):
             access.admitOnly(key.map { [$0.curve] } ?? [])
         case .compute(let frame, let payload):
             post(.compute(frame, input: payload.map { take($0) }))
         case .forward(let frame, let payload):
             let buffer = take(payload)
+            // Not before there is a step: the next stage admits our key when it gets its assignment, perhaps after we have ours, and libzmq
+            // gives a connection up for good that was refused once. Steps come when all stages have said that they are ready.
+            if downstream == nil, let downstreamPeer { downstream = try DownstreamLink(context: context, peer: downstreamPeer, own: settings.keys) }
             if try downstream?.send(frame, buffer) != true { logger.warning("a step for the next stage was dropped: too many wait") }
         case .discard(let payload):
             _ = take(payload)

@@ -78,7 +78,10 @@ final class ChildProcess: Sendable {
 
     private func spawn() throws {
         var pipe: [Int32] = [0, 0]
-        guard pipe2(&pipe, O_CLOEXEC) == 0 else { throw CommandFailure("no pipe for \(name): \(String(cString: strerror(errno)))") }
+        // A pair of sockets rather than a pipe, because it can be made so that children started at the same time don't inherit it.
+        guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &pipe) == 0 else {
+            throw CommandFailure("no pipe for \(name): \(String(cString: strerror(errno)))")
+        }
         defer { close(pipe[0]) }
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
