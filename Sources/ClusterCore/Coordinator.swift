@@ -95,7 +95,7 @@ package struct Coordinator: Sendable {
         case .stepResult(let result): stepReturned(result, worker, now, &effects)
         case .stepFailed(let epoch, _, let failure): stepFailed(epoch, failure, worker, now, &effects)
         case .leaving: lose(worker: worker, because: "the worker left", now, &effects)
-        case .enrol, .workerHello, .gatewayHello, .submit, .cancel, .statusQuery: drop(.wrongRole, from: worker, &effects)
+        case .enrol, .workerHello, .gatewayHello, .submit, .cancel, .cancelChoice, .statusQuery: drop(.wrongRole, from: worker, &effects)
         }
     }
 
@@ -108,6 +108,7 @@ package struct Coordinator: Sendable {
         case .heartbeat(let heartbeat): effects.append(.send(.heartbeatReply(heartbeat), to: gateway))
         case .submit(let request): submit(request, from: gateway, now, &effects)
         case .cancel(let id): cancel(id, from: gateway, &effects)
+        case .cancelChoice(let id, let choice): cancel(choice, of: id, from: gateway, &effects)
         case .leaving: lose(gateway: gateway, because: "the gateway left", &effects)
         case .enrol, .workerHello, .gatewayHello, .loadProgress, .loaded, .loadFailed, .stepResult, .stepFailed, .statusQuery:
             drop(.wrongRole, from: gateway, &effects)

@@ -95,6 +95,19 @@ extension Coordinator {
         close(request, &effects)
     }
 
+    /// The gateway found a stop string in one choice's text: that choice is done, the others go on.
+    mutating func cancel(_ choice: UInt32, of id: RequestID, from gateway: PeerKey, _ effects: inout [Effect]) {
+        guard let request = requests[id], request.gateway == gateway, Int(choice) < request.choices.count else {
+            return drop(.unknownRequest, from: gateway, &effects)
+        }
+        // Crossed with the choice's own end.
+        guard let sequence = request.choices[Int(choice)].sequence else { return }
+        scheduler.remove(sequence)
+        requests[id]!.choices[Int(choice)].sequence = nil
+        requests[id]!.choices[Int(choice)].finish = .stop
+        if requests[id]!.isFinished { finish(requests[id]!, &effects) }
+    }
+
     /// Nobody reads its tokens any more.
     mutating func close(_ request: OpenRequest, _ effects: inout [Effect]) {
         metrics.requestsCancelled += 1

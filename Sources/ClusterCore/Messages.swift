@@ -40,6 +40,8 @@ package enum ToCoordinator: Hashable, Sendable {
     case leaving
     case submit(GenerationRequest)
     case cancel(RequestID)
+    /// One choice is not needed any more (a stop string was found in its text); the others go on.
+    case cancelChoice(RequestID, UInt32)
     case statusQuery
 }
 

@@ -1,1 +1,318 @@
-int staffel_kernels_placeholder(void);
+// The arithmetic of Staffel: matrix products, attention, norms, functions, quantisation, and the
+// thread pool they run on. It knows no model, reads no file and keeps no global state.
+//
+// Every number here is fixed to the bit. Portable C is the rule; each instruction set must give the
+// same bits, for any number of columns, rows in a batch, threads and chunks. Words used below:
+// `fma(a, b, c)` is a*b+c rounded once; every other operation rounds on its own; "ascending" is the
+// order in which roundings happen. NaN is NaN: its payload and sign are not part of the promise.
+//
+// Shapes stand beside pointers, slowest index first. All sizes are in elements unless a name ends in
+// `bytes`. A wrong argument (null, negative, unaligned, columns that the type does not allow) is a
+// bug of the caller and traps; nothing here reads bytes from outside that could be wrong.
+
+#ifndef STAFFEL_KERNELS_H
+#define STAFFEL_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// ---- Instruction sets ------------------------------------------------------------------------
+
+typedef enum sk_isa {
+    SK_ISA_PORTABLE = 0,  // plain C, the rule itself
+    SK_ISA_AVX2 = 1,      // AVX2, FMA, F16C
+    SK_ISA_AVX512 = 2,    // AVX-512 F, BW, DQ, VL and VNNI
+} sk_isa;
+
+typedef enum sk_isa_error {
+    SK_ISA_OK = 0,
+    SK_ISA_UNKNOWN = 1,      // STAFFEL_ISA holds a word that names no instruction set
+    SK_ISA_UNSUPPORTED = 2,  // STAFFEL_ISA names one that this processor or build lacks
+} sk_isa_error;
+
+/// The kernels of one instruction set. Immutable, lives as long as the process, safe to share.
+typedef struct sk_kernels sk_kernels;
+
+/// "portable", "avx2", "avx512".
+const char *sk_isa_name(sk_isa isa);
+/// Whether this build has the kernels and this processor (and its operating system) can run them.
+bool sk_isa_is_supported(sk_isa isa);
+/// The fastest supported one.
+sk_isa sk_isa_best(void);
+/// What STAFFEL_ISA asks for, or the best one where it is unset or empty. `*isa` is written only on SK_ISA_OK.
+sk_isa_error sk_isa_from_environment(sk_isa *isa);
+/// Null where `sk_isa_is_supported` is false.
+const sk_kernels *sk_kernels_for(sk_isa isa);
+/// The portable kernels as a processor without FMA runs them, where every `fma` is a call of libm. Slow; for tests.
+const sk_kernels *sk_kernels_plain(void);
+sk_isa sk_kernels_isa(const sk_kernels *k);
+
+// ---- Thread pool -----------------------------------------------------------------------------
+
+/// A fixed set of threads. One owner at a time calls `sk_pool_run` and takes part as thread 0.
+typedef struct sk_pool sk_pool;
+
+/// Called once on each thread, `thread` in 0 ..< `threads`.
+typedef void (*sk_pool_fn)(void *arg, int32_t thread, int32_t threads);
+
+/// `threads` in 1...1024 counts the caller. `cpus`: null, or int32[threads]: the processor each thread is
+/// pinned to, -1 for not pinned; entry 0 pins the thread that calls this. Null when threads or
+/// memory cannot be had.
+sk_pool *sk_pool_create(int32_t threads, const int32_t *cpus);
+/// Ends and joins the workers. Null is allowed.
+void sk_pool_destroy(sk_pool *pool);
+int32_t sk_pool_threads(const sk_pool *pool);
+/// Runs `fn` on all threads and returns when all have returned. Everything written before the call is
+/// seen by every thread, everything they wrote is seen after it. Not reentrant. Allocates nothing.
+void sk_pool_run(sk_pool *pool, sk_pool_fn fn, void *arg);
+
+// Functions below that take a `pool` split their work over it; null means on the calling thread. The bits are the same.
+
+// ---- Tensor types and packed matrices ----------------------------------------------------------
+
+/// GGUF's numbers. Only types with kernels stand here.
+typedef enum sk_type {
+    SK_TYPE_F32 = 0,
+    SK_TYPE_F16 = 1,
+    SK_TYPE_Q4_0 = 2,
+    SK_TYPE_Q4_1 = 3,
+    SK_TYPE_Q8_0 = 8,
+    SK_TYPE_BF16 = 30,
+} sk_type;
+
+/// What a matrix product takes as its right-hand side.
+typedef enum sk_activation_kind {
+    SK_ACTIVATION_F32 = 0,    // the row itself
+    SK_ACTIVATION_Q8_32 = 1,  // signed 8 bit in blocks of 32, see the table
+} sk_activation_kind;
+
+// The one table of formats. For output row r and one activation row; blocks b ascending, i within a block.
+//
+// | type | values of a weight block             | activations | rule per block: acc starts at +0                                  |
+// |------|--------------------------------------|-------------|-------------------------------------------------------------------|
+// | Q4_0 | w = d (q - 8), 32 of q in 0...15     | Q8_32       | acc = fma(d * s, float(sum q a - 8 S), acc)                       |
+// | Q4_1 | w = d q + m,   32 of q in 0...15     | Q8_32       | acc = fma(d * s, float(sum q a), acc); acc = fma(m, t, acc)       |
+// | Q8_0 | w = d q,       32 of q in -128...127 | Q8_32       | acc = fma(d * s, float(sum q a), acc)                             |
+// | F32  | w, 256 to a block (last may be less) | F32         | blk = +0; k ascending: blk = fma(w, x, blk); acc = acc + blk      |
+// | F16  | as F32, widened exactly              | F32         | as F32                                                            |
+// | BF16 | as F32, widened exactly              | F32         | as F32                                                            |
+//
+// d and m are the file's f16 widened exactly; sums are exact int32. Q8_32 of 32 values x, from their largest magnitude M:
+//   s = M / 127, a = the integer nearest to x * (127 / M), halves to even, S = sum a, t = s * float(S);
+//   M < 2^-100: all zero. Any value not finite: s = t = NaN, a = 0, so that every output of the row is NaN.
+
+/// Whether kernels exist; `type` is a number found in a file.
+bool sk_type_is_supported(uint32_t type);
+/// Columns of a matrix must be a multiple of this (32 or 1).
+int32_t sk_type_block(sk_type type);
+/// Bytes of one row as GGUF stores it.
+size_t sk_type_row_bytes(sk_type type, int32_t columns);
+sk_activation_kind sk_type_activation(sk_type type);
+
+enum {
+    SK_ROW_GROUP = 16,       // output rows that lie side by side in a packed matrix
+    SK_ALIGNMENT = 64,       // bytes; of packed matrices, activations, KV memory and workspaces
+};
+
+/// A matrix [rows, columns] packed by `sk_pack_rows`; borrows its bytes.
+typedef struct sk_matrix {
+    sk_type type;
+    int32_t rows;
+    int32_t columns;
+    const void *packed;  // sk_packed_bytes(type, rows, columns), aligned to SK_ALIGNMENT
+} sk_matrix;
+
+/// Bytes of a packed matrix: rows rounded up to SK_ROW_GROUP times the row's bytes, no more. Packed bytes are the same on
+/// every instruction set, so they may be kept in a file; `SK_PACKED_VERSION` changes with the layout.
+size_t sk_packed_bytes(sk_type type, int32_t rows, int32_t columns);
+/// Where row `row` (a multiple of SK_ROW_GROUP) starts in the packed bytes.
+size_t sk_packed_offset(sk_type type, int32_t row, int32_t columns);
+enum { SK_PACKED_VERSION = 1 };
+
+/// Packs rows as a GGUF file holds them. `source`: `rows` rows of sk_type_row_bytes each, any alignment. `packed`: receives
+/// sk_packed_bytes(type, rows, columns); missing rows of the last group become zeros. To pack in parts, or several
+/// matrices into one (Q, K and V as one product), begin each part at a multiple of SK_ROW_GROUP rows: packed + sk_packed_offset(...).
+void sk_pack_rows(sk_type type, const void *source, int32_t rows, int32_t columns, void *packed);
+
+/// One row of a packed matrix as floats, out: f32[columns]: the dequantised values (table above, one rounding each). Serves an
+/// embedding that shares its matrix with the output head.
+void sk_packed_row_to_f32(const sk_matrix *matrix, int32_t row, float *out);
+
+// ---- Matrix products ---------------------------------------------------------------------------
+
+/// Bytes of one activation row; rows of a batch follow each other at this distance. A multiple of SK_ALIGNMENT.
+size_t sk_activation_bytes(sk_activation_kind kind, int32_t columns);
+/// x: f32[rows, ldx], `columns` used. out: [rows][sk_activation_bytes]. Columns must suit the kind (32 or 1).
+void sk_quantise(const sk_kernels *k, sk_pool *pool, sk_activation_kind kind, const float *x, size_t ldx, int32_t rows,
+                 int32_t columns, void *out);
+
+/// out[c, r] = matrix[r, :] . activations[c, :]   for c < columns of the batch, r < matrix.rows.
+typedef struct sk_product {
+    sk_matrix matrix;
+    const void *activations;  // [batch][sk_activation_bytes(sk_type_activation(type), matrix.columns)]
+    float *out;               // f32[batch, ldo]
+    size_t ldo;               // >= matrix.rows
+} sk_product;
+
+/// Computes `count` products in one run of the pool (Q with K with V; gate with up), all with the same batch size. Products
+/// must not read what others write.
+void sk_matmul(const sk_kernels *k, sk_pool *pool, const sk_product *products, int32_t count, int32_t batch);
+
+// ---- Rows: norms, sums, gates --------------------------------------------------------------------
+// x, y, out: f32[rows, ld...], `columns` used of each row; out may be an input.
+// Sum over a row: 16 partial sums from +0, element i into partial i mod 16, ascending; then partial j += partial j + 8 for
+// j < 8, then + 4, + 2, + 1.
+
+typedef enum sk_norm_kind {
+    SK_NORM_RMS = 0,    // r = 1 / sqrt(sum x*x / n + eps), by fma(x, x, partial); y = (x * r) * weight
+    SK_NORM_LAYER = 1,  // mean = sum x / n; c = x - mean; r = 1 / sqrt(sum c*c / n + eps); y = fma(c * r, weight, bias)
+} sk_norm_kind;
+
+typedef struct sk_norm {
+    sk_norm_kind kind;
+    float epsilon;
+    const float *weight;  // f32[columns]
+    const float *bias;    // f32[columns] or null (LAYER only; null counts as +0)
+} sk_norm;
+
+void sk_normalise(const sk_kernels *k, sk_pool *pool, const sk_norm *norm, const float *x, size_t ldx, int32_t rows,
+                  int32_t columns, float *out, size_t ldo);
+/// `sk_normalise`, then `sk_quantise` of the result, in one run. normed: f32[rows, ldn] receives the normed rows.
+void sk_normalise_quantise(const sk_kernels *k, sk_pool *pool, const sk_norm *norm, const float *x, size_t ldx, int32_t rows,
+                           int32_t columns, float *normed, size_t ldn, sk_activation_kind kind, void *out);
+
+typedef enum sk_function {
+    SK_FUNCTION_SILU = 0,        // x / (1 + e^-x)
+    SK_FUNCTION_GELU_ERF = 1,    // x/2 (1 + erf(x / sqrt 2))
+    SK_FUNCTION_GELU_TANH = 2,   // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+    SK_FUNCTION_GELU_QUICK = 3,  // x / (1 + e^(-1.702 x))
+    SK_FUNCTION_TANH = 4,
+    SK_FUNCTION_SOFTPLUS = 5,    // ln(1 + e^x)
+    SK_FUNCTION_EXP = 6,
+} sk_function;
+
+/// out[i] = function(x[i]), i < count. At most 2 ulp from the real value over all floats.
+void sk_apply(const sk_kernels *k, sk_function function, const float *x, float *out, size_t count);
+/// out = function(gate) * up, then `sk_quantise` of it where `activations` is not null. gate, up: f32[rows, ld]; out:
+/// f32[rows, ldo], may be gate or up.
+void sk_gate(const sk_kernels *k, sk_pool *pool, sk_function function, const float *gate, const float *up, size_t ld,
+             int32_t rows, int32_t columns, float *out, size_t ldo, sk_activation_kind kind, void *activations);
+
+/// x += y. f32[rows, ld...]
+void sk_add(const sk_kernels *k, sk_pool *pool, float *x, size_t ldx, const float *y, size_t ldy, int32_t rows, int32_t columns);
+/// x = fma(scale, y, x): a residual with a multiplier.
+void sk_add_scaled(const sk_kernels *k, sk_pool *pool, float *x, size_t ldx, const float *y, size_t ldy, float scale,
+                   int32_t rows, int32_t columns);
+/// x += bias in every row; bias: f32[columns].
+void sk_add_bias(const sk_kernels *k, sk_pool *pool, float *x, size_t ldx, const float *bias, int32_t rows, int32_t columns);
+/// x *= scale
+void sk_scale(const sk_kernels *k, float *x, float scale, size_t count);
+
+/// Boundary values: f32 <-> bf16, to nearest even, NaN stays NaN (quiet). `sk_round_bf16` leaves in x what a round trip leaves.
+void sk_round_bf16(const sk_kernels *k, float *x, size_t count);
+void sk_to_bf16(const sk_kernels *k, const float *x, uint16_t *out, size_t count);
+void sk_from_bf16(const sk_kernels *k, const uint16_t *x, float *out, size_t count);
+/// f32 <-> f16, to nearest even, overflow to infinity, subnormals kept, NaN stays NaN (quiet).
+void sk_to_f16(const sk_kernels *k, const float *x, uint16_t *out, size_t count);
+void sk_from_f16(const sk_kernels *k, const uint16_t *x, float *out, size_t count);
+
+// ---- Logits ----------------------------------------------------------------------------------------
+
+/// The index of the largest, the lowest index among equals (-0 and +0 are equal). No NaN in x; count > 0.
+int32_t sk_argmax(const sk_kernels *k, const float *x, int32_t count);
+bool sk_all_finite(const sk_kernels *k, const float *x, size_t count);
+/// out[i] = e_i / sum e with e_i = exp(x_i - max x), sums over a row as above. out may be x.
+void sk_softmax(const sk_kernels *k, const float *x, float *out, int32_t count);
+/// max x + ln(sum e) with the e and the sum of `sk_softmax`; the logarithm in double.
+double sk_log_sum_exp(const sk_kernels *k, const float *x, int32_t count);
+
+// ---- RoPE ------------------------------------------------------------------------------------------
+// All in double with own functions, because libm's last bits differ between versions.
+
+/// frequencies: f64[dims / 2]: theta^(-2i / dims), divided by divisors[i] where divisors (f32[dims / 2]) is not null.
+void sk_rope_frequencies(double theta, int32_t dims, const float *divisors, double *frequencies);
+/// frequencies[i] /= factor
+void sk_rope_scale_linear(double *frequencies, int32_t count, double factor);
+/// Llama 3's scaling: wavelengths over context / low are divided by `factor`, those under context / high stay, between them it is blended.
+void sk_rope_scale_llama3(double *frequencies, int32_t count, double factor, double low, double high, double original_context);
+/// cosines, sines: f32[positions, count] for positions first ..< first + positions: float(cos(position * frequency) * magnitude).
+void sk_rope_table(const double *frequencies, int32_t count, int32_t first, int32_t positions, double magnitude, float *cosines,
+                   float *sines);
+
+typedef enum sk_rope_pairing {
+    SK_ROPE_HALVES = 0,    // element i with i + dims / 2
+    SK_ROPE_ADJACENT = 1,  // element 2i with 2i + 1
+} sk_rope_pairing;
+
+/// Turns the first `dims` elements of each head in place: a' = fma(a, cos, -(b * sin)), b' = fma(b, cos, a * sin).
+/// x: f32[rows, ldx], heads of head_dim side by side. positions: int32[rows], each a row of the tables f32[*, dims / 2].
+void sk_rope(const sk_kernels *k, sk_pool *pool, sk_rope_pairing pairing, float *x, size_t ldx, int32_t rows, int32_t heads,
+             int32_t head_dim, int32_t dims, const int32_t *positions, const float *cosines, const float *sines);
+
+// ---- Paged attention -----------------------------------------------------------------------------------
+
+enum {
+    SK_KV_BLOCK = 32,          // positions of a KV block
+    SK_ATTENTION_CHUNK = 256,  // absolute positions of a chunk, aligned to multiples of it
+};
+
+typedef enum sk_kv_type {
+    SK_KV_F32 = 0,
+    SK_KV_F16 = 1,
+} sk_kv_type;
+
+/// One layer's KV blocks: block b lies at base + b * stride. Inside it, for each KV head: keys [2][head_dim][16 positions],
+/// then values [32 positions][head_dim rounded up to 16].
+typedef struct sk_kv {
+    sk_kv_type type;
+    int32_t kv_heads;
+    int32_t head_dim;
+    void *base;     // aligned to SK_ALIGNMENT
+    size_t stride;  // bytes, a multiple of SK_ALIGNMENT, >= sk_kv_block_bytes
+} sk_kv;
+
+/// Bytes of one block of one layer (keys and values of all its KV heads), a multiple of SK_ALIGNMENT.
+size_t sk_kv_block_bytes(sk_kv_type type, int32_t kv_heads, int32_t head_dim);
+
+/// Consecutive positions of one sequence: rows first_row ..< first_row + rows of a batch are its positions first_position, + 1, …
+typedef struct sk_span {
+    const int32_t *blocks;  // block of position p is blocks[p / SK_KV_BLOCK]
+    int32_t first_position;
+    int32_t first_row;
+    int32_t rows;
+} sk_span;
+
+/// Writes keys (already turned) and values of the spans' rows. keys: f32[rows, ldk], values: f32[rows, ldv], each kv_heads * head_dim.
+void sk_kv_write(const sk_kernels *k, sk_pool *pool, const sk_kv *kv, const sk_span *spans, int32_t count, const float *keys,
+                 size_t ldk, const float *values, size_t ldv);
+
+typedef struct sk_attention {
+    sk_kv kv;
+    int32_t heads;   // query heads, a multiple of kv.kv_heads; head h reads KV head h / (heads / kv_heads)
+    float scale;     // of the scores
+    int32_t window;  // 0: each row sees all positions up to its own; W: only the last W of them, its own included
+} sk_attention;
+
+// For one row and head, over the visible positions, chunks ascending:
+//   score_p = (fma over d ascending of key[p, d] * q[d], from +0) * scale;  m = max;  e_p = exp(score_p - m);  l = sum of e over the
+//   chunk's 256 positions as a sum over a row (position p mod 16);  v[d] = fma(e_p, value[p, d], v[d]) for p ascending, from +0.
+// The first chunk is the state (M, L, V). Each next: M' = max(M, m), f = exp(M - M'), g = exp(m - M'), L = fma(L, f, l * g),
+//   V[d] = fma(V[d], f, v[d] * g). At the end out[d] = V[d] * (1 / L).
+
+/// Bytes `sk_attend` needs for these spans on a pool of so many threads.
+size_t sk_attention_workspace_bytes(const sk_attention *attention, const sk_span *spans, int32_t count, int32_t threads);
+/// q: f32[rows, ldq], out: f32[rows, ldo], heads of kv.head_dim side by side. KV of the spans' own rows must have been written.
+/// workspace: aligned to SK_ALIGNMENT, may hold anything.
+void sk_attend(const sk_kernels *k, sk_pool *pool, const sk_attention *attention, const sk_span *spans, int32_t count,
+               const float *q, size_t ldq, float *out, size_t ldo, void *workspace);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

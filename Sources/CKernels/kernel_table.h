@@ -1,0 +1,41 @@
+// Fills in one instruction set's table from the functions above it in the same file.
+
+#include "attention_kernels.h"
+#include "product_float.h"
+#include "product_int8.h"
+#include "row_kernels.h"
+
+#define SK_KERNEL_TABLE(ISA)                 \
+    {                                        \
+        .isa = ISA,                          \
+        .product = {                         \
+            [SK_TYPE_F32] = product_f32,     \
+            [SK_TYPE_F16] = product_f16,     \
+            [SK_TYPE_BF16] = product_bf16,   \
+            [SK_TYPE_Q4_0] = product_q4_0,   \
+            [SK_TYPE_Q4_1] = product_q4_1,   \
+            [SK_TYPE_Q8_0] = product_q8_0,   \
+        },                                   \
+        .quantise_q8 = quantise_q8,          \
+        .normalise = normalise,              \
+        .apply = apply,                      \
+        .gate = gate,                        \
+        .add = add,                          \
+        .add_scaled = add_scaled,            \
+        .scale = scale,                      \
+        .round_bf16 = round_bf16,            \
+        .to_bf16 = to_bf16,                  \
+        .from_bf16 = from_bf16,              \
+        .to_f16 = to_f16,                    \
+        .from_f16 = from_f16,                \
+        .argmax = argmax,                    \
+        .all_finite = all_finite,            \
+        .maximum = maximum,                  \
+        .exp_sum = exp_sum,                  \
+        .divide = divide,                    \
+        .rope = rope,                        \
+        .kv_write = kv_write,                \
+        .attend_chunk = attend_chunk,        \
+        .attend_merge = attend_merge,        \
+        .attend_finish = attend_finish,      \
+    }

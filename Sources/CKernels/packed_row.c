@@ -1,0 +1,56 @@
+// One row of a packed matrix as floats.
+
+#include "halves.h"
+#include "packed_block.h"
+#include "require.h"
+
+static float widen_f16(uint16_t half) {
+    uint16_t padded[LANES] = {half};
+    return lanes_from_f16(hlanes_load(padded))[0];
+}
+
+static float widen_bf16(uint16_t half) {
+    uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static void float_row(const sk_matrix *matrix, const uint8_t *group, int32_t row, float *out) {
+    for (int32_t k = 0; k < matrix->columns; k++) {
+        size_t index = (size_t)k * SK_ROW_GROUP + (size_t)row;
+        uint16_t half;
+        if (matrix->type == SK_TYPE_F32) {
+            memcpy(out + k, group + 4 * index, 4);
+            continue;
+        }
+        memcpy(&half, group + 2 * index, 2);
+        out[k] = matrix->type == SK_TYPE_F16 ? widen_f16(half) : widen_bf16(half);
+    }
+}
+
+static void block_row(sk_type type, const uint8_t *block, int32_t row, float *out) {
+    const uint8_t *scales = block + packed_quants_bytes(type);
+    uint16_t d16, m16;
+    memcpy(&d16, scales + 2 * row, 2);
+    memcpy(&m16, scales + (type == SK_TYPE_Q4_1 ? 32 : 0) + 2 * row, 2);
+    float d = widen_f16(d16), m = widen_f16(m16);
+    for (int i = 0; i < Q8_BLOCK; i++) {
+        int j = type == SK_TYPE_Q8_0 ? i : i % 16;
+        int q = block[64 * (j / 4) + 4 * row + j % 4];
+        if (type == SK_TYPE_Q8_0) out[i] = d * (float)(q - 128);
+        else if (type == SK_TYPE_Q4_0) out[i] = d * (float)((i < 16 ? q & 15 : q >> 4) - 8);
+        else out[i] = d * (float)(i < 16 ? q & 15 : q >> 4) + m;
+    }
+}
+
+void sk_packed_row_to_f32(const sk_matrix *matrix, int32_t row, float *out) {
+    SK_REQUIRE(row >= 0 && row < matrix->rows, "no such row");
+    const uint8_t *group = (const uint8_t *)matrix->packed + sk_packed_offset(matrix->type, row & ~(SK_ROW_GROUP - 1), matrix->columns);
+    if (sk_type_block(matrix->type) == 1) {
+        float_row(matrix, group, row % SK_ROW_GROUP, out);
+        return;
+    }
+    for (int32_t b = 0; b < matrix->columns / Q8_BLOCK; b++)
+        block_row(matrix->type, group + (size_t)b * packed_block_bytes(matrix->type), row % SK_ROW_GROUP, out + (size_t)b * Q8_BLOCK);
+}

@@ -1,0 +1,189 @@
+import CKernels
+
+/// The sequences that a stage holds: their tokens, their positions, their KV blocks, and who owns each block.
+///
+/// A batch is checked as a whole before any of it is applied, so a wrong one changes nothing. All stages apply the same
+/// rules to the same batches, so all of them accept a batch or none does.
+struct SequenceTable {
+    let vocabulary: Int
+    let contextLength: Int
+    let rowsMax: Int
+    /// Whether this stage draws tokens, and so counts those that penalties look at.
+    let draws: Bool
+
+    private var sequences: [UInt64: SequenceState] = [:]
+    /// The sequence that holds each block. A block has one owner: sharing would let one sequence overwrite another's past.
+    private var owners: [UInt64?]
+    /// Blocks named so far by the batch under check; kept to spare an allocation.
+    private var named: Set<Int32> = []
+
+    init(vocabulary: Int, contextLength: Int, rowsMax: Int, blocks: Int, draws: Bool) {
+        self.vocabulary = vocabulary
+        self.contextLength = contextLength
+        self.rowsMax = rowsMax
+        self.draws = draws
+        owners = Array(repeating: nil, count: blocks)
+    }
+
+    subscript(sequence: UInt64) -> SequenceState { sequences[sequence]! }
+
+    /// Checks `batch`, then applies it: closes, opens, and the positions and blocks of its segments.
+    mutating func apply(_ batch: StageBatch) throws(EngineError) {
+        try checkOpens(batch)
+        try checkSegments(batch)
+        for sequence in batch.closes { forget(sequence) }
+        for opening in batch.opens { sequences[opening.sequence] = SequenceState(opening, counts: draws && opening.sampling.countsTokens) }
+        for segment in batch.segments {
+            for block in segment.newBlocks { owners[Int(block)] = segment.sequence }
+            sequences[segment.sequence]!.advance(segment)
+        }
+    }
+
+    mutating func removeAll() {
+        for sequence in Array(sequences.keys) { forget(sequence) }
+    }
+
+    private mutating func forget(_ sequence: UInt64) {
+        guard let state = sequences.removeValue(forKey: sequence) else { return }
+        for block in state.blocks { owners[Int(block)] = nil }
+    }
+
+    // MARK: Checks
+
+    private func checkOpens(_ batch: StageBatch) throws(EngineError) {
+        for (index, opening) in batch.opens.enumerated() {
+            let id = opening.sequence
+            let known = sequences[id] != nil && !batch.closes.contains(id)
+            guard !known, !batch.opens[..<index].contains(where: { $0.sequence == id }) else {
+                throw bad("Sequence \(id) is opened, but it is open already. Close it first.")
+            }
+            guard !opening.tokens.isEmpty, (1...opening.tokens.count).contains(opening.promptLength) else {
+                throw bad("Sequence \(id) is opened with \(opening.tokens.count) tokens of which \(opening.promptLength) are the prompt; a prompt has at least one.")
+            }
+            try checkTokens(opening.tokens, of: id)
+            try opening.sampling.check(vocabulary: vocabulary)
+            try checkTokens(opening.endTokens, of: id)
+            guard Set(opening.endTokens).count < vocabulary else {
+                throw bad("Sequence \(id) names all \(vocabulary) tokens as end tokens, so none could be drawn.")
+            }
+            guard (0...Sampler.topLogprobsMax).contains(opening.topLogprobs ?? 0) else {
+                throw bad("Sequence \(id) asks for \(opening.topLogprobs ?? 0) alternatives a token; at most \(Sampler.topLogprobsMax) are given.")
+            }
+        }
+    }
+
+    private mutating func checkSegments(_ batch: StageBatch) throws(EngineError) {
+        let rows = batch.rowCount
+        guard rows <= rowsMax else { throw bad("The batch has \(rows) rows; this stage takes \(rowsMax).") }
+        named.removeAll(keepingCapacity: true)
+        var seen: Set<UInt64> = []
+        for segment in batch.segments {
+            guard seen.insert(segment.sequence).inserted else { throw bad("Sequence \(segment.sequence) has two segments; join them.") }
+            try check(segment, in: batch)
+        }
+    }
+
+    private mutating func check(_ segment: BatchSegment, in batch: StageBatch) throws(EngineError) {
+        let id = segment.sequence
+        let opening = batch.opens.first { $0.sequence == id }
+        let state = opening == nil && !batch.closes.contains(id) ? sequences[id] : nil
+        guard opening != nil || state != nil else { throw bad("The batch has rows of sequence \(id), which is not open.") }
+        guard !segment.tokens.isEmpty else { throw bad("Sequence \(id) has a segment without tokens.") }
+        try checkTokens(segment.tokens, of: id)
+
+        let length = state?.length ?? 0
+        guard segment.start == length else {
+            throw bad("Sequence \(id) goes on at position \(segment.start), but it has \(length) positions: rows must follow each other.")
+        }
+        let end = length + segment.tokens.count
+        guard end <= contextLength else { throw bad("Sequence \(id) would have \(end) positions; the model's context is \(contextLength).") }
+        let blocks = (state?.blocks.count ?? 0) + segment.newBlocks.count
+        guard blocks * KVMemory.positionsPerBlock >= end else {
+            throw bad("Sequence \(id) would have \(end) positions, but only \(blocks) KV blocks of \(KVMemory.positionsPerBlock).")
+        }
+        for block in segment.newBlocks {
+            guard block >= 0, block < owners.count else { throw bad("Sequence \(id) is given KV block \(block); this stage has \(owners.count).") }
+            let owner = owners[Int(block)]
+            guard owner == nil || batch.closes.contains(owner!), named.insert(block).inserted else {
+                throw bad("Sequence \(id) is given KV block \(block), which \(owner.map { "sequence \($0)" } ?? "this batch") uses already.")
+            }
+        }
+
+        let known = opening?.tokens ?? state!.tokens
+        let overlap = max(0, min(end, known.count) - length)
+        guard segment.tokens.prefix(overlap).elementsEqual(known[length..<(length + overlap)]) else {
+            throw bad("The rows of sequence \(id) from position \(length) on are not the tokens that it was opened with.")
+        }
+        guard !segment.samples || end >= known.count else {
+            throw bad("Sequence \(id) is to draw a token after position \(end - 1), but \(known.count) tokens are known already.")
+        }
+    }
+
+    private func checkTokens(_ tokens: [Int32], of sequence: UInt64) throws(EngineError) {
+        for token in tokens where token < 0 || token >= vocabulary {
+            throw bad("Sequence \(sequence) has token \(token) of a vocabulary of \(vocabulary).")
+        }
+    }
+
+    private func bad(_ message: String) -> EngineError { EngineError(.badBatch, message) }
+}
+
+/// One open sequence.
+final class SequenceState {
+    let sampling: SamplingSettings
+    let choice: UInt32
+    let endTokens: [Int32]
+    let topLogprobs: Int?
+    let promptLength: Int
+    /// All tokens known: those it was opened with, then those of rows.
+    private(set) var tokens: [Int32]
+    /// Positions whose keys and values are, or by the end of the batch will be, in memory.
+    private(set) var length = 0
+    /// How often each token was seen; nil where no penalty asks.
+    private(set) var counts: TokenCounts?
+    private let table = BlockTable()
+
+    var blocks: UnsafeBufferPointer<Int32> { table.blocks }
+
+    init(_ opening: SequenceOpening, counts wanted: Bool) {
+        sampling = opening.sampling
+        choice = opening.choice
+        endTokens = opening.endTokens
+        topLogprobs = opening.topLogprobs
+        promptLength = opening.promptLength
+        tokens = opening.tokens
+        if wanted { counts = TokenCounts(tokens: tokens, promptLength: promptLength) }
+    }
+
+    func advance(_ segment: BatchSegment) {
+        table.append(segment.newBlocks)
+        length += segment.tokens.count
+        for token in segment.tokens.suffix(max(0, length - tokens.count)) {
+            tokens.append(token)
+            counts?.add(output: token)
+        }
+    }
+}
+
+/// A sequence's KV block ids at an address that the kernels may keep for the length of a batch.
+private final class BlockTable {
+    private(set) var blocks = UnsafeBufferPointer<Int32>(start: nil, count: 0)
+    private var storage: UnsafeMutablePointer<Int32>?
+    private var capacity = 0
+
+    func append(_ new: [Int32]) {
+        guard !new.isEmpty else { return }
+        let count = blocks.count + new.count
+        if count > capacity {
+            capacity = max(16, count, 2 * capacity)
+            let larger = UnsafeMutablePointer<Int32>.allocate(capacity: capacity)
+            if let storage { larger.update(from: storage, count: blocks.count) }
+            storage?.deallocate()
+            storage = larger
+        }
+        for (index, block) in new.enumerated() { storage![blocks.count + index] = block }
+        blocks = UnsafeBufferPointer(start: storage, count: count)
+    }
+
+    deinit { storage?.deallocate() }
+}

@@ -1,0 +1,92 @@
+/// The rows that a stage computes together, and what it must know before: the engine's form of the cluster's step.
+///
+/// Applied in the order of the fields. Each sequence goes through all stages with the same batches.
+package struct StageBatch: Sendable {
+    /// Sequences to forget; their blocks are free from here on. One that the stage does not know is already forgotten.
+    package var closes: [UInt64]
+    package var opens: [SequenceOpening]
+    /// Rows in order; at most one segment a sequence.
+    package var segments: [BatchSegment]
+    /// Sequences in which an earlier stage saw a NaN or an infinity: no token is drawn for them and they are not reported again.
+    package var poisoned: [UInt64]
+
+    package var rowCount: Int { segments.reduce(0) { $0 + $1.tokens.count } }
+
+    package init(closes: [UInt64] = [], opens: [SequenceOpening] = [], segments: [BatchSegment], poisoned: [UInt64] = []) {
+        self.closes = closes
+        self.opens = opens
+        self.segments = segments
+        self.poisoned = poisoned
+    }
+}
+
+/// All that a stage must know of a sequence before its first row.
+package struct SequenceOpening: Sendable {
+    package var sequence: UInt64
+    /// Prompt, then what was generated before this opening. Penalties look at these. Never empty.
+    package var tokens: [Int32]
+    /// How many of `tokens` are the prompt.
+    package var promptLength: Int
+    package var sampling: SamplingSettings
+    /// Index of the choice in its request: part of the random numbers' counter.
+    package var choice: UInt32
+    /// What `sampling.minTokens` forbids, ascending.
+    package var endTokens: [Int32]
+    /// nil: no log-probabilities. Otherwise the drawn token's own and so many alternatives, 0...`Sampler.topLogprobsMax`.
+    package var topLogprobs: Int?
+
+    package init(
+        sequence: UInt64, tokens: [Int32], promptLength: Int, sampling: SamplingSettings = .greedy, choice: UInt32 = 0,
+        endTokens: [Int32] = [], topLogprobs: Int? = nil
+    ) {
+        self.sequence = sequence
+        self.tokens = tokens
+        self.promptLength = promptLength
+        self.sampling = sampling
+        self.choice = choice
+        self.endTokens = endTokens
+        self.topLogprobs = topLogprobs
+    }
+}
+
+/// Consecutive positions of one sequence.
+package struct BatchSegment: Sendable {
+    package var sequence: UInt64
+    /// Absolute position of `tokens[0]`; positions follow each other without gaps or overlaps.
+    package var start: Int
+    /// Never empty.
+    package var tokens: [Int32]
+    /// KV blocks that join the end of the sequence's table before these rows are written.
+    package var newBlocks: [Int32]
+    /// Whether a token is drawn after the last row. That row must be the last known position of the sequence.
+    package var samples: Bool
+
+    package init(sequence: UInt64, start: Int, tokens: [Int32], newBlocks: [Int32], samples: Bool) {
+        self.sequence = sequence
+        self.start = start
+        self.tokens = tokens
+        self.newBlocks = newBlocks
+        self.samples = samples
+    }
+}
+
+/// What a stage has to say of a batch, beside the rows that it hands on.
+package struct StageResult: Sendable {
+    /// Sequences in whose rows this stage was the first to see a NaN or an infinity. No token was drawn for them.
+    package var poisoned: [PoisonedRows] = []
+    /// On the last stage: one entry for each sampling segment that is not poisoned, in the segments' order.
+    package var samples: [SequenceSample] = []
+}
+
+package struct PoisonedRows: Hashable, Sendable {
+    package var sequence: UInt64
+    /// The layers of the stage that saw it.
+    package var layers: Range<Int>
+}
+
+package struct SequenceSample: Hashable, Sendable {
+    package var sequence: UInt64
+    /// Absolute position that the token takes.
+    package var position: Int
+    package var token: SampledToken
+}

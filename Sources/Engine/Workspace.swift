@@ -1,0 +1,93 @@
+import CKernels
+import ModelFiles
+
+/// The memory that a forward pass works in, made once for the largest batch. Pages that no batch reaches cost nothing.
+final class Workspace {
+    let rowsMax: Int
+    /// Logit rows that are computed at once.
+    let headRows: Int
+
+    let hidden: UnsafeMutablePointer<Float>  // [rowsMax, hidden]: the residual stream
+    let qkv: UnsafeMutablePointer<Float>  // [rowsMax, queryWidth + 2 kvWidth]
+    let attended: UnsafeMutablePointer<Float>  // [rowsMax, queryWidth]
+    let gateUp: UnsafeMutablePointer<Float>  // [rowsMax, 2 feedForward]
+    let delta: UnsafeMutablePointer<Float>  // [rowsMax, hidden]: normed rows, then what a half layer adds
+    let cosines: UnsafeMutablePointer<Float>  // [rowsMax, rope.dimensions / 2]: of each row's position
+    let sines: UnsafeMutablePointer<Float>  // as `cosines`
+    let rowNumbers: UnsafeMutablePointer<Int32>  // 0, 1, 2, …: the row of the two tables that each row takes
+    let spans: UnsafeMutablePointer<sk_span>  // [rowsMax]
+    let headInput: UnsafeMutablePointer<Float>  // [headRows, hidden]
+    let logits: UnsafeMutablePointer<Float>  // [headRows, vocabulary]
+    private let floatActivations: UnsafeMutableRawPointer
+    private let int8Activations: UnsafeMutableRawPointer
+
+    private let memory: AlignedMemory
+    private var attention: AlignedMemory
+
+    /// Bytes of logits that are kept at once, as far as whole rows allow.
+    private static let logitBytes = 32 << 20
+    private static let headRowsMax = 64
+
+    init(model: ModelConfiguration, hasHead: Bool, rowsMax: Int) throws(EngineError) {
+        self.rowsMax = rowsMax
+        let logitRows = max(1, min(Self.headRowsMax, rowsMax, Self.logitBytes / (4 * model.vocabulary)))
+        headRows = hasHead ? logitRows : 0
+
+        var bytes = 0
+        func place(_ size: Int) -> Int {
+            defer { bytes += AlignedMemory.aligned(size) }
+            return bytes
+        }
+        let float = MemoryLayout<Float>.stride
+        let widest = Int32(max(model.hidden, model.queryWidth, model.feedForward))
+        let sizes = (
+            hidden: rowsMax * model.hidden, qkv: rowsMax * (model.queryWidth + 2 * model.kvWidth), attended: rowsMax * model.queryWidth,
+            gateUp: rowsMax * 2 * model.feedForward, angles: rowsMax * model.rope.dimensions / 2,
+            headInput: headRows * model.hidden, logits: headRows * model.vocabulary
+        )
+        let hiddenAt = place(sizes.hidden * float)
+        let qkvAt = place(sizes.qkv * float)
+        let attendedAt = place(sizes.attended * float)
+        let gateUpAt = place(sizes.gateUp * float)
+        let deltaAt = place(sizes.hidden * float)
+        let cosinesAt = place(sizes.angles * float)
+        let sinesAt = place(sizes.angles * float)
+        let rowNumbersAt = place(rowsMax * MemoryLayout<Int32>.stride)
+        let spansAt = place(rowsMax * MemoryLayout<sk_span>.stride)
+        let headInputAt = place(sizes.headInput * float)
+        let logitsAt = place(sizes.logits * float)
+        let floatAt = place(rowsMax * sk_activation_bytes(SK_ACTIVATION_F32, widest))
+        let int8At = place(rowsMax * sk_activation_bytes(SK_ACTIVATION_Q8_32, (widest + 31) / 32 * 32))
+
+        let memory = try AlignedMemory(byteCount: bytes, for: "the working memory of \(rowsMax) rows")
+        self.memory = memory
+        hidden = memory.bound(to: Float.self, at: hiddenAt, count: sizes.hidden)
+        qkv = memory.bound(to: Float.self, at: qkvAt, count: sizes.qkv)
+        attended = memory.bound(to: Float.self, at: attendedAt, count: sizes.attended)
+        gateUp = memory.bound(to: Float.self, at: gateUpAt, count: sizes.gateUp)
+        delta = memory.bound(to: Float.self, at: deltaAt, count: sizes.hidden)
+        cosines = memory.bound(to: Float.self, at: cosinesAt, count: sizes.angles)
+        sines = memory.bound(to: Float.self, at: sinesAt, count: sizes.angles)
+        rowNumbers = memory.bound(to: Int32.self, at: rowNumbersAt, count: rowsMax)
+        spans = memory.bound(to: sk_span.self, at: spansAt, count: rowsMax)
+        headInput = memory.bound(to: Float.self, at: headInputAt, count: sizes.headInput)
+        logits = memory.bound(to: Float.self, at: logitsAt, count: sizes.logits)
+        floatActivations = memory.base + floatAt
+        int8Activations = memory.base + int8At
+        attention = try AlignedMemory(byteCount: 0, for: "attention")
+        for row in 0..<rowsMax { rowNumbers[row] = Int32(row) }
+    }
+
+    /// Where the rows of a product's input lie in the form that `kind` names.
+    func activations(_ kind: sk_activation_kind) -> UnsafeMutableRawPointer {
+        kind == SK_ACTIVATION_F32 ? floatActivations : int8Activations
+    }
+
+    /// Memory for attention over batches that need `bytes`; grows by doubling and is kept.
+    func attentionMemory(bytes: Int) throws(EngineError) -> UnsafeMutableRawPointer {
+        if bytes > attention.byteCount {
+            attention = try AlignedMemory(byteCount: max(bytes, 2 * attention.byteCount), for: "attention")
+        }
+        return attention.base
+    }
+}

@@ -1,0 +1,71 @@
+import ClusterCore
+import ZeroMQ
+
+/// All that a gateway is told at start.
+package struct GatewayConfiguration: Sendable {
+    /// Where HTTP is served; nothing beyond loopback unless asked for.
+    package var host: String = "127.0.0.1"
+    /// 0 takes a free port, see `GatewayServer.listeningPort()`.
+    package var port: Int = 8080
+    /// ZeroMQ endpoint of the coordinator, `tcp://host:port`.
+    package var coordinatorEndpoint: String
+    /// Proves the coordinator.
+    package var coordinatorKey: CurvePublicKey
+    /// Proves this gateway; the coordinator has to have admitted the public half.
+    package var keys: CurveKeyPair
+    /// For people: logs and `staffel status`.
+    package var name: String
+    /// Names under which clients ask for the model; the first one is shown. Empty: the coordinator's name for it.
+    package var servedModelNames: [String] = []
+    /// A file of API keys, see `APIKeys`. `nil`: no key is asked for.
+    package var apiKeysPath: String?
+    /// Of this program, for `/version`.
+    package var version: String = "unknown"
+    package var limits = GatewayLimits()
+
+    package init(coordinatorEndpoint: String, coordinatorKey: CurvePublicKey, keys: CurveKeyPair, name: String) {
+        self.coordinatorEndpoint = coordinatorEndpoint
+        self.coordinatorKey = coordinatorKey
+        self.keys = keys
+        self.name = name
+    }
+}
+
+/// Every bound of the HTTP side, by name and with its unit. What goes over the wire is bounded by `ClusterCore.Limits`.
+package struct GatewayLimits: Hashable, Sendable {
+    package var connectionsMax = 1024
+    package var headerBytesMax = 32 << 10
+    package var bodyBytesMax = 8 << 20
+    /// Nested arrays and objects in a request.
+    package var jsonDepthMax = 64
+    /// Members of a request's outermost object.
+    package var fieldsMax = 256
+    package var messagesMax = 4096
+    package var toolsMax = 256
+    /// Prompts in one `/v1/completions` request.
+    package var promptsMax = 128
+    package var stopStringsMax = 16
+    package var stopStringBytesMax = 1024
+    /// Choices over all prompts of one HTTP request.
+    package var choicesMax = Limits.choicesMax
+    /// Choices that are generated or wait, over all clients; more are answered 429.
+    package var choicesOpenMax = 512
+    /// What `Retry-After` says when full.
+    package var retryAfterSeconds = 1
+    /// Stream events that wait for a client who reads slowly; one more ends its stream.
+    package var eventsBufferedMax = 4096
+    /// A write that a client has not taken for so long ends its connection.
+    package var writeStallMs: UInt64 = 60_000
+    /// A comment is sent on a stream that was silent for so long.
+    package var keepAliveMs: UInt64 = 10_000
+    /// A stream's headers wait so long for a first word of the coordinator, so that its refusal still gets an HTTP status.
+    package var firstAnswerWaitMs: UInt64 = 250
+    /// Connections without a request are closed after so long.
+    package var idleConnectionMs: UInt64 = 120_000
+    /// From the order to end until connections that are still open are closed.
+    package var shutdownGraceMs: UInt64 = 1_000
+    /// Commands that wait for the link's socket thread.
+    package var linkCommandsMax = 8192
+
+    package init() {}
+}

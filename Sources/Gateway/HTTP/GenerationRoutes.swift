@@ -1,0 +1,40 @@
+import ClusterCore
+import Hummingbird
+
+extension GatewayResponder {
+    /// `POST /v1/chat/completions` and `POST /v1/completions`.
+    func generate(_ call: Call) async throws(APIError) -> Response {
+        let (fields, model) = try await body(of: call)
+        let seed = UInt64.random(in: 0...UInt64.max)
+        let job =
+            call.route == .chat
+            ? try GenerationJob(chat: fields, model: model, limits: limits, randomSeed: seed, now: WallClock.templateClock)
+            : try GenerationJob(completion: fields, model: model, limits: limits, randomSeed: seed)
+        do throws(Failure) {
+            let generation = try Generation(
+                job, model: model, id: call.id, created: WallClock.secondsSinceEpoch, link: link, connection: call.connection,
+                limits: limits, meter: RequestMeter(metrics: metrics, began: call.began))
+            var response = job.options.streams ? try await stream(generation, call) : .json(try await generation.wholeAnswer())
+            if !call.isNamedByHeader, let name = job.options.requestName { response.headers[HeaderName.requestID] = name }
+            return response
+        } catch {
+            if error.code == .queueFull { metrics.rejected() }
+            throw APIError(error, limits: limits)
+        }
+    }
+
+    private func stream(_ generation: Generation, _ call: Call) async throws(Failure) -> Response {
+        let first = try await EventStream.firstEvent(of: generation, limits: limits)
+        let events = EventStream(generation: generation, limits: limits, connection: call.connection, first: first)
+        let (metrics, began, label) = (metrics, call.began, call.route.label)
+        let headers: HTTPFields = [
+            .contentType: "text/event-stream; charset=utf-8", .cacheControl: "no-cache", HeaderName.proxyBuffering: "no",
+        ]
+        return Response(
+            status: .ok, headers: headers,
+            body: ResponseBody { writer in
+                defer { metrics.completed(handler: label, seconds: (ContinuousClock.now - began).inSeconds) }
+                try await events.write(to: &writer)
+            })
+    }
+}

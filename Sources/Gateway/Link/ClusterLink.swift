@@ -1,0 +1,165 @@
+import ClusterCore
+import Logging
+import Prompt
+import Synchronization
+
+/// The cluster as the HTTP side sees it: a model, a state of health, and a way in for requests.
+final class ClusterLink: Sendable {
+    private struct State {
+        var model: ServedModel?
+        var health = ClusterHealth(state: .waitingForWorkers, detail: "The gateway has not reached the coordinator yet.")
+        /// Why no model could be made of what the coordinator sent.
+        var modelFailure: String?
+        /// Digest of the model that is being prepared.
+        var preparing: ModelDigest?
+        var choicesOpen = 0
+        var isShuttingDown = false
+        var hasEnded = false
+        var endFailure: Failure?
+        var waitingForEnd: [CheckedContinuation<Void, Never>] = []
+    }
+
+    private let state = Mutex(State())
+    private let configuration: GatewayConfiguration
+    private let logger: Logger
+    private let post: @Sendable (LinkCommand) -> Bool
+
+    /// - Parameter post: hands a command to the thread that owns the `LinkDriver`; false when its mailbox is full.
+    init(configuration: GatewayConfiguration, logger: Logger, post: @escaping @Sendable (LinkCommand) -> Bool) {
+        self.configuration = configuration
+        self.logger = logger
+        self.post = post
+    }
+
+    // MARK: For handlers
+
+    /// The model, once the coordinator has told of it.
+    var model: ServedModel? { state.withLock { $0.model } }
+
+    var choicesOpen: Int { state.withLock { $0.choicesOpen } }
+
+    /// Serving only when this gateway too is ready to.
+    var health: ClusterHealth {
+        state.withLock { state in
+            if state.isShuttingDown { return ClusterHealth(state: .closing, detail: "The gateway is shutting down.") }
+            if let failure = state.modelFailure { return ClusterHealth(state: .waitingForWorkers, detail: failure) }
+            if state.health.isServing, state.model == nil {
+                return ClusterHealth(state: .loading, detail: "The gateway is reading the model's vocabulary.")
+            }
+            return state.health
+        }
+    }
+
+    /// Counts `choices` in, or refuses: full, not ready or ending. Each admission is given back by `release`.
+    func admit(choices: Int) throws(Failure) {
+        let limit = configuration.limits.choicesOpenMax
+        let failure: Failure? = state.withLock { state in
+            if state.isShuttingDown || state.hasEnded { return Failure(.shuttingDown, "The gateway is shutting down. Try again later.") }
+            guard state.choicesOpen + choices <= limit else {
+                return Failure(.queueFull, "\(state.choicesOpen) of \(limit) places are taken, \(choices) more were asked for. Try again later.")
+            }
+            state.choicesOpen += choices
+            return nil
+        }
+        if let failure { throw failure }
+    }
+
+    func release(choices: Int) { state.withLock { $0.choicesOpen -= choices } }
+
+    /// The stream hears of the request until it ends or is cancelled.
+    func submit(_ request: GenerationRequest, to stream: GenerationStream, prompt: Int) throws(Failure) {
+        guard post(.submit(request, stream, prompt: prompt)) else {
+            throw Failure(.queueFull, "The way to the coordinator is full. Try again later.")
+        }
+    }
+
+    func cancel(_ id: RequestID) {
+        // A full mailbox must not lose a cancellation: the sequence would run to its end for nobody.
+        guard !post(.cancel(id)) else { return }
+        Task {
+            while !post(.cancel(id)) { try? await Task.sleep(for: .milliseconds(10)) }
+        }
+    }
+
+    /// Ends all streams with `shuttingDown`, refuses new ones, says goodbye to the coordinator.
+    func shutDown() {
+        let isFirst = state.withLock { state in
+            defer { state.isShuttingDown = true }
+            return !state.isShuttingDown
+        }
+        guard isFirst, !post(.shutDown) else { return }
+        Task {
+            while !post(.shutDown) { try? await Task.sleep(for: .milliseconds(10)) }
+        }
+    }
+
+    // MARK: For the server
+
+    /// Set when the coordinator refused this gateway for good.
+    var endFailure: Failure? { state.withLock { $0.endFailure } }
+
+    /// What a request is told that comes after the end.
+    var endedFailure: Failure { endFailure ?? Failure(.shuttingDown, "The gateway is shutting down. Try again later.") }
+
+    /// Returns when the link has ended, for whatever reason.
+    func untilEnded() async {
+        await withCheckedContinuation { continuation in
+            let hasEnded = state.withLock { state in
+                if !state.hasEnded { state.waitingForEnd.append(continuation) }
+                return state.hasEnded
+            }
+            if hasEnded { continuation.resume() }
+        }
+    }
+
+    // MARK: For the driver
+
+    func healthChanged(_ health: ClusterHealth) { state.withLock { $0.health = health } }
+
+    func ended(_ failure: Failure?) {
+        let waiting = state.withLock { state in
+            defer { state.waitingForEnd = [] }
+            state.hasEnded = true
+            state.endFailure = failure
+            return state.waitingForEnd
+        }
+        for continuation in waiting { continuation.resume() }
+    }
+
+    /// Makes the vocabulary and the template of the header, beside the thread that must keep its heartbeats going.
+    func welcomed(_ welcome: GatewayWelcome, header: [UInt8]) {
+        let isKnown = state.withLock { state in
+            state.health = welcome.health
+            if state.model?.welcome.modelDigest == welcome.modelDigest {
+                state.model?.welcome = welcome
+                return true
+            }
+            defer { state.preparing = welcome.modelDigest }
+            return state.preparing == welcome.modelDigest
+        }
+        guard !isKnown else { return }
+        let names = configuration.servedModelNames
+        Task.detached { self.prepare(welcome, header, names) }
+    }
+
+    private func prepare(_ welcome: GatewayWelcome, _ header: [UInt8], _ names: [String]) {
+        do {
+            let model = try ServedModel(welcome: welcome, header: header, names: names)
+            state.withLock { state in
+                guard state.preparing == welcome.modelDigest else { return }
+                state.preparing = nil
+                state.model = model
+                state.modelFailure = nil
+            }
+            logger.info("model known", metadata: ["model": "\(welcome.modelName)", "contextTokens": "\(welcome.contextTokens)"])
+        } catch {
+            state.withLock { state in
+                guard state.preparing == welcome.modelDigest else { return }
+                state.preparing = nil
+                state.model = nil
+                state.modelFailure = "The gateway cannot use the model's vocabulary: \(error)"
+            }
+            logger.error("model unusable", metadata: ["model": "\(welcome.modelName)", "error": "\(error)"])
+        }
+    }
+}

@@ -1,0 +1,217 @@
+import ClusterCore
+import Foundation
+import Logging
+import Wire
+import ZeroMQ
+
+/// A coordinator in the real world: one thread that polls its sockets, feeds the pure `Coordinator` and does what it says.
+package final class CoordinatorNode: Sendable {
+    private let commands: Mailbox<Command>
+    private let thread: NodeThread
+
+    private enum Command: Sendable { case shutdown }
+
+    /// Listens at once, so that a caller may start workers when this returns. Throws `NodeError` and `ZeroMQError`.
+    package init(settings: CoordinatorSettings, model: ServedModel, logger: Logger) throws {
+        let commands = try Mailbox<Command>(capacity: 4)
+        self.commands = commands
+        thread = try NodeThread(name: "coordinator") { started in
+            var loop = try CoordinatorLoop(settings: settings, model: model, logger: logger, commandsDescriptor: commands.descriptor)
+            started()
+            try loop.run { commands.drain().isEmpty ? nil : .shutdown }
+        }
+    }
+
+    /// Returns when the coordinator has ended; throws what ended it.
+    package func waitUntilEnded() async throws { try await thread.waitUntilEnded() }
+
+    /// Every open request is answered, every worker told; then `waitUntilEnded` returns. May be called from any thread.
+    package func shutdown() { _ = commands.post(.shutdown) }
+}
+
+/// What a coordinator is started with.
+package struct CoordinatorSettings: Sendable {
+    package var state: StateDirectory
+    /// Where to listen, `tcp://127.0.0.1:7300`.
+    package var listen: String
+    /// How peers reach that, for join lines; the listening endpoint when `nil`, which must then be one address and no wildcard.
+    package var advertise: String?
+    package var configuration: CoordinatorConfiguration
+
+    package init(state: StateDirectory, listen: String, advertise: String?, configuration: CoordinatorConfiguration) {
+        self.state = state
+        self.listen = listen
+        self.advertise = advertise
+        self.configuration = configuration
+    }
+}
+
+/// The socket thread's state and its loop: poll, hand events to the machine, perform effects, to completion.
+private struct CoordinatorLoop: ~Copyable {
+    static let domain = "coordinator"
+    /// How often tokens are looked at without a handshake, which also bounds a poll.
+    static let tokenRefreshMs: UInt64 = 250
+    /// Messages taken from the socket before effects of other sources get their turn.
+    static let messagesPerRound = 256
+    /// How long the last messages may take to leave after the machine has ended.
+    static let flushMs = 100
+
+    private var machine: Coordinator
+    private let model: ServedModel
+    private let logger: Logger
+    private let context: Context
+    private var access: AccessList
+    private let socket: Socket
+    private let commandsDescriptor: Int32
+    private var peers: PeerStore
+    private let tokens: TokenStore
+    private var tokenKeys: Set<PeerKey> = []
+    private var tokensRead = Instant(nanoseconds: 0)
+    /// The connection over which each key spoke last.
+    private var routes: [PeerKey: [UInt8]] = [:]
+    private var hasEnded = false
+
+    init(settings: CoordinatorSettings, model: ServedModel, logger: Logger, commandsDescriptor: Int32) throws {
+        try AdvertisedEndpoint.check(listen: settings.listen, advertise: settings.advertise, option: "--advertise")
+        let keys = try CurveKeyFile(path: settings.state.file("coordinator.key")).createIfMissing()
+        let console = try CurveKeyFile(path: settings.state.file("console.key")).createIfMissing()
+        let context = try Context()
+        var access = try AccessList(context, domain: Self.domain)
+        var options = SocketOptions(.curveServer(keys, domain: Self.domain))
+        options.maxPartBytes = Limits.controlFrameBytesMax
+        let socket = try Socket(context, .router, options)
+        let endpoint = try socket.bind(settings.listen)
+        try Enrolment(endpoint: settings.advertise ?? endpoint, coordinatorKey: PeerKey(keys.publicKey)).write(to: settings.state)
+
+        var peers = try PeerStore(directory: settings.state)
+        try peers.admit(PeerStore.Entry(key: PeerKey(console.publicKey), role: .console, name: "console"))
+        access.admitOnly(peers.entries.map(\.key.curve))
+        let tokens = try TokenStore(directory: settings.state)
+        self.machine = Coordinator(configuration: settings.configuration, at: MonotonicClock.now)
+        self.model = model
+        self.logger = logger
+        self.context = context
+        self.access = access
+        self.socket = socket
+        self.commandsDescriptor = commandsDescriptor
+        self.peers = peers
+        self.tokens = tokens
+        logger.info("listening", metadata: ["endpoint": "\(endpoint)", "model": "\(settings.configuration.model.name)"])
+    }
+
+    mutating func run(nextCommand: () -> Coordinator.Event?) throws {
+        while !hasEnded {
+            if MonotonicClock.now.milliseconds(since: tokensRead) >= Self.tokenRefreshMs { refreshTokens() }
+            var poller = Poller()
+            let handshakes = poller.watch(access.socket)
+            let messages = poller.watch(socket)
+            let commands = poller.watch(descriptor: commandsDescriptor)
+            _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
+            if poller.isReadable(handshakes) {
+                // A token may be used the moment it was made, and not at all once it was revoked.
+                refreshTokens()
+                try access.answerPending()
+            }
+            if poller.isReadable(commands), let event = nextCommand() { handle(event) }
+            if poller.isReadable(messages) { try receive() }
+            if let deadline = machine.nextDeadline, deadline <= MonotonicClock.now { handle(.deadline) }
+        }
+        usleep(UInt32(Self.flushMs * 1000))
+    }
+
+    private func millisecondsUntilDeadline() -> Int {
+        guard let deadline = machine.nextDeadline else { return Int(Self.tokenRefreshMs) }
+        // Rounded up: waking a fraction too early would spin until the deadline.
+        let left = deadline.nanoseconds(since: MonotonicClock.now)
+        return Int(min((left + 999_999) / 1_000_000, Self.tokenRefreshMs))
+    }
+
+    /// Tokens are files that another process makes; those past their expiry are removed.
+    private mutating func refreshTokens() {
+        tokensRead = MonotonicClock.now
+        let (valid, expired) = tokens.all().reduce(into: ([TokenStore.Token](), [TokenStore.Token]())) { result, token in
+            if token.expires > Int64(Date.now.timeIntervalSince1970) { result.0.append(token) } else { result.1.append(token) }
+        }
+        for token in expired { tokens.remove(token.key) }
+        let keys = Set(valid.map(\.key))
+        for key in tokenKeys.subtracting(keys) where peers.role(of: key) == nil { access.revoke(key.curve) }
+        for key in keys.subtracting(tokenKeys) { access.admit(key.curve) }
+        tokenKeys = keys
+    }
+
+    /// Parts: the connection's id, the message.
+    private mutating func receive() throws {
+        for _ in 0..<Self.messagesPerRound {
+            var tooLarge = 0
+            let received = try socket.receive(maxParts: 2) { tooLarge += 1 }
+            for _ in 0..<tooLarge { handle(.malformedFrame(from: nil)) }
+            guard let message = received else { return }
+            let key = message.authenticatedKey.map(PeerKey.init)
+            guard let key, message.count == 2 else {
+                handle(.malformedFrame(from: key))
+                continue
+            }
+            do {
+                let decoded = try message.withBytes(of: 1, WireCodec.decodeToCoordinator)
+                routes[key] = message.bytes(of: 0)
+                dispatch(decoded, from: key)
+            } catch {
+                logger.debug("malformed frame", metadata: ["peer": "\(key)", "reason": "\(error)"])
+                handle(.malformedFrame(from: key))
+            }
+        }
+    }
+
+    /// A one-time token's key may enrol and nothing else; a known key may do everything but that.
+    private mutating func dispatch(_ message: ToCoordinator, from key: PeerKey) {
+        if let role = peers.role(of: key) {
+            handle(.received(message, from: key, role: role))
+        } else if tokenKeys.contains(key), case .enrol(let request) = message {
+            handle(.enrolRequested(request, overToken: key))
+        } else {
+            handle(.malformedFrame(from: key))
+        }
+    }
+
+    private mutating func handle(_ event: Coordinator.Event) {
+        var effects: [Coordinator.Effect] = []
+        machine.handle(event, at: MonotonicClock.now, into: &effects)
+        for effect in effects { perform(effect) }
+    }
+
+    private mutating func perform(_ effect: Coordinator.Effect) {
+        switch effect {
+        case .send(let message, let key):
+            send(message, to: key)
+        case .admit(let key, let role, let name):
+            do {
+                try peers.admit(PeerStore.Entry(key: key, role: role, name: name))
+                access.admit(key.curve)
+            } catch {
+                logger.error("a peer can't be written to the list", metadata: ["peer": "\(key)", "error": "\(error)"])
+            }
+        case .consumeToken(let key):
+            tokens.remove(key)
+            tokenKeys.remove(key)
+            access.revoke(key.curve)
+        case .log(let entry):
+            logger.log(entry)
+        case .ended:
+            hasEnded = true
+        }
+    }
+
+    private mutating func send(_ message: FromCoordinator, to key: PeerKey) {
+        guard let route = routes[key] else { return }
+        var parts = Message(copying: route)
+        parts.append(copying: WireCodec.encode(message))
+        if case .gatewayWelcome = message { parts.append(copying: model.header) }
+        do {
+            // A peer that does not read is a peer that is gone: its heartbeats will say the same.
+            if try !socket.send(&parts) { routes[key] = nil }
+        } catch {
+            routes[key] = nil
+            handle(.disconnected(key))
+        }
+    }
+}

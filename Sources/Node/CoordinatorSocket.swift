@@ -1,0 +1,49 @@
+import ClusterCore
+import Wire
+import ZeroMQ
+
+/// The socket from a worker (or the operator's console) to its coordinator, with what waits to be sent over it.
+struct CoordinatorSocket: ~Copyable {
+    static let messagesWaitingMax = 1_024
+
+    private let socket: Socket
+    private let monitor: HandshakeMonitor
+    private var queue = SendQueue(capacity: messagesWaitingMax)
+
+    init(context: Context, enrolment: Enrolment, own: CurveKeyPair) throws(ZeroMQError) {
+        var options = SocketOptions(.curveClient(own, server: enrolment.coordinatorKey.curve))
+        options.maxPartBytes = Limits.controlFrameBytesMax
+        let socket = try Socket(context, .dealer, options)
+        let monitor = try socket.handshakeMonitor()
+        try socket.connect(enrolment.endpoint)
+        self.socket = socket
+        self.monitor = monitor
+    }
+
+    /// False when `messagesWaitingMax` messages wait and this one was dropped.
+    mutating func send(_ message: ToCoordinator) throws(ZeroMQError) -> Bool {
+        try queue.send(Message(copying: WireCodec.encode(message)), over: socket)
+    }
+
+    mutating func flush() throws(ZeroMQError) { try queue.flush(over: socket) }
+
+    /// The next message, decoded; `nil` when none has come.
+    borrowing func receive() throws(ZeroMQError) -> Result<FromCoordinator, WireError>? {
+        var isTooLarge = false
+        let received = try socket.receive(maxParts: 1) { isTooLarge = true }
+        if isTooLarge { return .failure(WireError(.malformed, "the coordinator sent a message over the limits")) }
+        guard let message = received else { return nil }
+        do { return .success(try message.withBytes(of: 0, WireCodec.decodeFromCoordinator)) } catch { return .failure(error) }
+    }
+
+    /// Whether the coordinator's access list turned this key away since the last call.
+    borrowing func isRefused() throws(ZeroMQError) -> Bool {
+        var refused = false
+        while let event = try monitor.next() {
+            if case .refused = event { refused = true }
+        }
+        return refused
+    }
+
+    borrowing func watched(by poller: inout Poller) -> Poller.Entry { poller.watch(socket, queue.interest) }
+}

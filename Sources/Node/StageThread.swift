@@ -1,0 +1,186 @@
+import ClusterCore
+import Engine
+import Foundation
+import ModelFiles
+import Synchronization
+
+/// The thread that owns a worker's weights and KV and does nothing else: it takes one command after the other and reports each.
+///
+/// Its pool's other threads belong to it; nothing here runs on Swift's cooperative threads.
+final class StageThread: Sendable {
+    /// More than the machine ever has open: one step, one load or unload, and the end.
+    static let commandsMax = 16
+    /// Between two reports of a load's progress.
+    static let progressIntervalMs: UInt64 = 200
+
+    enum Command: Sendable {
+        case load(StageAssignment)
+        case unload
+        /// `input` is `nil` on the first stage.
+        case compute(StepFrame, input: ActivationBuffer?)
+    }
+
+    enum Report: Sendable {
+        case loadProgressed(Epoch, bytesDone: UInt64, bytesTotal: UInt64)
+        case loaded(Epoch)
+        case loadFailed(Epoch, Failure)
+        /// `output` is `nil` on the last stage.
+        case computed(Epoch, StepNumber, StepOutcome, output: ActivationBuffer?)
+        case failed(Epoch, StepNumber, Failure)
+    }
+
+    private struct Queue {
+        var commands: [Command] = []
+        var ending = false
+    }
+
+    private let queue = Mutex(Queue())
+    private let wake = DispatchSemaphore(value: 0)
+    private let ended = DispatchSemaphore(value: 0)
+
+    /// Starts the thread. `report` is called on it and must not block.
+    init(configuration: StageThreadConfiguration, report: @escaping @Sendable (Report) -> Void) {
+        let thread = Thread { [self] in
+            NodeThread.nameCurrent("stage")
+            var stage = StageHolder(configuration: configuration, isSuperseded: { [self] in isSuperseded })
+            while let command = next() { stage.perform(command, report: report) }
+            ended.signal()
+        }
+        thread.stackSize = 8 << 20
+        thread.start()
+    }
+
+    /// False when `commandsMax` commands wait.
+    func post(_ command: Command) -> Bool {
+        let taken = queue.withLock { queue in
+            guard queue.commands.count < Self.commandsMax, !queue.ending else { return false }
+            queue.commands.append(command)
+            return true
+        }
+        if taken { wake.signal() }
+        return taken
+    }
+
+    /// Ends the thread after its present command and waits for that, at most so long. False when it still runs.
+    func end(timeoutMs: Int) -> Bool {
+        queue.withLock { $0.ending = true }
+        wake.signal()
+        return ended.wait(timeout: .now() + .milliseconds(timeoutMs)) == .success
+    }
+
+    private func next() -> Command? {
+        wake.wait()
+        return queue.withLock { queue in
+            queue.ending || queue.commands.isEmpty ? nil : queue.commands.removeFirst()
+        }
+    }
+
+    /// Whether a load may stop because another load, an unload or the end waits behind it.
+    private var isSuperseded: Bool {
+        queue.withLock { queue in
+            queue.ending || queue.commands.contains { if case .compute = $0 { false } else { true } }
+        }
+    }
+}
+
+/// What a stage thread is told at start.
+package struct StageThreadConfiguration: Sendable {
+    package var threads: Int
+    package var instructionSet: InstructionSet
+    /// The worker's own copy of the model; tried before the path that the coordinator names.
+    package var modelPath: String?
+
+    package init(threads: Int, instructionSet: InstructionSet, modelPath: String?) {
+        self.threads = threads
+        self.instructionSet = instructionSet
+        self.modelPath = modelPath
+    }
+}
+
+/// The slice that the stage thread holds, and its work on it.
+private struct StageHolder {
+    let configuration: StageThreadConfiguration
+    let isSuperseded: () -> Bool
+    private var pool: ComputePool?
+    private var weights: StageWeights?
+    private var digest: ClusterCore.ModelDigest?
+    private var stage: Stage?
+
+    init(configuration: StageThreadConfiguration, isSuperseded: @escaping () -> Bool) {
+        self.configuration = configuration
+        self.isSuperseded = isSuperseded
+    }
+
+    mutating func perform(_ command: StageThread.Command, report: (StageThread.Report) -> Void) {
+        switch command {
+        case .load(let assignment):
+            do {
+                try load(assignment, report: report)
+                report(.loaded(assignment.epoch))
+            } catch is Superseded {
+                return
+            } catch {
+                unload()
+                report(.loadFailed(assignment.epoch, Failure(.loadFailed, "\(error)")))
+            }
+        case .unload:
+            unload()
+        case .compute(let frame, let input):
+            do {
+                let (outcome, output) = try compute(frame, input: input)
+                report(.computed(frame.step.epoch, frame.step.number, outcome, output: output))
+            } catch {
+                report(.failed(frame.step.epoch, frame.step.number, Failure(.internalError, "\(error)")))
+            }
+        }
+    }
+
+    private struct Superseded: Error {}
+
+    private mutating func unload() {
+        stage = nil
+        weights = nil
+        digest = nil
+    }
+
+    private mutating func load(_ assignment: StageAssignment, report: (StageThread.Report) -> Void) throws {
+        let slice = StageSlice(assignment)
+        stage = nil
+        let pool = try pool ?? ComputePool(threads: configuration.threads)
+        self.pool = pool
+        if weights?.slice != slice || digest != assignment.modelDigest {
+            weights = nil
+            let file = try ModelLocator.open(digest: assignment.modelDigest, paths: [configuration.modelPath, assignment.modelPath])
+            var reported = MonotonicClock.now
+            weights = try StageWeights(file: file, model: ModelConfiguration(file: file), slice: slice, pool: pool) { done, total in
+                if isSuperseded() { throw Superseded() }
+                let now = MonotonicClock.now
+                guard now.milliseconds(since: reported) >= StageThread.progressIntervalMs else { return }
+                reported = now
+                report(.loadProgressed(assignment.epoch, bytesDone: UInt64(done), bytesTotal: UInt64(total)))
+            }
+            digest = assignment.modelDigest
+        }
+        stage = try Stage(
+            weights: weights!, kvBlocks: assignment.kvBlocks, kvType: Engine.KVType(assignment.kvType),
+            boundary: Engine.BoundaryType(assignment.boundary), rowsMax: Limits.stepRowsMax, pool: pool,
+            instructionSet: configuration.instructionSet)
+    }
+
+    private func compute(_ frame: StepFrame, input: ActivationBuffer?) throws -> (StepOutcome, ActivationBuffer?) {
+        guard let stage, let weights else {
+            throw NodeError(.ended, "a step came for a stage that holds no layers")
+        }
+        let batch = StageBatch(frame)
+        let rowsBytes = batch.rowCount * stage.boundaryRowBytes
+        if !weights.slice.hasEmbedding, input?.count != rowsBytes {
+            throw NodeError(
+                .ended, "step \(frame.step.number.value) has \(batch.rowCount) rows, \(rowsBytes) bytes, but \(input?.count ?? 0) bytes came with it")
+        }
+        let output = weights.slice.hasHead ? nil : ActivationBuffer(byteCount: rowsBytes)
+        let started = MonotonicClock.now
+        let result = try stage.run(
+            batch, input: UnsafeRawBufferPointer(input?.rows ?? .init(start: nil, count: 0)), output: output?.rows ?? .init(start: nil, count: 0))
+        return (StepOutcome(result, computeNanoseconds: MonotonicClock.now.nanoseconds(since: started)), output)
+    }
+}

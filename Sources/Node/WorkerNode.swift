@@ -1,0 +1,292 @@
+import ClusterCore
+import Engine
+import Foundation
+import Logging
+import Wire
+import ZeroMQ
+
+/// A worker in the real world: a socket thread that feeds the pure `Worker` and a stage thread that computes.
+package final class WorkerNode: Sendable {
+    fileprivate enum Input: Sendable {
+        case shutdown
+        case report(StageThread.Report)
+    }
+
+    /// Reports and commands that wait for the socket thread; far more than the stage thread makes while one poll returns.
+    private static let inputsMax = 256
+
+    private let inputs: Mailbox<Input>
+    private let thread: NodeThread
+
+    /// Listens for activations at once. Throws `NodeError` and `ZeroMQError`.
+    package init(settings: WorkerSettings, logger: Logger) throws {
+        let inputs = try Mailbox<Input>(capacity: Self.inputsMax)
+        self.inputs = inputs
+        thread = try NodeThread(name: "worker") { started in
+            let stage = StageThread(configuration: settings.stage) { report in
+                // The stage thread has at most a few reports open, so a full mailbox is a bug of ours, not load.
+                precondition(inputs.post(.report(report)), "the worker's socket thread does not drain its mailbox")
+            }
+            var loop = try WorkerLoop(settings: settings, logger: logger, stage: stage, inputs: inputs)
+            started()
+            try loop.run()
+        }
+    }
+
+    /// Returns when the worker has ended; throws what ended it.
+    package func waitUntilEnded() async throws { try await thread.waitUntilEnded() }
+
+    /// Tells the coordinator and ends. May be called from any thread.
+    package func shutdown() { _ = inputs.post(.shutdown) }
+}
+
+/// What a worker is started with.
+package struct WorkerSettings: Sendable {
+    package var enrolment: Enrolment
+    package var keys: CurveKeyPair
+    package var session: UInt64
+    package var name: String
+    package var capabilities: WorkerCapabilities
+    /// Where the data socket listens, `tcp://127.0.0.1:0` for any free port.
+    package var dataListen: String
+    /// How the stage before this one reaches it; the listening endpoint when `nil`, which must then be one address and no wildcard.
+    package var dataAdvertise: String?
+    package var stage: StageThreadConfiguration
+
+    package init(
+        enrolment: Enrolment, keys: CurveKeyPair, session: UInt64, name: String, capabilities: WorkerCapabilities,
+        dataListen: String, dataAdvertise: String?, stage: StageThreadConfiguration
+    ) {
+        self.enrolment = enrolment
+        self.keys = keys
+        self.session = session
+        self.name = name
+        self.capabilities = capabilities
+        self.dataListen = dataListen
+        self.dataAdvertise = dataAdvertise
+        self.stage = stage
+    }
+}
+
+/// The socket thread's state and its loop.
+private struct WorkerLoop: ~Copyable {
+    static let domain = "stage"
+    static let pollMsMax: UInt64 = 250
+    static let messagesPerRound = 64
+    /// How long the stage thread's present step may take to end after the machine has.
+    static let stageEndMs = 1_000
+    static let flushMs = 50
+    /// A step's rows at the most: of the widest model, as f32.
+    static let rowsBytesMax = Limits.stepRowsMax * Limits.hiddenMax * 4
+
+    private let settings: WorkerSettings
+    private let logger: Logger
+    private let stage: StageThread
+    private let inputs: Mailbox<WorkerNode.Input>
+    private let context: Context
+    private var access: AccessList
+    private let data: Socket
+    private var machine: Worker
+    private var coordinator: CoordinatorSocket
+    private var downstreamPeer: StagePeer?
+    private var downstream: DownstreamLink?
+    /// Activations that the machine knows by handle.
+    private var payloads: [PayloadHandle: ActivationBuffer] = [:]
+    private var payloadsMade: UInt64 = 0
+    private var isRefusalTold = false
+    private var end: Result<Void, NodeError>?
+
+    init(settings: WorkerSettings, logger: Logger, stage: StageThread, inputs: Mailbox<WorkerNode.Input>) throws {
+        try AdvertisedEndpoint.check(listen: settings.dataListen, advertise: settings.dataAdvertise, option: "--data-advertise")
+        let context = try Context()
+        let access = try AccessList(context, domain: Self.domain)
+        var options = SocketOptions(.curveServer(settings.keys, domain: Self.domain))
+        options.maxPartBytes = Self.rowsBytesMax
+        options.maxMessageBytes = Self.rowsBytesMax + Limits.controlFrameBytesMax
+        let data = try Socket(context, .pull, options)
+        let endpoint = try data.bind(settings.dataListen)
+        let coordinator = try CoordinatorSocket(context: context, enrolment: settings.enrolment, own: settings.keys)
+        self.coordinator = coordinator
+        self.machine = Worker(
+            configuration: WorkerConfiguration(
+                session: settings.session, name: settings.name, capabilities: settings.capabilities,
+                dataEndpoint: settings.dataAdvertise ?? endpoint))
+        self.settings = settings
+        self.logger = logger
+        self.stage = stage
+        self.inputs = inputs
+        self.context = context
+        self.access = access
+        self.data = data
+        self.downstreamPeer = nil
+        self.downstream = nil
+        logger.info("listening", metadata: ["endpoint": "\(endpoint)", "coordinator": "\(settings.enrolment.endpoint)"])
+    }
+
+    mutating func run() throws {
+        handle(.start)
+        while end == nil {
+            var poller = Poller()
+            let handshakes = poller.watch(access.socket)
+            let activations = poller.watch(data)
+            let messages = coordinator.watched(by: &poller)
+            let posted = poller.watch(inputs)
+            downstream?.watched(by: &poller)
+            _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
+
+            if poller.isReadable(handshakes) { try access.answerPending() }
+            if poller.isReadable(posted) { for input in inputs.drain() { handle(input) } }
+            if poller.isReadable(activations) { try receiveActivations() }
+            if poller.isReadable(messages) { try receiveFromCoordinator() }
+            try coordinator.flush()
+            try downstream?.flush()
+            try tellRefusal()
+            if let deadline = machine.nextDeadline, deadline <= MonotonicClock.now { handle(.deadline) }
+        }
+        // The last messages leave on libzmq's own thread.
+        usleep(UInt32(Self.flushMs * 1000))
+        if !stage.end(timeoutMs: Self.stageEndMs) { logger.warning("the stage thread is still in a step; ending without it") }
+        try end!.get()
+    }
+
+    private func millisecondsUntilDeadline() -> Int {
+        guard let deadline = machine.nextDeadline else { return Int(Self.pollMsMax) }
+        return Int(min((deadline.nanoseconds(since: MonotonicClock.now) + 999_999) / 1_000_000, Self.pollMsMax))
+    }
+
+    /// libzmq tries again for ever when a key is refused; the person who started the worker should know why it waits.
+    private mutating func tellRefusal() throws {
+        guard try coordinator.isRefused(), !isRefusalTold else { return }
+        isRefusalTold = true
+        logger.error(
+            "the coordinator does not admit this worker's key; enrol it again with a new token",
+            metadata: ["coordinator": "\(settings.enrolment.endpoint)"])
+    }
+
+    /// Parts: the frame, the rows.
+    private mutating func receiveActivations() throws {
+        for _ in 0..<Self.messagesPerRound {
+            var tooLarge = 0
+            let received = try data.receive(maxParts: 2) { tooLarge += 1 }
+            for _ in 0..<tooLarge { handle(.malformedFrame(from: nil)) }
+            guard let message = received else { return }
+            let sender = message.authenticatedKey.map(PeerKey.init)
+            guard let sender, message.count == 2, let frame = try? message.withBytes(of: 0, WireCodec.decodeStepFrame) else {
+                handle(.malformedFrame(from: sender))
+                continue
+            }
+            // Copied, because libzmq's memory is not aligned as the kernels ask.
+            let buffer = message.withBytes(of: 1) { bytes in
+                let buffer = ActivationBuffer(byteCount: bytes.count)
+                buffer.rows.copyMemory(from: bytes)
+                return buffer
+            }
+            handle(.activation(frame, payload: keep(buffer), from: sender))
+        }
+    }
+
+    private mutating func receiveFromCoordinator() throws {
+        for _ in 0..<Self.messagesPerRound {
+            switch try coordinator.receive() {
+            case .success(let message): handle(.received(message))
+            case .failure(let error):
+                logger.debug("malformed frame", metadata: ["reason": "\(error)"])
+                handle(.malformedFrame(from: settings.enrolment.coordinatorKey))
+            case nil: return
+            }
+        }
+    }
+
+    private mutating func handle(_ input: WorkerNode.Input) {
+        switch input {
+        case .shutdown: handle(Worker.Event.shutdown)
+        case .report(.loadProgressed(let epoch, let done, let total)): handle(.loadProgressed(epoch, bytesDone: done, bytesTotal: total))
+        case .report(.loaded(let epoch)): handle(.loaded(epoch))
+        case .report(.loadFailed(let epoch, let failure)): handle(.loadFailed(epoch, failure))
+        case .report(.computed(let epoch, let number, let outcome, let output)):
+            handle(.stepComputed(epoch, number, outcome, payload: output.map { keep($0) }))
+        case .report(.failed(let epoch, let number, let failure)): handle(.stepFailed(epoch, number, failure))
+        }
+    }
+
+    private mutating func keep(_ buffer: ActivationBuffer) -> PayloadHandle {
+        payloadsMade += 1
+        let handle = PayloadHandle(payloadsMade)
+        payloads[handle] = buffer
+        return handle
+    }
+
+    private mutating func take(_ handle: PayloadHandle) -> ActivationBuffer {
+        guard let buffer = payloads.removeValue(forKey: handle) else { preconditionFailure("the machine names a payload twice") }
+        return buffer
+    }
+
+    private mutating func handle(_ event: Worker.Event) {
+        var effects: [Worker.Effect] = []
+        machine.handle(event, at: MonotonicClock.now, into: &effects)
+        for effect in effects {
+            do { try perform(effect) } catch {
+                logger.error("an effect failed", metadata: ["error": "\(error)"])
+                end = .failure(NodeError(.socketFailed, "the worker can't go on", cause: error))
+            }
+        }
+    }
+
+    private mutating func perform(_ effect: Worker.Effect) throws {
+        switch effect {
+        case .send(let message):
+            if try !coordinator.send(message) { logger.warning("a message for the coordinator was dropped: too many wait") }
+        case .load(let assignment): post(.load(assignment))
+        case .unload: post(.unload)
+        case .connectDownstream(let peer):
+            downstreamPeer = peer
+            downstream = nil
+        case .admitUpstream(let key):
+            access.admitOnly(key.map { [$0.curve] } ?? [])
+        case .compute(let frame, let payload):
+            post(.compute(frame, input: payload.map { take($0) }))
+        case .forward(let frame, let payload):
+            let buffer = take(payload)
+            // Not before there is a step: the next stage admits our key when it gets its assignment, perhaps after we have ours, and libzmq
+            // gives a connection up for good that was refused once. Steps come when all stages have said that they are ready.
+            if downstream == nil, let downstreamPeer { downstream = try DownstreamLink(context: context, peer: downstreamPeer, own: settings.keys) }
+            if try downstream?.send(frame, buffer) != true { logger.warning("a step for the next stage was dropped: too many wait") }
+        case .discard(let payload):
+            _ = take(payload)
+        case .reconnect:
+            coordinator = try CoordinatorSocket(context: context, enrolment: settings.enrolment, own: settings.keys)
+        case .log(let entry):
+            logger.log(entry)
+        case .ended(let failure):
+            end = failure.map { .failure(NodeError(.ended, $0.message)) } ?? .success(())
+        }
+    }
+
+    private func post(_ command: StageThread.Command) {
+        precondition(stage.post(command), "more commands for the stage thread than the machine may have open")
+    }
+}
+
+/// The push socket to the next stage.
+private struct DownstreamLink: ~Copyable {
+    static let stepsWaitingMax = Limits.stagesMax
+
+    private let socket: Socket
+    private var queue = SendQueue(capacity: stepsWaitingMax)
+
+    init(context: Context, peer: StagePeer, own: CurveKeyPair) throws(ZeroMQError) {
+        let socket = try Socket(context, .push, SocketOptions(.curveClient(own, server: peer.key.curve)))
+        try socket.connect(peer.endpoint)
+        self.socket = socket
+    }
+
+    mutating func send(_ frame: StepFrame, _ rows: ActivationBuffer) throws(ZeroMQError) -> Bool {
+        var message = Message(copying: WireCodec.encode(frame))
+        message.append(Frame(adopting: rows.rows) { _ in withExtendedLifetime(rows) {} })
+        return try queue.send(message, over: socket)
+    }
+
+    mutating func flush() throws(ZeroMQError) { try queue.flush(over: socket) }
+
+    borrowing func watched(by poller: inout Poller) { if !queue.isEmpty { _ = poller.watch(socket, .writable) } }
+}

@@ -1,0 +1,185 @@
+import ModelFiles
+
+/// Text to tokens and back, as the model's own tokenizer does it, from nothing but the model file's metadata.
+///
+/// Immutable, so requests share one. Byte-level BPE (`tokenizer.ggml.model` = "gpt2") and SentencePiece BPE ("llama").
+///
+/// Text comes in as bytes, because prompts do. Bytes that are not UTF-8 are not lost: each becomes the token of that byte
+/// (U+FFFD where a vocabulary lacks it), and the well-formed text on either side is encoded as if it stood alone. So
+/// `bytes(of:)` over the tokens of any input gives the input back, except where the model's tokenizer itself changes text
+/// (a space in front, U+2581 for a space, control characters that a vocabulary lacks).
+package struct Tokenizer: Sendable {
+    let vocabulary: Vocabulary
+    private let encoder: Encoder
+    private let addedTokens: AddedTokenMatcher
+    /// Whether `addSpecial` puts BOS first and EOS last.
+    package let addsBOS: Bool
+    package let addsEOS: Bool
+
+    private enum Encoder: Sendable {
+        case byteLevel(ByteLevelEncoder)
+        case sentencePiece(SentencePieceEncoder)
+    }
+
+    /// A token by id and name.
+    package struct NamedToken: Sendable, Equatable {
+        package let id: Int32
+        /// As chat templates write it.
+        package let text: String
+    }
+
+    /// - Throws: `missingKey`, `invalidValue`, `unsupportedTokenizer` or `unsupportedPreTokenizer`; the message names the
+    ///   metadata key.
+    package init(metadata: Metadata) throws(PromptError) {
+        try self.init(VocabularySource(metadata: metadata))
+    }
+
+    init(_ source: VocabularySource) throws(PromptError) {
+        let vocabulary = try Vocabulary(source)
+        self.vocabulary = vocabulary
+        addedTokens = AddedTokenMatcher(vocabulary, layout: source.layout)
+        switch vocabulary.kind {
+        case .byteLevel:
+            let encoder = try ByteLevelEncoder(source, vocabulary)
+            self.encoder = .byteLevel(encoder)
+            addsBOS = source.addBOS ?? encoder.preTokenizer.addsBOSByDefault
+        case .sentencePiece:
+            encoder = .sentencePiece(try SentencePieceEncoder(source, vocabulary))
+            addsBOS = source.addBOS ?? true
+        }
+        addsEOS = source.addEOS ?? false
+        for (isAdded, role) in [(addsBOS, SpecialTokenKey.bos), (addsEOS, .eos)] {
+            guard isAdded, vocabulary.specialTokens[role] == nil else { continue }
+            throw PromptError(
+                .missingKey,
+                "The model's texts take its \(role.rawValue.uppercased()) token, but the metadata key '\(role.metadataKey)' is not there. Convert the model again, with its tokenizer files beside it."
+            )
+        }
+    }
+}
+
+// MARK: Encoding
+
+extension Tokenizer {
+    /// The tokens of a text.
+    ///
+    /// - Parameters:
+    ///   - utf8: any bytes; see above for those that are not UTF-8. At most 4 GiB.
+    ///   - addSpecial: whether BOS and EOS go around it, where the model wants them. A text that a chat template made
+    ///     often holds them already.
+    ///   - parseSpecial: whether the names of control tokens ("<|im_end|>") in the text become those tokens; false keeps
+    ///     them text, so that a user cannot end a turn. User-defined tokens are part of the text's alphabet and are
+    ///     found either way.
+    package func encode(_ utf8: UnsafeBufferPointer<UInt8>, addSpecial: Bool, parseSpecial: Bool) -> [Int32] {
+        precondition(utf8.count < UInt32.max, "a text to encode is below 4 GiB")
+        var tokens: [Int32] = []
+        tokens.reserveCapacity(utf8.count / 4 + 2)
+        if addSpecial, addsBOS, let bos = vocabulary.specialTokens[.bos] { tokens.append(bos) }
+        encodePieces(of: utf8, parseSpecial: parseSpecial, into: &tokens)
+        if addSpecial, addsEOS, let eos = vocabulary.specialTokens[.eos] { tokens.append(eos) }
+        return tokens
+    }
+
+    package func encode(_ utf8: [UInt8], addSpecial: Bool, parseSpecial: Bool) -> [Int32] {
+        utf8.withUnsafeBufferPointer { encode($0, addSpecial: addSpecial, parseSpecial: parseSpecial) }
+    }
+
+    package func encode(_ text: String, addSpecial: Bool, parseSpecial: Bool) -> [Int32] {
+        var text = text
+        return text.withUTF8 { encode($0, addSpecial: addSpecial, parseSpecial: parseSpecial) }
+    }
+
+    /// Added tokens and the texts between them.
+    private func encodePieces(of utf8: UnsafeBufferPointer<UInt8>, parseSpecial: Bool, into tokens: inout [Int32]) {
+        var index = 0
+        var isAtStart = true
+        var swallowsWhiteSpace = false
+        while index < utf8.count {
+            let match = addedTokens.first(in: utf8, from: index, includingControl: parseSpecial)
+            let end = match?.range.lowerBound ?? utf8.count
+            // White space that is itself an added token is that token and not swallowed, hence the search before this.
+            let start = swallowsWhiteSpace ? min(WhiteSpace.end(in: utf8, from: index), end) : index
+            if end > start {
+                encodeText(UnsafeBufferPointer(rebasing: utf8[start..<end]), isAtStart: isAtStart, into: &tokens)
+            }
+            guard let match else { return }
+            tokens.append(match.token)
+            index = match.range.upperBound
+            isAtStart = match.token == vocabulary.specialTokens[.bos]
+            swallowsWhiteSpace = addedTokens.swallowsWhiteSpace(match.token)
+        }
+    }
+
+    private func encodeText(_ text: UnsafeBufferPointer<UInt8>, isAtStart: Bool, into tokens: inout [Int32]) {
+        switch encoder {
+        case .byteLevel(let encoder): encoder.encode(text, into: &tokens)
+        case .sentencePiece(let encoder): encoder.encode(text, isAtStart: isAtStart, into: &tokens)
+        }
+    }
+}
+
+// MARK: Decoding
+
+extension Tokenizer {
+    /// The bytes that a token stands for, which may be part of a character; a control token's are its name. Empty for an
+    /// id that is not in the vocabulary (a model's output layer is often wider than it).
+    package func bytes(of token: Int32) -> [UInt8] {
+        guard token >= 0, token < vocabulary.count else { return [] }
+        return Array(vocabulary.table.bytes(of: Int(token)))
+    }
+
+    /// The text of whole token lists: `StreamingDetokenizer` over all of them at once.
+    package func text(of tokens: some Sequence<Int32>, skipSpecialTokens: Bool) -> String {
+        var detokenizer = StreamingDetokenizer(tokenizer: self, skipSpecialTokens: skipSpecialTokens)
+        var text = ""
+        for token in tokens { text += detokenizer.append(token) }
+        return text + detokenizer.finish()
+    }
+
+    /// Whether a decoded text starts with a space that encoding put there and decoding takes away.
+    package var addsSpacePrefix: Bool {
+        if case .sentencePiece(let encoder) = encoder { encoder.spacePrefix != .never } else { false }
+    }
+}
+
+// MARK: Tokens
+
+extension Tokenizer {
+    package var vocabularySize: Int { vocabulary.count }
+
+    package var bosToken: NamedToken? { token(.bos) }
+    package var eosToken: NamedToken? { token(.eos) }
+    package var unknownToken: NamedToken? { token(.unknown) }
+    package var paddingToken: NamedToken? { token(.padding) }
+
+    /// Ids that end a generation, ascending: `eos`, `eot` and `eom` of the metadata and tokens of well-known names.
+    package var endTokens: [Int32] { vocabulary.endTokens }
+
+    /// Whether a token is a control token (or the unknown one): no text, left out where special tokens are skipped.
+    package func isSpecial(_ token: Int32) -> Bool {
+        guard token >= 0, token < vocabulary.count else { return false }
+        switch vocabulary.types[Int(token)] {
+        case .control, .unknown: return true
+        case .normal, .userDefined, .unused, .byte: return false
+        }
+    }
+
+    /// A token as the model file writes it; empty for an id that is not in the vocabulary.
+    package func name(of token: Int32) -> String {
+        guard token >= 0, token < vocabulary.count else { return "" }
+        return vocabulary.texts[Int(token)]
+    }
+
+    /// The id of an added token by its name; ordinary tokens have no names.
+    package func tokenID(named name: String) -> Int32? {
+        let bytes = Array(name.utf8)
+        return bytes.withUnsafeBufferPointer { text in
+            guard let match = addedTokens.first(in: text, from: 0, includingControl: true) else { return nil }
+            return match.range == 0..<text.count ? match.token : nil
+        }
+    }
+
+    private func token(_ role: SpecialTokenKey) -> NamedToken? {
+        vocabulary.specialTokens[role].map { NamedToken(id: $0, text: vocabulary.texts[Int($0)]) }
+    }
+}

@@ -1,0 +1,37 @@
+import ClusterCore
+
+/// The eight bytes before each protobuf message: a foreign peer, another major and a damaged frame are three different errors.
+enum FrameHeader {
+    static let byteCount = 8
+    static let magic: [UInt8] = Array("STFL".utf8)
+
+    enum Kind: UInt8 {
+        case toCoordinator = 1
+        case fromCoordinator = 2
+        case stepFrame = 3
+    }
+
+    /// Magic, major (little-endian), kind, zero.
+    static func bytes(_ kind: Kind, major: UInt32 = ProtocolVersion.current.major) -> [UInt8] {
+        magic + [UInt8(truncatingIfNeeded: major), UInt8(truncatingIfNeeded: major >> 8), kind.rawValue, 0]
+    }
+
+    /// The protobuf bytes behind a header that fits.
+    static func body(of frame: UnsafeRawBufferPointer, _ kind: Kind) throws(WireError) -> UnsafeRawBufferPointer {
+        guard frame.count >= byteCount, frame.prefix(magic.count).elementsEqual(magic) else {
+            throw WireError(.notStaffel, "a frame of \(frame.count) bytes does not begin with Staffel's magic; find out what else talks to this port")
+        }
+        let major = UInt32(frame[4]) | UInt32(frame[5]) << 8
+        let ours = ProtocolVersion.current.major
+        guard major == ours else {
+            throw WireError(.versionMismatch, "a frame of protocol \(major) came in, this process speaks \(ours); run the same release on all machines")
+        }
+        guard frame[6] == kind.rawValue, frame[7] == 0 else {
+            throw WireError(.wrongFrame, "a frame of kind \(frame[6]) came in where kind \(kind.rawValue) belongs; check which endpoint the peer was given")
+        }
+        guard frame.count <= Limits.controlFrameBytesMax else {
+            throw WireError(.tooLarge, "a frame of \(frame.count) bytes came in, at most \(Limits.controlFrameBytesMax) are read; the peer must send less at once")
+        }
+        return UnsafeRawBufferPointer(rebasing: frame[byteCount...])
+    }
+}

@@ -1,0 +1,269 @@
+import CWire
+import ClusterCore
+
+// Hellos, plans, health and what goes between gateway and coordinator, as protobuf-c's structs.
+
+extension PackArena {
+    func toCoordinator(_ message: ToCoordinator) -> UnsafeMutablePointer<Staffel__V1__ToCoordinator> {
+        make(staffel__v1__to_coordinator__init) { m in
+            switch message {
+            case .enrol(let value): (m.kind_case, m.enrol) = (STAFFEL__V1__TO_COORDINATOR__KIND_ENROL, enrolRequest(value))
+            case .workerHello(let value): (m.kind_case, m.worker_hello) = (STAFFEL__V1__TO_COORDINATOR__KIND_WORKER_HELLO, workerHello(value))
+            case .gatewayHello(let value): (m.kind_case, m.gateway_hello) = (STAFFEL__V1__TO_COORDINATOR__KIND_GATEWAY_HELLO, gatewayHello(value))
+            case .heartbeat(let value): (m.kind_case, m.heartbeat) = (STAFFEL__V1__TO_COORDINATOR__KIND_HEARTBEAT, heartbeat(value))
+            case .loadProgress(let value): (m.kind_case, m.load_progress) = (STAFFEL__V1__TO_COORDINATOR__KIND_LOAD_PROGRESS, loadProgress(value))
+            case .loaded(let epoch): (m.kind_case, m.loaded) = (STAFFEL__V1__TO_COORDINATOR__KIND_LOADED, epochNote(epoch))
+            case .loadFailed(let epoch, let failure):
+                (m.kind_case, m.load_failed) = (STAFFEL__V1__TO_COORDINATOR__KIND_LOAD_FAILED, loadFailed(epoch, failure))
+            case .stepResult(let value): (m.kind_case, m.step_result) = (STAFFEL__V1__TO_COORDINATOR__KIND_STEP_RESULT, stepResult(value))
+            case .stepFailed(let epoch, let number, let failure):
+                (m.kind_case, m.step_failed) = (STAFFEL__V1__TO_COORDINATOR__KIND_STEP_FAILED, stepFailed(epoch, number, failure))
+            case .leaving: (m.kind_case, m.leaving) = (STAFFEL__V1__TO_COORDINATOR__KIND_LEAVING, make(staffel__v1__empty__init))
+            case .submit(let value): (m.kind_case, m.submit) = (STAFFEL__V1__TO_COORDINATOR__KIND_SUBMIT, generationRequest(value))
+            case .cancel(let id): (m.kind_case, m.cancel) = (STAFFEL__V1__TO_COORDINATOR__KIND_CANCEL, requestID(id))
+            case .cancelChoice(let id, let choice):
+                (m.kind_case, m.cancel_choice) = (STAFFEL__V1__TO_COORDINATOR__KIND_CANCEL_CHOICE, cancelChoice(id, choice))
+            case .statusQuery: (m.kind_case, m.status_query) = (STAFFEL__V1__TO_COORDINATOR__KIND_STATUS_QUERY, make(staffel__v1__empty__init))
+            }
+        }
+    }
+
+    func fromCoordinator(_ message: FromCoordinator) -> UnsafeMutablePointer<Staffel__V1__FromCoordinator> {
+        make(staffel__v1__from_coordinator__init) { m in
+            switch message {
+            case .enrolled: (m.kind_case, m.enrolled) = (STAFFEL__V1__FROM_COORDINATOR__KIND_ENROLLED, make(staffel__v1__empty__init))
+            case .refused(let value): (m.kind_case, m.refused) = (STAFFEL__V1__FROM_COORDINATOR__KIND_REFUSED, failure(value))
+            case .workerWelcome(let value):
+                (m.kind_case, m.worker_welcome) = (STAFFEL__V1__FROM_COORDINATOR__KIND_WORKER_WELCOME, workerWelcome(value))
+            case .gatewayWelcome(let value):
+                (m.kind_case, m.gateway_welcome) = (STAFFEL__V1__FROM_COORDINATOR__KIND_GATEWAY_WELCOME, gatewayWelcome(value))
+            case .heartbeatReply(let value): (m.kind_case, m.heartbeat_reply) = (STAFFEL__V1__FROM_COORDINATOR__KIND_HEARTBEAT_REPLY, heartbeat(value))
+            case .assign(let value): (m.kind_case, m.assign) = (STAFFEL__V1__FROM_COORDINATOR__KIND_ASSIGN, stageAssignment(value))
+            case .release(let epoch): (m.kind_case, m.release) = (STAFFEL__V1__FROM_COORDINATOR__KIND_RELEASE, epochNote(epoch))
+            case .step(let value): (m.kind_case, m.step) = (STAFFEL__V1__FROM_COORDINATOR__KIND_STEP, step(value))
+            case .health(let value): (m.kind_case, m.health) = (STAFFEL__V1__FROM_COORDINATOR__KIND_HEALTH, clusterHealth(value))
+            case .tokens(let value): (m.kind_case, m.tokens) = (STAFFEL__V1__FROM_COORDINATOR__KIND_TOKENS, tokenBatch(value))
+            case .finished(let request, let choice, let tokenCount, let reason):
+                (m.kind_case, m.finished) = (STAFFEL__V1__FROM_COORDINATOR__KIND_FINISHED, finished(request, choice, tokenCount, reason))
+            case .failed(let request, let failure): (m.kind_case, m.failed) = (STAFFEL__V1__FROM_COORDINATOR__KIND_FAILED, failed(request, failure))
+            case .status(let value): (m.kind_case, m.status) = (STAFFEL__V1__FROM_COORDINATOR__KIND_STATUS, statusReport(value))
+            case .closing: (m.kind_case, m.closing) = (STAFFEL__V1__FROM_COORDINATOR__KIND_CLOSING, make(staffel__v1__empty__init))
+            }
+        }
+    }
+}
+
+extension PackArena {
+    func name(_ text: String) -> ProtobufCBinaryData { data(Text.fitting(text, .name, bytesMax: Limits.nameBytesMax)) }
+    func sentence(_ text: String) -> ProtobufCBinaryData { data(Text.fitting(text, .sentence, bytesMax: Limits.messageBytesMax)) }
+
+    func version(_ value: ProtocolVersion) -> UnsafeMutablePointer<Staffel__V1__ProtocolVersion> {
+        make(staffel__v1__protocol_version__init) { m in
+            (m.has_major, m.major) = (1, value.major)
+            (m.has_minor, m.minor) = (1, value.minor)
+        }
+    }
+
+    func requestID(_ value: RequestID) -> UnsafeMutablePointer<Staffel__V1__RequestId> {
+        make(staffel__v1__request_id__init) { m in
+            (m.has_high, m.high) = (1, value.high)
+            (m.has_low, m.low) = (1, value.low)
+        }
+    }
+
+    func cancelChoice(_ request: RequestID, _ choice: UInt32) -> UnsafeMutablePointer<Staffel__V1__CancelChoice> {
+        make(staffel__v1__cancel_choice__init) { m in
+            m.request = requestID(request)
+            (m.has_choice, m.choice) = (1, choice)
+        }
+    }
+
+    func layerRange(_ value: Range<Int>) -> UnsafeMutablePointer<Staffel__V1__LayerRange> {
+        make(staffel__v1__layer_range__init) { m in
+            (m.has_first, m.first) = (1, UInt32(value.lowerBound))
+            (m.has_end, m.end) = (1, UInt32(value.upperBound))
+        }
+    }
+
+    func epochNote(_ epoch: Epoch) -> UnsafeMutablePointer<Staffel__V1__EpochNote> {
+        make(staffel__v1__epoch_note__init) { m in (m.has_epoch, m.epoch) = (1, epoch.value) }
+    }
+
+    func enrolRequest(_ value: EnrolRequest) -> UnsafeMutablePointer<Staffel__V1__EnrolRequest> {
+        make(staffel__v1__enrol_request__init) { m in
+            m.version = version(value.version)
+            (m.has_role, m.role) = (1, Staffel__V1__PeerRole(rawValue: .init(value.role.rawValue)))
+            (m.has_key, m.key) = (1, data(value.key.bytes))
+            (m.has_name, m.name) = (1, name(value.name))
+        }
+    }
+
+    func workerHello(_ value: WorkerHello) -> UnsafeMutablePointer<Staffel__V1__WorkerHello> {
+        make(staffel__v1__worker_hello__init) { m in
+            m.version = version(value.version)
+            (m.has_session, m.session) = (1, value.session)
+            (m.has_name, m.name) = (1, name(value.name))
+            m.capabilities = capabilities(value.capabilities)
+            (m.has_data_endpoint, m.data_endpoint) = (1, data(Array(value.dataEndpoint.utf8)))
+            m.holding = value.holding.map(heldSlice)
+            (m.has_last_epoch, m.last_epoch) = (1, value.lastEpoch.value)
+        }
+    }
+
+    func capabilities(_ value: WorkerCapabilities) -> UnsafeMutablePointer<Staffel__V1__WorkerCapabilities> {
+        make(staffel__v1__worker_capabilities__init) { m in
+            (m.has_memory_bytes, m.memory_bytes) = (1, value.memoryBytes)
+            (m.has_threads, m.threads) = (1, UInt32(value.threads))
+            (m.has_isa, m.isa) = (1, name(value.isa))
+            (m.has_read_bytes_per_second, m.read_bytes_per_second) = (1, value.readBytesPerSecond)
+            (m.has_ops_per_second, m.ops_per_second) = (1, value.opsPerSecond)
+        }
+    }
+
+    func heldSlice(_ value: HeldSlice) -> UnsafeMutablePointer<Staffel__V1__HeldSlice> {
+        make(staffel__v1__held_slice__init) { m in
+            (m.has_epoch, m.epoch) = (1, value.epoch.value)
+            (m.has_model_digest, m.model_digest) = (1, data(value.modelDigest.bytes))
+            m.layers = layerRange(value.layers)
+        }
+    }
+
+    func gatewayHello(_ value: GatewayHello) -> UnsafeMutablePointer<Staffel__V1__GatewayHello> {
+        make(staffel__v1__gateway_hello__init) { m in
+            m.version = version(value.version)
+            (m.has_session, m.session) = (1, value.session)
+            (m.has_name, m.name) = (1, name(value.name))
+        }
+    }
+
+    func workerWelcome(_ value: WorkerWelcome) -> UnsafeMutablePointer<Staffel__V1__WorkerWelcome> {
+        make(staffel__v1__worker_welcome__init) { m in m.version = version(value.version) }
+    }
+
+    func gatewayWelcome(_ value: GatewayWelcome) -> UnsafeMutablePointer<Staffel__V1__GatewayWelcome> {
+        make(staffel__v1__gateway_welcome__init) { m in
+            m.version = version(value.version)
+            (m.has_coordinator_session, m.coordinator_session) = (1, value.coordinatorSession)
+            (m.has_model_name, m.model_name) = (1, name(value.modelName))
+            (m.has_model_digest, m.model_digest) = (1, data(value.modelDigest.bytes))
+            (m.has_context_tokens, m.context_tokens) = (1, UInt32(value.contextTokens))
+            (m.has_parameter_count, m.parameter_count) = (1, value.parameterCount)
+            (m.has_model_bytes, m.model_bytes) = (1, value.modelBytes)
+            m.health = clusterHealth(value.health)
+        }
+    }
+
+    func heartbeat(_ value: Heartbeat) -> UnsafeMutablePointer<Staffel__V1__Heartbeat> {
+        make(staffel__v1__heartbeat__init) { m in
+            (m.has_epoch, m.epoch) = (1, value.epoch.value)
+            (m.has_last_step, m.last_step) = (1, value.lastStep.value)
+            (m.has_steps_queued, m.steps_queued) = (1, UInt32(value.stepsQueued))
+        }
+    }
+
+    func loadProgress(_ value: LoadProgress) -> UnsafeMutablePointer<Staffel__V1__LoadProgress> {
+        make(staffel__v1__load_progress__init) { m in
+            (m.has_epoch, m.epoch) = (1, value.epoch.value)
+            (m.has_bytes_done, m.bytes_done) = (1, value.bytesDone)
+            (m.has_bytes_total, m.bytes_total) = (1, value.bytesTotal)
+        }
+    }
+
+    func failure(_ value: Failure) -> UnsafeMutablePointer<Staffel__V1__Failure> {
+        make(staffel__v1__failure__init) { m in
+            (m.has_code, m.code) = (1, value.code.rawValue)
+            (m.has_message, m.message) = (1, sentence(value.message))
+        }
+    }
+
+    func loadFailed(_ epoch: Epoch, _ value: Failure) -> UnsafeMutablePointer<Staffel__V1__LoadFailed> {
+        make(staffel__v1__load_failed__init) { m in
+            (m.has_epoch, m.epoch) = (1, epoch.value)
+            m.failure = failure(value)
+        }
+    }
+
+    func stepFailed(_ epoch: Epoch, _ number: StepNumber, _ value: Failure) -> UnsafeMutablePointer<Staffel__V1__StepFailed> {
+        make(staffel__v1__step_failed__init) { m in
+            (m.has_epoch, m.epoch) = (1, epoch.value)
+            (m.has_number, m.number) = (1, number.value)
+            m.failure = failure(value)
+        }
+    }
+
+    func finished(_ request: RequestID, _ choice: UInt32, _ tokenCount: Int, _ reason: FinishReason) -> UnsafeMutablePointer<Staffel__V1__Finished> {
+        make(staffel__v1__finished__init) { m in
+            m.request = requestID(request)
+            (m.has_choice, m.choice) = (1, choice)
+            (m.has_token_count, m.token_count) = (1, UInt32(tokenCount))
+            (m.has_reason, m.reason) = (1, Staffel__V1__FinishReason(rawValue: .init(reason.rawValue)))
+        }
+    }
+
+    func failed(_ request: RequestID, _ value: Failure) -> UnsafeMutablePointer<Staffel__V1__Failed> {
+        make(staffel__v1__failed__init) { m in
+            m.request = requestID(request)
+            m.failure = failure(value)
+        }
+    }
+
+    func clusterHealth(_ value: ClusterHealth) -> UnsafeMutablePointer<Staffel__V1__ClusterHealth> {
+        make(staffel__v1__cluster_health__init) { m in
+            (m.has_state, m.state) = (1, Staffel__V1__HealthState(rawValue: .init(value.state.rawValue)))
+            (m.has_detail, m.detail) = (1, sentence(value.detail))
+        }
+    }
+
+    func stageAssignment(_ value: StageAssignment) -> UnsafeMutablePointer<Staffel__V1__StageAssignment> {
+        make(staffel__v1__stage_assignment__init) { m in
+            (m.has_epoch, m.epoch) = (1, value.epoch.value)
+            (m.has_stage, m.stage) = (1, UInt32(value.stage))
+            (m.has_stage_count, m.stage_count) = (1, UInt32(value.stageCount))
+            m.layers = layerRange(value.layers)
+            (m.has_kv_blocks, m.kv_blocks) = (1, UInt32(value.kvBlocks))
+            (m.has_kv_type, m.kv_type) = (1, Staffel__V1__KvType(rawValue: .init(value.kvType.rawValue)))
+            (m.has_boundary, m.boundary) = (1, Staffel__V1__BoundaryType(rawValue: .init(value.boundary.rawValue)))
+            (m.has_model_digest, m.model_digest) = (1, data(value.modelDigest.bytes))
+            (m.has_model_path, m.model_path) = (1, data(Array(value.modelPath.utf8)))
+            if let upstream = value.upstream { (m.has_upstream, m.upstream) = (1, data(upstream.bytes)) }
+            m.downstream = value.downstream.map(stagePeer)
+        }
+    }
+
+    func stagePeer(_ value: StagePeer) -> UnsafeMutablePointer<Staffel__V1__StagePeer> {
+        make(staffel__v1__stage_peer__init) { m in
+            (m.has_key, m.key) = (1, data(value.key.bytes))
+            (m.has_endpoint, m.endpoint) = (1, data(Array(value.endpoint.utf8)))
+        }
+    }
+
+    func statusReport(_ value: StatusReport) -> UnsafeMutablePointer<Staffel__V1__StatusReport> {
+        make(staffel__v1__status_report__init) { m in
+            (m.has_model_name, m.model_name) = (1, name(value.modelName))
+            m.health = clusterHealth(value.health)
+            (m.has_epoch, m.epoch) = (1, value.epoch.value)
+            (m.n_workers, m.workers) = (value.workers.count, table(value.workers, workerStatus))
+            (m.has_gateways, m.gateways) = (1, UInt32(value.gateways))
+            (m.has_requests_waiting, m.requests_waiting) = (1, UInt32(value.requestsWaiting))
+            (m.has_sequences_running, m.sequences_running) = (1, UInt32(value.sequencesRunning))
+            (m.has_kv_blocks_used, m.kv_blocks_used) = (1, UInt32(value.kvBlocksUsed))
+            (m.has_kv_blocks_total, m.kv_blocks_total) = (1, UInt32(value.kvBlocksTotal))
+            (m.has_steps_in_flight, m.steps_in_flight) = (1, UInt32(value.stepsInFlight))
+            (m.has_steps_done, m.steps_done) = (1, value.stepsDone)
+            (m.has_tokens_generated, m.tokens_generated) = (1, value.tokensGenerated)
+            (m.has_frames_dropped, m.frames_dropped) = (1, value.framesDropped)
+        }
+    }
+
+    func workerStatus(_ value: WorkerStatus) -> UnsafeMutablePointer<Staffel__V1__WorkerStatus> {
+        make(staffel__v1__worker_status__init) { m in
+            (m.has_key, m.key) = (1, data(value.key.bytes))
+            (m.has_name, m.name) = (1, name(value.name))
+            m.capabilities = capabilities(value.capabilities)
+            m.layers = layerRange(value.layers)
+            (m.has_state, m.state) = (1, name(value.state))
+            (m.has_compute_share, m.compute_share) = (1, value.computeShare)
+            (m.has_last_step, m.last_step) = (1, value.lastStep.value)
+        }
+    }
+}

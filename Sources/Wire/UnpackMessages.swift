@@ -1,0 +1,259 @@
+import CWire
+import ClusterCore
+
+// Hellos, plans, health and what goes between gateway and coordinator, out of protobuf-c's structs.
+
+/// Structs of protobuf-c in, values out; throws at the first field that is wrong.
+enum Unpack {
+    static func toCoordinator(_ p: UnsafePointer<Staffel__V1__ToCoordinator>) throws(WireError) -> ToCoordinator {
+        let f = Fields("ToCoordinator")
+        let m = p.pointee
+        switch m.kind_case {
+        case STAFFEL__V1__TO_COORDINATOR__KIND_ENROL: return .enrol(try enrolRequest(f.submessage(m.enrol, "enrol")))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_WORKER_HELLO: return .workerHello(try workerHello(f.submessage(m.worker_hello, "worker_hello")))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_GATEWAY_HELLO: return .gatewayHello(try gatewayHello(f.submessage(m.gateway_hello, "gateway_hello")))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_HEARTBEAT: return .heartbeat(try heartbeat(f.submessage(m.heartbeat, "heartbeat")))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_LOAD_PROGRESS: return .loadProgress(try loadProgress(f.submessage(m.load_progress, "load_progress")))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_LOADED: return .loaded(try epochNote(f.submessage(m.loaded, "loaded")))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_LOAD_FAILED: return try loadFailed(f.submessage(m.load_failed, "load_failed"))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_STEP_RESULT: return .stepResult(try stepResult(f.submessage(m.step_result, "step_result")))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_STEP_FAILED: return try stepFailed(f.submessage(m.step_failed, "step_failed"))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_LEAVING: return .leaving
+        case STAFFEL__V1__TO_COORDINATOR__KIND_SUBMIT: return .submit(try generationRequest(f.submessage(m.submit, "submit")))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_CANCEL: return .cancel(try requestID(m.cancel, f, "cancel"))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_CANCEL_CHOICE: return try cancelChoice(f.submessage(m.cancel_choice, "cancel_choice"))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_STATUS_QUERY: return .statusQuery
+        default: throw unknown("the coordinator")
+        }
+    }
+
+    static func fromCoordinator(_ p: UnsafePointer<Staffel__V1__FromCoordinator>) throws(WireError) -> FromCoordinator {
+        let f = Fields("FromCoordinator")
+        let m = p.pointee
+        switch m.kind_case {
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_ENROLLED: return .enrolled
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_REFUSED: return .refused(try failure(m.refused, f, "refused"))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_WORKER_WELCOME:
+            return .workerWelcome(WorkerWelcome(version: try version(f.submessage(m.worker_welcome, "worker_welcome").pointee.version, Fields("WorkerWelcome"))))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_GATEWAY_WELCOME: return .gatewayWelcome(try gatewayWelcome(f.submessage(m.gateway_welcome, "gateway_welcome")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_HEARTBEAT_REPLY: return .heartbeatReply(try heartbeat(f.submessage(m.heartbeat_reply, "heartbeat_reply")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_ASSIGN: return .assign(try stageAssignment(f.submessage(m.assign, "assign")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_RELEASE: return .release(try epochNote(f.submessage(m.release, "release")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_STEP: return .step(try step(f.submessage(m.step, "step")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_HEALTH: return .health(try clusterHealth(f.submessage(m.health, "health")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_TOKENS: return .tokens(try tokenBatch(f.submessage(m.tokens, "tokens")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_FINISHED: return try finished(f.submessage(m.finished, "finished"))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_FAILED: return try failed(f.submessage(m.failed, "failed"))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_STATUS: return .status(try statusReport(f.submessage(m.status, "status")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_CLOSING: return .closing
+        default: throw unknown("a worker, gateway or console")
+        }
+    }
+
+    private static func unknown(_ receiver: String) -> WireError {
+        WireError(.unknownMessage, "a message to \(receiver) is of a kind that this release does not know; run the same release on all machines")
+    }
+}
+
+extension Unpack {
+    static func version(_ p: UnsafeMutablePointer<Staffel__V1__ProtocolVersion>?, _ f: Fields) throws(WireError) -> ProtocolVersion {
+        let m = try f.submessage(p, "version").pointee
+        return ProtocolVersion(major: try f.present(m.has_major, m.major, "version"), minor: try f.present(m.has_minor, m.minor, "version"))
+    }
+
+    static func cancelChoice(_ p: UnsafePointer<Staffel__V1__CancelChoice>) throws(WireError) -> ToCoordinator {
+        let f = Fields("CancelChoice")
+        let m = p.pointee
+        return .cancelChoice(
+            try requestID(m.request, f, "request"), UInt32(try f.integer(m.has_choice, m.choice, "choice", 0...Limits.choicesMax - 1)))
+    }
+
+    static func requestID(_ p: UnsafeMutablePointer<Staffel__V1__RequestId>?, _ f: Fields, _ field: StaticString) throws(WireError) -> RequestID {
+        let m = try f.submessage(p, field).pointee
+        return RequestID(high: try f.present(m.has_high, m.high, field), low: try f.present(m.has_low, m.low, field))
+    }
+
+    static func epochNote(_ p: UnsafePointer<Staffel__V1__EpochNote>) throws(WireError) -> Epoch {
+        try Fields("EpochNote").epoch(p.pointee.has_epoch, p.pointee.epoch)
+    }
+
+    static func enrolRequest(_ p: UnsafePointer<Staffel__V1__EnrolRequest>) throws(WireError) -> EnrolRequest {
+        let f = Fields("EnrolRequest")
+        let m = p.pointee
+        guard let role = PeerRole(rawValue: UInt8(clamping: try f.present(m.has_role, m.role, "role").rawValue)) else {
+            throw f.invalid("role", "is \(m.role.rawValue), which this release does not know")
+        }
+        return EnrolRequest(
+            version: try version(m.version, f), role: role, key: try f.key(m.has_key, m.key, "key"), name: try f.name(m.has_name, m.name, "name"))
+    }
+
+    static func workerHello(_ p: UnsafePointer<Staffel__V1__WorkerHello>) throws(WireError) -> WorkerHello {
+        let f = Fields("WorkerHello")
+        let m = p.pointee
+        var holding: HeldSlice?
+        if let held = m.holding { holding = try heldSlice(held) }
+        return WorkerHello(
+            version: try version(m.version, f), session: try f.present(m.has_session, m.session, "session"), name: try f.name(m.has_name, m.name, "name"),
+            capabilities: try capabilities(f.submessage(m.capabilities, "capabilities")),
+            dataEndpoint: try f.endpoint(m.has_data_endpoint, m.data_endpoint, "data_endpoint"), holding: holding,
+            lastEpoch: try f.epoch(m.has_last_epoch, m.last_epoch, "last_epoch"))
+    }
+
+    static func capabilities(_ p: UnsafePointer<Staffel__V1__WorkerCapabilities>) throws(WireError) -> WorkerCapabilities {
+        let f = Fields("WorkerCapabilities")
+        let m = p.pointee
+        return WorkerCapabilities(
+            memoryBytes: try f.counter(m.has_memory_bytes, m.memory_bytes, "memory_bytes", atMost: WireLimits.bytesMax),
+            threads: try f.integer(m.has_threads, m.threads, "threads", 1...WireLimits.threadsMax), isa: try f.name(m.has_isa, m.isa, "isa"),
+            readBytesPerSecond: try f.rate(m.has_read_bytes_per_second, m.read_bytes_per_second, "read_bytes_per_second"),
+            opsPerSecond: try f.rate(m.has_ops_per_second, m.ops_per_second, "ops_per_second"))
+    }
+
+    static func heldSlice(_ p: UnsafePointer<Staffel__V1__HeldSlice>) throws(WireError) -> HeldSlice {
+        let f = Fields("HeldSlice")
+        let m = p.pointee
+        return HeldSlice(
+            epoch: try f.epoch(m.has_epoch, m.epoch), modelDigest: try f.digest(m.has_model_digest, m.model_digest, "model_digest"),
+            layers: try f.layers(m.layers, "layers"))
+    }
+
+    static func gatewayHello(_ p: UnsafePointer<Staffel__V1__GatewayHello>) throws(WireError) -> GatewayHello {
+        let f = Fields("GatewayHello")
+        let m = p.pointee
+        return GatewayHello(
+            version: try version(m.version, f), session: try f.present(m.has_session, m.session, "session"), name: try f.name(m.has_name, m.name, "name"))
+    }
+
+    static func gatewayWelcome(_ p: UnsafePointer<Staffel__V1__GatewayWelcome>) throws(WireError) -> GatewayWelcome {
+        let f = Fields("GatewayWelcome")
+        let m = p.pointee
+        return GatewayWelcome(
+            version: try version(m.version, f),
+            coordinatorSession: try f.present(m.has_coordinator_session, m.coordinator_session, "coordinator_session"),
+            modelName: try f.name(m.has_model_name, m.model_name, "model_name"),
+            modelDigest: try f.digest(m.has_model_digest, m.model_digest, "model_digest"),
+            contextTokens: try f.integer(m.has_context_tokens, m.context_tokens, "context_tokens", 1...Limits.contextTokensMax),
+            parameterCount: try f.counter(m.has_parameter_count, m.parameter_count, "parameter_count", atMost: WireLimits.bytesMax),
+            modelBytes: try f.counter(m.has_model_bytes, m.model_bytes, "model_bytes", atMost: WireLimits.bytesMax),
+            health: try clusterHealth(f.submessage(m.health, "health")))
+    }
+
+    static func heartbeat(_ p: UnsafePointer<Staffel__V1__Heartbeat>) throws(WireError) -> Heartbeat {
+        let f = Fields("Heartbeat")
+        let m = p.pointee
+        return Heartbeat(
+            epoch: try f.epoch(m.has_epoch, m.epoch), lastStep: StepNumber(try f.counter(m.has_last_step, m.last_step, "last_step")),
+            stepsQueued: try f.integer(m.has_steps_queued, m.steps_queued, "steps_queued", 0...Limits.stepsQueuedMax))
+    }
+
+    static func loadProgress(_ p: UnsafePointer<Staffel__V1__LoadProgress>) throws(WireError) -> LoadProgress {
+        let f = Fields("LoadProgress")
+        let m = p.pointee
+        let total = try f.counter(m.has_bytes_total, m.bytes_total, "bytes_total", atMost: WireLimits.bytesMax)
+        return LoadProgress(
+            epoch: try f.epoch(m.has_epoch, m.epoch), bytesDone: try f.counter(m.has_bytes_done, m.bytes_done, "bytes_done", atMost: total), bytesTotal: total)
+    }
+
+    static func failure(_ p: UnsafeMutablePointer<Staffel__V1__Failure>?, _ outer: Fields, _ field: StaticString) throws(WireError) -> Failure {
+        let m = try outer.submessage(p, field).pointee
+        let f = Fields("Failure")
+        let number = try f.present(m.has_code, m.code, "code")
+        guard let code = FailureCode(rawValue: number) else { throw f.invalid("code", "is \(number), which this release does not know") }
+        return Failure(code, try f.sentence(m.has_message, m.message, "message"))
+    }
+
+    static func loadFailed(_ p: UnsafePointer<Staffel__V1__LoadFailed>) throws(WireError) -> ToCoordinator {
+        let f = Fields("LoadFailed")
+        return .loadFailed(try f.epoch(p.pointee.has_epoch, p.pointee.epoch), try failure(p.pointee.failure, f, "failure"))
+    }
+
+    static func stepFailed(_ p: UnsafePointer<Staffel__V1__StepFailed>) throws(WireError) -> ToCoordinator {
+        let f = Fields("StepFailed")
+        let m = p.pointee
+        return .stepFailed(try f.epoch(m.has_epoch, m.epoch), StepNumber(try f.counter(m.has_number, m.number, "number")), try failure(m.failure, f, "failure"))
+    }
+
+    static func finished(_ p: UnsafePointer<Staffel__V1__Finished>) throws(WireError) -> FromCoordinator {
+        let f = Fields("Finished")
+        let m = p.pointee
+        guard let reason = FinishReason(rawValue: UInt8(clamping: try f.present(m.has_reason, m.reason, "reason").rawValue)) else {
+            throw f.invalid("reason", "is \(m.reason.rawValue), which this release does not know")
+        }
+        return .finished(
+            try requestID(m.request, f, "request"), choice: UInt32(try f.integer(m.has_choice, m.choice, "choice", 0...Limits.choicesMax - 1)),
+            tokenCount: try f.integer(m.has_token_count, m.token_count, "token_count", 0...Limits.contextTokensMax), reason)
+    }
+
+    static func failed(_ p: UnsafePointer<Staffel__V1__Failed>) throws(WireError) -> FromCoordinator {
+        let f = Fields("Failed")
+        return .failed(try requestID(p.pointee.request, f, "request"), try failure(p.pointee.failure, f, "failure"))
+    }
+
+    static func clusterHealth(_ p: UnsafePointer<Staffel__V1__ClusterHealth>) throws(WireError) -> ClusterHealth {
+        let f = Fields("ClusterHealth")
+        let m = p.pointee
+        guard let state = ClusterHealth.State(rawValue: UInt8(clamping: try f.present(m.has_state, m.state, "state").rawValue)) else {
+            throw f.invalid("state", "is \(m.state.rawValue), which this release does not know")
+        }
+        return ClusterHealth(state: state, detail: try f.sentence(m.has_detail, m.detail, "detail"))
+    }
+
+    static func stageAssignment(_ p: UnsafePointer<Staffel__V1__StageAssignment>) throws(WireError) -> StageAssignment {
+        let f = Fields("StageAssignment")
+        let m = p.pointee
+        let stageCount = try f.integer(m.has_stage_count, m.stage_count, "stage_count", 1...Limits.stagesMax)
+        let stage = try f.integer(m.has_stage, m.stage, "stage", 0...stageCount - 1)
+        guard let kvType = KVType(rawValue: UInt8(clamping: try f.present(m.has_kv_type, m.kv_type, "kv_type").rawValue)) else {
+            throw f.invalid("kv_type", "is \(m.kv_type.rawValue), which this release does not know")
+        }
+        guard let boundary = BoundaryType(rawValue: UInt8(clamping: try f.present(m.has_boundary, m.boundary, "boundary").rawValue)) else {
+            throw f.invalid("boundary", "is \(m.boundary.rawValue), which this release does not know")
+        }
+        try f.require((m.has_upstream == 0) == (stage == 0), "upstream", "is \(m.has_upstream == 0 ? "missing" : "given") at stage \(stage)")
+        try f.require((m.downstream == nil) == (stage == stageCount - 1), "downstream", "is \(m.downstream == nil ? "missing" : "given") at stage \(stage) of \(stageCount)")
+        var upstream: PeerKey?
+        if stage > 0 { upstream = try f.key(m.has_upstream, m.upstream, "upstream") }
+        var downstream: StagePeer?
+        if let peer = m.downstream { downstream = try stagePeer(peer) }
+        return StageAssignment(
+            epoch: try f.epoch(m.has_epoch, m.epoch), stage: stage, stageCount: stageCount, layers: try f.layers(m.layers, "layers"),
+            kvBlocks: try f.integer(m.has_kv_blocks, m.kv_blocks, "kv_blocks", 0...WireLimits.kvBlocksMax), kvType: kvType, boundary: boundary,
+            modelDigest: try f.digest(m.has_model_digest, m.model_digest, "model_digest"),
+            modelPath: try f.text(m.has_model_path, m.model_path, "model_path", .path, bytesMax: Limits.pathBytesMax), upstream: upstream, downstream: downstream)
+    }
+
+    static func stagePeer(_ p: UnsafePointer<Staffel__V1__StagePeer>) throws(WireError) -> StagePeer {
+        let f = Fields("StagePeer")
+        let m = p.pointee
+        return StagePeer(key: try f.key(m.has_key, m.key, "key"), endpoint: try f.endpoint(m.has_endpoint, m.endpoint, "endpoint"))
+    }
+
+    static func statusReport(_ p: UnsafePointer<Staffel__V1__StatusReport>) throws(WireError) -> StatusReport {
+        let f = Fields("StatusReport")
+        let m = p.pointee
+        let workers = try f.list(m.n_workers, m.workers, "workers", atMost: Limits.workersMax, workerStatus)
+        try f.requireDistinct(workers.map(\.key), "workers")
+        let blocksTotal = try f.integer(m.has_kv_blocks_total, m.kv_blocks_total, "kv_blocks_total", 0...WireLimits.kvBlocksMax)
+        return StatusReport(
+            modelName: try f.name(m.has_model_name, m.model_name, "model_name"), health: try clusterHealth(f.submessage(m.health, "health")),
+            epoch: try f.epoch(m.has_epoch, m.epoch), workers: workers,
+            gateways: try f.integer(m.has_gateways, m.gateways, "gateways", 0...Limits.gatewaysMax),
+            requestsWaiting: try f.integer(m.has_requests_waiting, m.requests_waiting, "requests_waiting", 0...WireLimits.requestsMax),
+            sequencesRunning: try f.integer(m.has_sequences_running, m.sequences_running, "sequences_running", 0...WireLimits.requestsMax),
+            kvBlocksUsed: try f.integer(m.has_kv_blocks_used, m.kv_blocks_used, "kv_blocks_used", 0...blocksTotal), kvBlocksTotal: blocksTotal,
+            stepsInFlight: try f.integer(m.has_steps_in_flight, m.steps_in_flight, "steps_in_flight", 0...WireLimits.requestsMax),
+            stepsDone: try f.counter(m.has_steps_done, m.steps_done, "steps_done"),
+            tokensGenerated: try f.counter(m.has_tokens_generated, m.tokens_generated, "tokens_generated"),
+            framesDropped: try f.counter(m.has_frames_dropped, m.frames_dropped, "frames_dropped"))
+    }
+
+    static func workerStatus(_ p: UnsafePointer<Staffel__V1__WorkerStatus>) throws(WireError) -> WorkerStatus {
+        let f = Fields("WorkerStatus")
+        let m = p.pointee
+        return WorkerStatus(
+            key: try f.key(m.has_key, m.key, "key"), name: try f.name(m.has_name, m.name, "name"),
+            capabilities: try capabilities(f.submessage(m.capabilities, "capabilities")), layers: try f.layers(m.layers, "layers", mayBeEmpty: true),
+            state: try f.name(m.has_state, m.state, "state"), computeShare: try f.rate(m.has_compute_share, m.compute_share, "compute_share", atMost: 1),
+            lastStep: StepNumber(try f.counter(m.has_last_step, m.last_step, "last_step")))
+    }
+}

@@ -1,0 +1,74 @@
+import CWire
+import ClusterCore
+
+/// Messages ↔ frames. What decodes is within `Limits` and consistent in itself; whether it makes sense now is the machines' affair.
+///
+/// Encoding never fails for values that decoding would accept. Texts for people are cut to their limit; other values out of range are refused by the receiver.
+package enum WireCodec {
+    package static func encode(_ message: ToCoordinator) -> [UInt8] {
+        let arena = PackArena()
+        return pack(arena.toCoordinator(message), .toCoordinator, arena)
+    }
+
+    package static func encode(_ message: FromCoordinator) -> [UInt8] {
+        let arena = PackArena()
+        return pack(arena.fromCoordinator(message), .fromCoordinator, arena)
+    }
+
+    package static func encode(_ frame: StepFrame) -> [UInt8] {
+        let arena = PackArena()
+        return pack(arena.stepFrame(frame), .stepFrame, arena)
+    }
+
+    package static func decodeToCoordinator(_ frame: UnsafeRawBufferPointer) throws(WireError) -> ToCoordinator {
+        let body = try FrameHeader.body(of: frame, .toCoordinator)
+        var budget = UnpackBudget(frameBytes: frame.count)
+        return try budget.withUnpacked(body, staffel__v1__to_coordinator__unpack, Unpack.toCoordinator)
+    }
+
+    package static func decodeFromCoordinator(_ frame: UnsafeRawBufferPointer) throws(WireError) -> FromCoordinator {
+        let body = try FrameHeader.body(of: frame, .fromCoordinator)
+        var budget = UnpackBudget(frameBytes: frame.count)
+        return try budget.withUnpacked(body, staffel__v1__from_coordinator__unpack, Unpack.fromCoordinator)
+    }
+
+    package static func decodeStepFrame(_ frame: UnsafeRawBufferPointer) throws(WireError) -> StepFrame {
+        let body = try FrameHeader.body(of: frame, .stepFrame)
+        var budget = UnpackBudget(frameBytes: frame.count)
+        return try budget.withUnpacked(body, staffel__v1__step_frame__unpack, Unpack.stepFrame)
+    }
+
+    /// Bytes of the activation part beside `frame`: rows × `hidden` values, row by row, little-endian.
+    package static func payloadBytes(_ frame: StepFrame, hidden: Int, boundary: BoundaryType) -> Int {
+        precondition(hidden > 0 && hidden <= Limits.hiddenMax)
+        return frame.step.rowCount * hidden * boundary.bytesPerValue
+    }
+
+    package static func checkPayload(byteCount: Int, of frame: StepFrame, hidden: Int, boundary: BoundaryType) throws(WireError) {
+        let expected = payloadBytes(frame, hidden: hidden, boundary: boundary)
+        guard byteCount == expected else {
+            throw WireError(
+                .wrongPayload,
+                "step \(frame.step.number.value) has \(frame.step.rowCount) rows of \(hidden) values, \(expected) bytes; \(byteCount) bytes came beside it; "
+                    + "check that both stages run the same model and boundary type")
+        }
+    }
+
+    /// The model's raw header beside a `GatewayWelcome`.
+    package static func checkModelHeader(byteCount: Int) throws(WireError) {
+        guard byteCount > 0, byteCount <= Limits.modelHeaderBytesMax else {
+            throw WireError(.wrongPayload, "a model header of \(byteCount) bytes came in; 1 to \(Limits.modelHeaderBytesMax) are read")
+        }
+    }
+
+    static func pack<Message>(_ message: UnsafeMutablePointer<Message>, _ kind: FrameHeader.Kind, _ arena: PackArena) -> [UInt8] {
+        withExtendedLifetime(arena) {
+            let base = UnsafeRawPointer(message).assumingMemoryBound(to: ProtobufCMessage.self)
+            let size = FrameHeader.byteCount + protobuf_c_message_get_packed_size(base)
+            return [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
+                _ = buffer.update(fromContentsOf: FrameHeader.bytes(kind))
+                count = FrameHeader.byteCount + protobuf_c_message_pack(base, buffer.baseAddress! + FrameHeader.byteCount)
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+import ArgumentParser
+import ClusterCore
+import ModelFiles
+import Node
+import Prompt
+
+/// `staffel coordinator`: plan, membership, scheduling. Loads no weights.
+struct CoordinatorCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "coordinator", abstract: "Run a cluster's coordinator: plan, membership, scheduling.")
+
+    @Option(help: "A GGUF file, or the name of a model in the local store.")
+    var model: String?
+
+    @Option(help: "Where workers and gateways connect. (default: tcp://127.0.0.1:7300)")
+    var listen: String?
+
+    @Option(help: "How they reach that address, for join lines. (default: the listening address; needed when that is a wildcard)")
+    var advertise: String?
+
+    @Option(help: "Folder for keys, peers and tokens. (default: ~/.local/state/staffel/coordinator)")
+    var state: String?
+
+    @Option(help: "Make the first plan when so many workers have joined. (default: 1)")
+    var expectedWorkers: Int?
+
+    @Option(help: "Prompt and output together, in tokens. (default: what the model was made for)")
+    var contextTokens: Int?
+
+    @Option(help: "What clients call the model. (default: the name in the model file)")
+    var modelName: String?
+
+    @Option(help: "How keys and values are kept: f16 or f32. (default: f16)")
+    var kvType: String?
+
+    @Option(help: "What passes between layers: f32 or bf16. (default: f32)")
+    var boundary: String?
+
+    @OptionGroup var child: ChildOptions
+    @OptionGroup var common: CommonOptions
+
+    func run() async throws {
+        let settings = try await common.settings()
+        let logger = try common.logOutput(settings).logger("coordinator")
+        child.apply()
+        guard let named = settings.string("model", flag: model) else {
+            throw ValidationError("--model is missing: name a GGUF file, or a model in the local store")
+        }
+        let path = try ModelPath.resolve(named)
+        let kvType = try Self.kvType(settings.string("kv-type", flag: kvType))
+        let tokenizer = try Tokenizer(metadata: GGUFFile(path: path).metadata)
+        let served = try ServedModel(
+            path: path, name: settings.string("model-name", flag: modelName), endTokens: tokenizer.endTokens, kvType: kvType)
+
+        var configuration = CoordinatorConfiguration(
+            session: UInt64.random(in: 1 ... .max), model: served.profile, modelPath: path,
+            expectedWorkers: try settings.integer("expected-workers", flag: expectedWorkers, in: 1...Limits.workersMax) ?? 1,
+            contextTokens: try settings.integer("context-tokens", flag: contextTokens, in: 1...Limits.contextTokensMax),
+            parameterCount: served.parameterCount, modelBytes: served.fileBytes)
+        configuration.kvType = kvType
+        configuration.boundary = try Self.boundary(settings.string("boundary", flag: boundary))
+        let node = try CoordinatorNode(
+            settings: CoordinatorSettings(
+                state: StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),
+                listen: try settings.endpoint("listen", flag: listen) ?? "tcp://127.0.0.1:7300",
+                advertise: try settings.endpoint("advertise", flag: advertise), configuration: configuration),
+            model: served, logger: logger)
+        try await Services.run(name: "coordinator", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, logger: logger)
+    }
+
+    private static func kvType(_ text: String?) throws -> KVType {
+        switch text {
+        case nil, "f16": .f16
+        case "f32": .f32
+        case let other?: throw ValidationError("kv-type is '\(other)': give f16 or f32")
+        }
+    }
+
+    private static func boundary(_ text: String?) throws -> BoundaryType {
+        switch text {
+        case nil, "f32": .f32
+        case "bf16": .bf16
+        case let other?: throw ValidationError("boundary is '\(other)': give f32 or bf16")
+        }
+    }
+}

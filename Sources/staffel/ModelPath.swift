@@ -1,0 +1,37 @@
+import Foundation
+
+/// Finds the file that MODEL names: a path, or the name of a model in the local store.
+enum ModelPath {
+    /// Where `ops/fetch-model` and people put models that are called by name.
+    static var store: String {
+        let environment = ProcessInfo.processInfo.environment
+        if let cache = environment["STAFFEL_CACHE"] { return cache + "/models" }
+        let base = environment["XDG_CACHE_HOME"] ?? NSHomeDirectory() + "/.cache"
+        return base + "/staffel/models"
+    }
+
+    static func resolve(_ model: String) throws -> String {
+        let files = FileManager.default
+        var isFolder: ObjCBool = false
+        if files.fileExists(atPath: model, isDirectory: &isFolder) {
+            guard !isFolder.boolValue else {
+                throw CommandFailure("\(model) is a folder: Hugging Face folders can't be read yet; name a GGUF file")
+            }
+            return model.hasPrefix("/") ? model : files.currentDirectoryPath + "/" + model
+        }
+        let named = store + "/" + model
+        for candidate in [named, named + ".gguf"] where !model.contains("/") && files.fileExists(atPath: candidate) { return candidate }
+        let names = ((try? files.contentsOfDirectory(atPath: store)) ?? []).filter { $0.hasSuffix(".gguf") }.sorted()
+        let known = names.isEmpty ? "the local store \(store) is empty" : "the local store \(store) has \(names.joined(separator: ", "))"
+        throw CommandFailure("no model '\(model)': it is no file, and \(known)")
+    }
+}
+
+/// Where a role keeps its keys unless --state says otherwise.
+enum StatePath {
+    static func standard(_ role: String) -> String {
+        let environment = ProcessInfo.processInfo.environment
+        let base = environment["XDG_STATE_HOME"] ?? NSHomeDirectory() + "/.local/state"
+        return base + "/staffel/" + role
+    }
+}

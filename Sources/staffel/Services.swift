@@ -1,0 +1,32 @@
+import Logging
+import ServiceLifecycle
+
+/// Runs a role until it ends, or until SIGTERM or Ctrl-C asks it to.
+enum Services {
+    static func run(
+        name: String, shutdown: @escaping @Sendable () -> Void, waitUntilEnded: @escaping @Sendable () async throws -> Void, logger: Logger
+    ) async throws {
+        try await run(Role(shutdown: shutdown, waitUntilEnded: waitUntilEnded), logger: logger)
+    }
+
+    static func run(_ service: any Service, logger: Logger) async throws {
+        let group = ServiceGroup(
+            configuration: .init(
+                services: [.init(service: service, successTerminationBehavior: .gracefullyShutdownGroup)],
+                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+        do { try await group.run() } catch { throw CommandFailure("\(error)") }
+    }
+
+    private struct Role: Service {
+        let shutdown: @Sendable () -> Void
+        let waitUntilEnded: @Sendable () async throws -> Void
+
+        func run() async throws {
+            try await withGracefulShutdownHandler {
+                try await waitUntilEnded()
+            } onGracefulShutdown: {
+                shutdown()
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+import ArgumentParser
+import Foundation
+import Node
+import Synchronization
+
+/// `staffel up MODEL`: keys, coordinator, workers and gateway on this machine, as child processes; Ctrl-C ends all of it.
+struct UpCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "up", abstract: "Serve a model on this machine: coordinator, workers and gateway, until Ctrl-C.")
+
+    /// The whole cluster must answer within this after its start.
+    static let readyTimeoutSeconds = 600.0
+    /// Of the memory that is free now, for weights and KV of all workers; the rest is for everything else.
+    static let memoryShare = 0.8
+
+    @Argument(help: "A GGUF file, or the name of a model in the local store.")
+    var model: String
+
+    @Option(help: "How many worker processes. (default: 2)")
+    var workers: Int?
+
+    @Option(help: "Port of the HTTP API. (default: 8080)")
+    var port: Int?
+
+    @Option(help: "Address of the HTTP API. (default: 127.0.0.1)")
+    var host: String?
+
+    @Option(help: "Compute threads of each worker. (default: the machine's cores, shared out)")
+    var threads: Int?
+
+    @Option(help: "Memory of each worker for weights and KV, such as 8GiB. (default: 80 % of what is free, shared out)")
+    var memory: String?
+
+    @Option(help: "Prompt and output together, in tokens. (default: what the model was made for)")
+    var contextTokens: Int?
+
+    @OptionGroup var common: CommonOptions
+
+    func run() async throws {
+        let settings = try await common.settings()
+        let log = try common.logOutput(settings).logger("up")
+        let plan = try Cluster(command: self, settings: settings)
+        let interrupted = SignalWait()
+        let directory = try TemporaryDirectory()
+        defer { directory.remove() }
+
+        let children = try plan.children(in: directory.path, passing: common.forwardedFlags)
+        let broken = Mutex<String?>(nil)
+        let onEnd: @Sendable (ChildProcess.End) -> Void = { end in
+            switch end {
+            case .restarting(let name, let status):
+                log.warning("child ended; starting it again", metadata: ["child": "\(name)", "status": "\(status)"])
+            case .broken(let name, let status):
+                broken.withLock { $0 = $0 ?? "\(name) ended with \(status) and can't be kept running: its log above says why" }
+            }
+        }
+        defer { end(children) }
+        for child in children { try child.start(onEnd: onEnd) }
+
+        let started = Date.now
+        var told = false
+        while !interrupted.happened {
+            if let reason = broken.withLock({ $0 }) { throw CommandFailure(reason) }
+            if !told, await HealthProbe.isServing(host: plan.host, port: plan.port) {
+                told = true
+                for child in children { child.markServing() }
+                FileHandle.standardOutput.write(Data((plan.greeting + "\n").utf8))
+            }
+            if !told, Date.now.timeIntervalSince(started) > Self.readyTimeoutSeconds {
+                throw CommandFailure("the cluster was not ready within \(Int(Self.readyTimeoutSeconds)) s: its log above says what it waits for")
+            }
+            try await interrupted.wait(milliseconds: told ? 500 : 50)
+        }
+        log.info("ending")
+    }
+
+    /// Gateway first, so that open streams are told; then the others, all at once.
+    private func end(_ children: [ChildProcess]) {
+        for child in children.reversed() { child.terminate() }
+        for child in children.reversed() { child.waitUntilEnded() }
+    }
+}
+
+/// What `staffel up` starts, with every number decided.
+private struct Cluster {
+    let model: String
+    let workers: Int
+    let threads: Int
+    let memoryBytes: UInt64
+    let host: String
+    let port: Int
+    let contextTokens: Int?
+
+    init(command: UpCommand, settings: Settings) throws {
+        model = try ModelPath.resolve(command.model)
+        workers = try settings.integer("workers", flag: command.workers, in: 1...64) ?? 2
+        port = try settings.integer("port", flag: command.port, in: 1...65_535) ?? 8080
+        host = settings.string("host", flag: command.host) ?? "127.0.0.1"
+        let cores = ProcessInfo.processInfo.activeProcessorCount
+        threads = try settings.integer("threads", flag: command.threads, in: 1...1024) ?? max(1, cores / workers)
+        memoryBytes = try settings.bytes("memory", flag: command.memory)
+            ?? UInt64(Double(MachineMemory.availableBytes) * UpCommand.memoryShare) / UInt64(workers)
+        contextTokens = try settings.integer("context-tokens", flag: command.contextTokens, in: 1...(1 << 20))
+    }
+
+    /// Coordinator, workers, gateway, in the order in which they start.
+    func children(in directory: String, passing flags: [String]) throws -> [ChildProcess] {
+        let local = try LocalCluster(directory: directory, workers: workers, endpoint: "tcp://127.0.0.1:\(FreePort.find())")
+        let child = ["--exit-with-stdin"] + flags
+        var coordinator = ["coordinator", "--model", model, "--state", local.coordinator, "--listen", local.endpoint,
+                           "--expected-workers", "\(workers)"]
+        if let contextTokens { coordinator += ["--context-tokens", "\(contextTokens)"] }
+        return [ChildProcess(name: "coordinator", arguments: coordinator + child)]
+            + local.workers.enumerated().map { number, state in
+                ChildProcess(
+                    name: "worker-\(number + 1)",
+                    arguments: ["worker", "--state", state, "--model", model, "--name", "worker-\(number + 1)", "--threads", "\(threads)",
+                                "--memory", "\(memoryBytes)"] + child)
+            }
+            + [ChildProcess(name: "gateway", arguments: ["gateway", "--state", local.gateway, "--host", host, "--port", "\(port)"] + child)]
+    }
+
+    var greeting: String {
+        """
+        Serving \(model) at http://\(host):\(port) with \(workers) worker\(workers == 1 ? "" : "s") of \(threads) thread\(threads == 1 ? "" : "s"). Try:
+
+          curl http://\(host):\(port)/v1/chat/completions -H 'Content-Type: application/json' \\
+            -d '{"messages": [{"role": "user", "content": "Hello!"}], "stream": true}'
+
+        Ctrl-C ends it.
+        """
+    }
+}
+
+/// A folder of our own below the system's temporary folder; only its owner may enter.
+private struct TemporaryDirectory {
+    let path: String
+
+    init() throws {
+        var template = Array((NSTemporaryDirectory() + "/staffel-up-XXXXXX").utf8CString)
+        guard mkdtemp(&template) != nil else {
+            throw CommandFailure("no folder can be made in \(NSTemporaryDirectory()): \(String(cString: strerror(errno)))")
+        }
+        path = String(decoding: template.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    func remove() { try? FileManager.default.removeItem(atPath: path) }
+}

@@ -1,0 +1,63 @@
+import ArgumentParser
+import ClusterCore
+import Engine
+import Foundation
+import Node
+
+/// `staffel worker`: holds a stage of the model and computes it.
+struct WorkerCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "worker", abstract: "Run a worker: it holds a stage of the model and computes it.")
+
+    /// Of the memory that is free at start, unless --memory says otherwise.
+    static let memoryShare = 0.8
+
+    @OptionGroup var joining: JoinOptions
+
+    @Option(help: "Compute threads. (default: the machine's cores)")
+    var threads: Int?
+
+    @Option(help: "For weights and KV, such as 48GiB. (default: 80 % of what is free)")
+    var memory: String?
+
+    @Option(help: "This box's copy of the model. (default: the path at which the coordinator has it)")
+    var model: String?
+
+    @Option(help: "Where the stage before this one connects. (default: tcp://127.0.0.1:0, any free port)")
+    var dataListen: String?
+
+    @Option(help: "How it reaches that address. (default: the listening address; needed when that is a wildcard)")
+    var dataAdvertise: String?
+
+    @Option(help: "For people: logs and 'staffel status'. (default: the host's name and the process id)")
+    var name: String?
+
+    @OptionGroup var child: ChildOptions
+    @OptionGroup var common: CommonOptions
+
+    func run() async throws {
+        let settings = try await common.settings()
+        let logger = try common.logOutput(settings).logger("worker")
+        child.apply()
+        let name = settings.string("name", flag: name) ?? "\(ProcessInfo.processInfo.hostName)-\(getpid())"
+        let threads = try settings.integer("threads", flag: threads, in: 1...ComputePool.threadsMax) ?? ProcessInfo.processInfo.activeProcessorCount
+        let memory = try settings.bytes("memory", flag: memory) ?? UInt64(Double(MachineMemory.availableBytes) * Self.memoryShare)
+        let instructionSet = try InstructionSet.fromEnvironment()
+        let membership = try joining.membership(settings, role: .worker, name: name)
+        let capabilities = try MachineProbe.capabilities(threads: threads, memoryBytes: memory, instructionSet: instructionSet)
+        logger.info(
+            "measured this machine",
+            metadata: [
+                "threads": "\(threads)", "isa": "\(instructionSet.rawValue)", "memory_gib": "\(memory >> 30)",
+                "read_gb_per_s": "\(Int(capabilities.readBytesPerSecond / 1e9))", "gop_per_s": "\(Int(capabilities.opsPerSecond / 1e9))",
+            ])
+        let path = try settings.string("model", flag: model).map { try ModelPath.resolve($0) }
+        let node = try WorkerNode(
+            settings: WorkerSettings(
+                enrolment: membership.enrolment, keys: membership.keys, session: UInt64.random(in: 1 ... .max), name: name,
+                capabilities: capabilities, dataListen: try settings.endpoint("data-listen", flag: dataListen) ?? "tcp://127.0.0.1:0",
+                dataAdvertise: try settings.endpoint("data-advertise", flag: dataAdvertise),
+                stage: StageThreadConfiguration(threads: threads, instructionSet: instructionSet, modelPath: path)),
+            logger: logger)
+        try await Services.run(name: "worker", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, logger: logger)
+    }
+}

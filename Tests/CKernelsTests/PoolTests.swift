@@ -1,0 +1,80 @@
+import CKernels
+import Testing
+
+/// What one run of the tests below touches: a cell for each thread, far enough apart not to matter.
+private struct Tally {
+    var cells: UnsafeMutablePointer<Int>
+    var weight: Int
+    var pool: OpaquePointer?
+}
+
+@Suite struct PoolTests {
+    @Test(arguments: 1...4)
+    func everyThreadRunsOncePerCall(threads: Int) throws {
+        let pool = try #require(sk_pool_create(Int32(threads), nil))
+        defer { sk_pool_destroy(pool) }
+        #expect(sk_pool_threads(pool) == Int32(threads))
+        let cells = Aligned<Int>(threads * 8, fill: 0)
+        var tally = Tally(cells: cells.pointer, weight: 0, pool: nil)
+        for run in 1...10_000 {
+            sk_pool_run(pool, { argument, thread, _ in
+                argument!.assumingMemoryBound(to: Tally.self).pointee.cells[Int(thread) * 8] += 1
+            }, &tally)
+            // Seen by the caller at once, not only at the end.
+            let done = (0..<threads).allSatisfy { cells.pointer[$0 * 8] == run }
+            guard done else {
+                Issue.record("run \(run)")
+                return
+            }
+        }
+    }
+
+    @Test func unevenWorkIsAwaited() throws {
+        let pool = try #require(sk_pool_create(3, nil))
+        defer { sk_pool_destroy(pool) }
+        let cells = Aligned<Int>(24, fill: 0)
+        var generator = SeededGenerator(seed: 71)
+        for _ in 0..<300 {
+            // Long enough at times that both the owner and the workers go to sleep.
+            var tally = Tally(cells: cells.pointer, weight: Int.random(in: 0..<40_000, using: &generator), pool: nil)
+            sk_pool_run(pool, { argument, thread, threads in
+                let tally = argument!.assumingMemoryBound(to: Tally.self).pointee
+                var sum = 0
+                for i in 0..<tally.weight * Int(thread) { sum &+= i }
+                tally.cells[Int(thread) * 8] = sum
+                tally.cells[Int(thread) * 8 + 1] = Int(threads)
+            }, &tally)
+            for thread in 0..<3 {
+                let n = tally.weight * thread
+                #expect(cells.pointer[thread * 8] == n * (n - 1) / 2 && cells.pointer[thread * 8 + 1] == 3)
+            }
+        }
+    }
+
+    @Test func poolsInsidePools() throws {
+        let outer = try #require(sk_pool_create(2, nil)), inner = try #require(sk_pool_create(2, nil))
+        defer { sk_pool_destroy(outer) }
+        let cells = Aligned<Int>(16, fill: 0)
+        var tally = Tally(cells: cells.pointer, weight: 0, pool: inner)
+        for _ in 0..<200 {
+            sk_pool_run(outer, { argument, thread, _ in
+                guard thread == 1 else { return }  // a pool has one owner at a time
+                sk_pool_run(argument!.assumingMemoryBound(to: Tally.self).pointee.pool, { argument, thread, _ in
+                    argument!.assumingMemoryBound(to: Tally.self).pointee.cells[Int(thread) * 8] += 1
+                }, argument)
+            }, &tally)
+        }
+        sk_pool_destroy(inner)
+        #expect(cells.pointer[0] == 200 && cells.pointer[8] == 200)
+    }
+
+    @Test func createAndDestroyManyTimes() throws {
+        for i in 0..<200 {
+            let cpus: [Int32] = [-1, 0, Int32(i), 100_000]  // processors that may not exist leave a thread unpinned
+            let pool = try #require(i % 2 == 0 ? sk_pool_create(4, nil) : sk_pool_create(4, cpus))
+            if i % 3 == 0 { sk_pool_run(pool, { _, _, _ in }, nil) }
+            sk_pool_destroy(pool)
+        }
+        sk_pool_destroy(nil)
+    }
+}

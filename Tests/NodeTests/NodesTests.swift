@@ -1,0 +1,160 @@
+import ClusterCore
+import Engine
+import Foundation
+import Logging
+import Testing
+import Wire
+import ZeroMQ
+
+@testable import Node
+
+/// A coordinator and workers in this process, over real sockets on the loopback interface.
+@Suite struct NodesTests {
+    private static let patience = Duration.seconds(60)
+
+    private let folder: TemporaryFolder
+    private let tiny: TinyModel
+    private let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+
+    init() throws {
+        folder = try TemporaryFolder()
+        tiny = try TinyModel(folder)
+    }
+
+    private func coordinator(
+        _ state: String, listen: String = "tcp://127.0.0.1:0", advertise: String? = nil, workers: Int = 1
+    ) throws -> CoordinatorNode {
+        let model = try ServedModel(path: tiny.path, name: "tiny", endTokens: [3, 1], kvType: .f16)
+        return try CoordinatorNode(
+            settings: CoordinatorSettings(
+                state: StateDirectory(path: state), listen: listen, advertise: advertise,
+                configuration: CoordinatorConfiguration(session: 1, model: model.profile, modelPath: tiny.path, expectedWorkers: workers)),
+            model: model, logger: logger)
+    }
+
+    private func worker(_ state: StateDirectory, dataListen: String = "tcp://127.0.0.1:0") throws -> WorkerNode {
+        let enrolment = try #require(try Enrolment.read(from: state))
+        return try WorkerNode(
+            settings: WorkerSettings(
+                enrolment: enrolment, keys: CurveKeyFile(path: state.file("node.key")).load(), session: 2, name: "worker",
+                capabilities: WorkerCapabilities(memoryBytes: 1 << 28, threads: 1, isa: "portable", readBytesPerSecond: 1e9, opsPerSecond: 1e9),
+                dataListen: dataListen, dataAdvertise: nil,
+                stage: StageThreadConfiguration(threads: 1, instructionSet: .portable, modelPath: nil)),
+            logger: logger)
+    }
+
+    private func joinLine(_ coordinator: StateDirectory) throws -> JoinLine {
+        let enrolment = try #require(try Enrolment.read(from: coordinator))
+        let pair = try CurveKeyPair.generate()
+        let expires = Int64(Date.now.timeIntervalSince1970) + 600
+        try TokenStore(directory: coordinator).add(.init(key: PeerKey(pair.publicKey), expires: expires, name: ""))
+        return try JoinLine(endpoint: enrolment.endpoint, serverKey: enrolment.coordinatorKey, tokenSecret: pair.secretKey.bytes)
+    }
+
+    @Test func theServedModelSaysWhatPlansNeed() throws {
+        let model = try ServedModel(path: tiny.path, name: nil, endTokens: [3, 1], kvType: .f32)
+        #expect(model.profile.name == "Tiny" && model.profile.digest == tiny.digest && model.profile.endTokens == [1, 3])
+        #expect(model.profile.layerBytes.count == TinyModel.layers && model.profile.headIsTied)
+        #expect(model.profile.hidden == 64 && model.profile.vocabulary == TinyModel.vocabulary && model.profile.contextTokens == 512)
+        #expect(model.profile.kvBytesPerTokenPerLayer == 2 * 2 * 16 * 4, "keys and values, two heads of 16, 4 bytes")
+        #expect(try ServedModel(path: tiny.path, name: "n", endTokens: [], kvType: .f16).profile.kvBytesPerTokenPerLayer == 2 * 2 * 16 * 2)
+        #expect(model.header == tiny.file.headerBytes && model.fileBytes == UInt64(tiny.file.fileBytes))
+    }
+
+    @Test func aTokenAdmitsOneWorkerAtOnceAndThatWorkerServes() async throws {
+        let node = try coordinator(folder.file("coordinator"))
+        let state = try StateDirectory(path: folder.file("coordinator"))
+        let own = try StateDirectory(path: folder.file("worker"))
+        let keys = try CurveKeyFile(path: own.file("node.key")).createIfMissing()
+        let line = try joinLine(state)
+        try CoordinatorExchange.enrol(line, own: keys, role: .worker, name: "worker", state: own)
+        #expect(try Enrolment.read(from: own) == Enrolment.read(from: state))
+        #expect(try PeerStore(directory: state).role(of: PeerKey(keys.publicKey)) == .worker)
+        #expect(try TokenStore(directory: state).all() == [])
+
+        let thief = try CurveKeyPair.generate()
+        let refused = try #require(throws: NodeError.self) {
+            try CoordinatorExchange.enrol(line, own: thief, role: .worker, name: "thief", state: own)
+        }
+        #expect(refused.code == .enrolmentFailed && refused.message.contains("token"))
+        #expect(try PeerStore(directory: state).role(of: PeerKey(thief.publicKey)) == nil)
+
+        #expect(try CoordinatorExchange.status(state: state).workers == [])
+        let worker = try worker(own)
+        let report = try await serving(state)
+        #expect(report.modelName == "tiny" && report.workers.count == 1)
+        #expect(report.workers.first?.key == PeerKey(keys.publicKey) && report.workers.first?.layers == 0..<TinyModel.layers)
+
+        worker.shutdown()
+        try await worker.waitUntilEnded()
+        #expect(try CoordinatorExchange.status(state: state).workers == [])
+        node.shutdown()
+        try await node.waitUntilEnded()
+    }
+
+    @Test func aLocalClusterNeedsNoToken() async throws {
+        let local = try LocalCluster(directory: folder.path, workers: 2, endpoint: "tcp://127.0.0.1:\(try freePort())")
+        let node = try coordinator(local.coordinator, listen: local.endpoint, workers: 2)
+        let workers = try local.workers.map { try worker(StateDirectory(path: $0)) }
+        let report = try await serving(StateDirectory(path: local.coordinator))
+        let layers = report.workers.map(\.layers).sorted { $0.lowerBound < $1.lowerBound }
+        #expect(layers.count == 2 && layers.allSatisfy { !$0.isEmpty })
+        #expect(layers.flatMap { Array($0) } == Array(0..<TinyModel.layers), "each layer once")
+        node.shutdown()
+        try await node.waitUntilEnded()
+        for worker in workers {
+            worker.shutdown()
+            try await worker.waitUntilEnded()
+        }
+    }
+
+    @Test func statusNeedsACoordinatorsFolder() throws {
+        let error = try #require(throws: NodeError.self) { _ = try CoordinatorExchange.status(state: StateDirectory(path: folder.file("empty"))) }
+        #expect(error.code == .coordinatorSilent && error.message.contains(folder.file("empty")))
+    }
+
+    @Test func aWildcardIsNeverHandedOut() async throws {
+        let error = try #require(throws: NodeError.self) { _ = try coordinator(folder.file("coordinator"), listen: "tcp://0.0.0.0:0") }
+        #expect(error.code == .addressNeeded && error.message.contains("--advertise"))
+        let state = try StateDirectory(path: folder.file("coordinator"))
+        #expect(try Enrolment.read(from: state) == nil)
+
+        let node = try coordinator(folder.file("coordinator"), listen: "tcp://0.0.0.0:0", advertise: "tcp://box-1:7300")
+        #expect(try Enrolment.read(from: state)?.endpoint == "tcp://box-1:7300")
+        node.shutdown()
+        try await node.waitUntilEnded()
+
+        let local = try LocalCluster(directory: folder.path, workers: 1, endpoint: "tcp://127.0.0.1:7300")
+        let data = try #require(throws: NodeError.self) { _ = try worker(StateDirectory(path: local.workers[0]), dataListen: "tcp://0.0.0.0:0") }
+        #expect(data.code == .addressNeeded && data.message.contains("--data-advertise"))
+    }
+
+    @Test func anAddressInUseIsAnErrorOfTheStart() async throws {
+        let first = try coordinator(folder.file("one"))
+        let taken = try #require(try Enrolment.read(from: StateDirectory(path: folder.file("one")))).endpoint
+        let error = try #require(throws: ZeroMQError.self) { _ = try coordinator(folder.file("two"), listen: taken) }
+        #expect(error.code == .addressInUse)
+        first.shutdown()
+        try await first.waitUntilEnded()
+    }
+
+    /// Asks until the pipeline serves.
+    private func serving(_ state: StateDirectory) async throws -> StatusReport {
+        let deadline = ContinuousClock.now + Self.patience
+        while true {
+            let report = try CoordinatorExchange.status(state: state)
+            if report.health.state == .serving { return report }
+            try #require(ContinuousClock.now < deadline, "still \(report.health)")
+            try await Task.sleep(for: .milliseconds(20))
+        }
+    }
+
+    /// A port that a socket of ours had a moment ago.
+    private func freePort() throws -> Int {
+        let context = try Context()
+        let access = try AccessList(context, domain: "port")
+        defer { withExtendedLifetime(access) {} }
+        let socket = try Socket(context, .pull, SocketOptions(.curveServer(CurveKeyPair.generate(), domain: "port")))
+        return try #require(try Int(socket.bind("tcp://127.0.0.1:0").split(separator: ":").last!))
+    }
+}

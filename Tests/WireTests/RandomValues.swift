@@ -1,0 +1,220 @@
+import ClusterCore
+
+@testable import Wire
+
+/// SplitMix64: the same values on every machine for a seed.
+struct Seeded: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(_ seed: UInt64) { state = seed }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
+        return z ^ z >> 31
+    }
+}
+
+/// Random messages that keep every rule; small mostly, at a limit now and then.
+extension Seeded {
+    static let toCoordinatorKinds = 13
+    static let fromCoordinatorKinds = 14
+
+    mutating func toCoordinator(kind: Int) -> ToCoordinator {
+        switch kind {
+        case 0: .enrol(EnrolRequest(version: version(), role: [.worker, .gateway, .console].randomElement(using: &self)!, key: key(), name: name()))
+        case 1:
+            .workerHello(
+                WorkerHello(
+                    version: version(), session: next(), name: name(), capabilities: capabilities(), dataEndpoint: endpoint(),
+                    holding: maybe { HeldSlice(epoch: $0.epoch(), modelDigest: $0.digest(), layers: $0.layers()) }, lastEpoch: epoch()))
+        case 2: .gatewayHello(GatewayHello(version: version(), session: next(), name: name()))
+        case 3: .heartbeat(heartbeat())
+        case 4:
+            {
+                let total = UInt64.random(in: 0...WireLimits.bytesMax, using: &self)
+                return .loadProgress(LoadProgress(epoch: epoch(), bytesDone: UInt64.random(in: 0...total, using: &self), bytesTotal: total))
+            }()
+        case 5: .loaded(epoch())
+        case 6: .loadFailed(epoch(), failure())
+        case 7: .stepResult(stepResult())
+        case 8: .stepFailed(epoch(), stepNumber(), failure())
+        case 9: .leaving
+        case 10: .submit(generationRequest())
+        case 11: .cancel(requestID())
+        default: .statusQuery
+        }
+    }
+
+    mutating func fromCoordinator(kind: Int) -> FromCoordinator {
+        switch kind {
+        case 0: .enrolled
+        case 1: .refused(failure())
+        case 2: .workerWelcome(WorkerWelcome(version: version()))
+        case 3:
+            .gatewayWelcome(
+                GatewayWelcome(
+                    version: version(), coordinatorSession: next(), modelName: name(), modelDigest: digest(),
+                    contextTokens: int(1...Limits.contextTokensMax), parameterCount: UInt64.random(in: 0...WireLimits.bytesMax, using: &self),
+                    modelBytes: UInt64.random(in: 0...WireLimits.bytesMax, using: &self), health: health()))
+        case 4: .heartbeatReply(heartbeat())
+        case 5: .assign(assignment())
+        case 6: .release(epoch())
+        case 7: .step(step())
+        case 8: .health(health())
+        case 9:
+            .tokens(
+                TokenBatch(
+                    request: requestID(), choice: UInt32(int(0...Limits.choicesMax - 1)), firstIndex: int(0...1000),
+                    tokens: many(1...20) { $0.emitted() }))
+        case 10: .finished(requestID(), choice: UInt32(int(0...Limits.choicesMax - 1)), tokenCount: int(0...1000), bool() ? .stop : .length)
+        case 11: .failed(requestID(), failure())
+        case 12: .status(status())
+        default: .closing
+        }
+    }
+
+    mutating func stepFrame() -> StepFrame {
+        StepFrame(step: step(), timings: many(0...4) { $0.timing() }, poisoned: distinct(0...3).map { PoisonedSequence(sequence: SequenceID($0), layers: layers()) })
+    }
+
+    mutating func step(segments: ClosedRange<Int> = 0...12, rows: ClosedRange<Int> = 1...30) -> Step {
+        let sequences = distinct(segments)
+        let opened = sequences.filter { _ in bool() }
+        return Step(
+            epoch: epoch(), number: stepNumber(), opens: opened.map { open(SequenceID($0)) }, closes: distinct(0...5).map { SequenceID($0) },
+            segments: sequences.map { segment(SequenceID($0), rows) })
+    }
+
+    mutating func generationRequest(promptTokens: ClosedRange<Int> = 1...200) -> GenerationRequest {
+        let choices = int(1...4)
+        return GenerationRequest(
+            id: requestID(), prompt: many(promptTokens) { $0.token() }, sampling: sampling(), choices: choices,
+            topLogprobs: maybe { $0.int(0...Limits.topLogprobsMax) }, priority: Int32.random(in: .min ... .max, using: &self),
+            resumed: bool() ? [] : (0..<choices).map { _ in many(0...20) { $0.token() } })
+    }
+
+    mutating func sampling() -> SamplingParameters {
+        var value = SamplingParameters()
+        value.temperature = Float.random(in: 0...100, using: &self)
+        value.topK = Int32.random(in: 0 ... .max, using: &self)
+        value.topP = Float.random(in: 0.001...1, using: &self)
+        value.minP = Float.random(in: 0...1, using: &self)
+        value.repetitionPenalty = Float.random(in: 0.001...10, using: &self)
+        value.presencePenalty = Float.random(in: -2...2, using: &self)
+        value.frequencyPenalty = Float.random(in: -2...2, using: &self)
+        value.logitBias = tokensAscending(0...5).map { LogitBias(token: $0, bias: Float.random(in: -100...100, using: &self)) }
+        value.seed = next()
+        value.minTokens = Int32.random(in: 0 ... .max, using: &self)
+        value.maxTokens = Int32.random(in: 1 ... .max, using: &self)
+        value.ignoreEndTokens = bool()
+        value.stopTokens = many(0...4) { $0.token() }
+        return value
+    }
+}
+
+extension Seeded {
+    mutating func int(_ range: ClosedRange<Int>) -> Int {
+        switch next() % 16 {
+        case 0: range.lowerBound
+        case 1: range.upperBound
+        default: Int.random(in: range, using: &self)
+        }
+    }
+
+    mutating func bool() -> Bool { next() & 1 == 1 }
+    mutating func maybe<Value>(_ make: (inout Seeded) -> Value) -> Value? { bool() ? make(&self) : nil }
+
+    mutating func many<Value>(_ count: ClosedRange<Int>, _ make: (inout Seeded) -> Value) -> [Value] {
+        (0..<int(count)).map { _ in make(&self) }
+    }
+
+    mutating func distinct(_ count: ClosedRange<Int>) -> [UInt64] {
+        var values: Set<UInt64> = []
+        let wanted = int(count)
+        while values.count < wanted { values.insert(next() >> 2) }
+        return values.sorted().shuffled(using: &self)
+    }
+
+    mutating func tokensAscending(_ count: ClosedRange<Int>) -> [TokenID] { Set(many(count) { $0.token() }).sorted() }
+    mutating func token() -> TokenID { TokenID(int(0...Limits.vocabularyMax - 1)) }
+    mutating func version() -> ProtocolVersion { ProtocolVersion(major: UInt32(truncatingIfNeeded: next()), minor: UInt32(truncatingIfNeeded: next())) }
+    mutating func epoch() -> Epoch { Epoch(UInt64.random(in: 0...Limits.epochMax, using: &self)) }
+    mutating func stepNumber() -> StepNumber { StepNumber(UInt64.random(in: 1...WireLimits.counterMax, using: &self)) }
+    mutating func requestID() -> RequestID { RequestID(high: next(), low: next()) }
+    mutating func key() -> PeerKey { PeerKey(bytes: (0..<32).map { _ in UInt8.random(in: 0...255, using: &self) })! }
+    mutating func digest() -> ModelDigest { ModelDigest(bytes: (0..<32).map { _ in UInt8.random(in: 0...255, using: &self) })! }
+
+    mutating func layers() -> Range<Int> {
+        let first = int(0...Limits.layersMax - 1)
+        return first..<int(first + 1...Limits.layersMax)
+    }
+
+    mutating func name() -> String { (0..<int(0...12)).map { _ in ["a", "Z", "-", " ", "ü", "語", "🙂", "\u{301}"].randomElement(using: &self)! }.joined() }
+    mutating func sentence() -> String { name() + (bool() ? "\n\t" : "") + name() }
+    mutating func endpoint() -> String { ["tcp://10.1.2.3:", "tcp://a-b.example:", "tcp://[fe80::1%eth0]:"].randomElement(using: &self)! + "\(int(1...65_535))" }
+    mutating func failure() -> Failure { Failure(FailureCode.allCases.randomElement(using: &self)!, sentence()) }
+    mutating func timing() -> StageTiming { StageTiming(queueNanoseconds: next() >> 14, computeNanoseconds: next() >> 14) }
+    mutating func heartbeat() -> Heartbeat { Heartbeat(epoch: epoch(), lastStep: stepNumber(), stepsQueued: int(0...Limits.stepsQueuedMax)) }
+
+    mutating func health() -> ClusterHealth {
+        ClusterHealth(state: [.waitingForWorkers, .loading, .serving, .recovering, .closing].randomElement(using: &self)!, detail: sentence())
+    }
+
+    mutating func capabilities() -> WorkerCapabilities {
+        WorkerCapabilities(
+            memoryBytes: next() >> 14, threads: int(1...WireLimits.threadsMax), isa: name(), readBytesPerSecond: Double.random(in: 0...1e12, using: &self),
+            opsPerSecond: Double.random(in: 0...1e15, using: &self))
+    }
+
+    mutating func emitted() -> EmittedToken {
+        guard bool() else { return EmittedToken(token: token()) }
+        return EmittedToken(
+            token: token(), logprob: bool() ? -Float.infinity : Float.random(in: -100...0, using: &self),
+            top: many(0...Limits.topLogprobsMax) { TokenLogprob(token: $0.token(), logprob: Float.random(in: -100...0, using: &$0)) })
+    }
+
+    mutating func open(_ sequence: SequenceID) -> SequenceOpen {
+        let tokens = many(1...100) { $0.token() }
+        return SequenceOpen(
+            sequence: sequence, choice: UInt32(int(0...Limits.choicesMax - 1)), tokens: tokens, promptLength: int(1...tokens.count), sampling: sampling(),
+            endTokens: tokensAscending(0...6), topLogprobs: maybe { $0.int(0...Limits.topLogprobsMax) })
+    }
+
+    mutating func segment(_ sequence: SequenceID, _ rows: ClosedRange<Int>) -> Segment {
+        let tokens = many(rows) { $0.token() }
+        return Segment(
+            sequence: sequence, start: int(0...Limits.contextTokensMax - tokens.count), tokens: tokens,
+            newBlocks: distinct(0...3).map { BlockID(UInt32(truncatingIfNeeded: $0)) }, samples: bool())
+    }
+
+    mutating func stepResult() -> StepResult {
+        StepResult(
+            epoch: epoch(), number: stepNumber(),
+            tokens: distinct(0...20).map { SampledToken(sequence: SequenceID($0), position: int(0...Limits.contextTokensMax), emitted: emitted()) },
+            poisoned: distinct(0...3).map { PoisonedSequence(sequence: SequenceID($0), layers: layers()) }, timings: many(0...5) { $0.timing() })
+    }
+
+    mutating func assignment() -> StageAssignment {
+        let count = int(1...Limits.stagesMax)
+        let stage = int(0...count - 1)
+        return StageAssignment(
+            epoch: epoch(), stage: stage, stageCount: count, layers: layers(), kvBlocks: int(0...WireLimits.kvBlocksMax), kvType: bool() ? .f16 : .f32,
+            boundary: bool() ? .f32 : .bf16, modelDigest: digest(), modelPath: "/models/" + sentence() + "\u{1}", upstream: stage == 0 ? nil : key(),
+            downstream: stage == count - 1 ? nil : StagePeer(key: key(), endpoint: endpoint()))
+    }
+
+    mutating func status() -> StatusReport {
+        let blocks = int(0...WireLimits.kvBlocksMax)
+        return StatusReport(
+            modelName: name(), health: health(), epoch: epoch(),
+            workers: many(0...5) {
+                WorkerStatus(
+                    key: $0.key(), name: $0.name(), capabilities: $0.capabilities(), layers: $0.bool() ? 0..<0 : $0.layers(), state: $0.name(),
+                    computeShare: Double.random(in: 0...1, using: &$0), lastStep: $0.stepNumber())
+            }, gateways: int(0...Limits.gatewaysMax), requestsWaiting: int(0...1000), sequencesRunning: int(0...1000), kvBlocksUsed: int(0...blocks),
+            kvBlocksTotal: blocks, stepsInFlight: int(0...1000), stepsDone: next() >> 2, tokensGenerated: next() >> 2, framesDropped: next() >> 2)
+    }
+}
