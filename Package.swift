@@ -20,7 +20,6 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: ["YAML"]),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
@@ -45,8 +44,6 @@ let package = Package(
             dependencies: [
                 "ClusterCore", "Wire", "ZeroMQ", "Engine", "ModelFiles",
                 .product(name: "Logging", package: "swift-log"),
-                .product(name: "Metrics", package: "swift-metrics"),
-                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]),
         .target(
             name: "Gateway",
@@ -84,7 +81,11 @@ let package = Package(
         .testTarget(name: "WireTests", dependencies: ["Wire", "CWire", "ClusterCore"]),
         .testTarget(name: "EngineTests", dependencies: ["Engine", "ModelFiles", "CKernels"], resources: [.copy("Fixtures")]),
         .testTarget(name: "PromptTests", dependencies: ["Prompt", "ModelFiles"], resources: [.copy("Fixtures")]),
-        .testTarget(name: "NodeTests", dependencies: ["Node", "ClusterCore", "Wire", "ZeroMQ"]),
+        .testTarget(
+            name: "NodeTests",
+            dependencies: [
+                "Node", "ClusterCore", "Wire", "ZeroMQ", "Engine", "ModelFiles", .product(name: "Logging", package: "swift-log"),
+            ]),
         .testTarget(name: "GatewayTests", dependencies: [
                 "Gateway", "ClusterCore", "Prompt", "Wire", "ZeroMQ", .product(name: "Logging", package: "swift-log"),
             ]),

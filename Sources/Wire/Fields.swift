@@ -8,7 +8,9 @@ struct Fields {
     init(_ message: StaticString) { self.message = message }
 
     func invalid(_ field: StaticString, _ found: @autoclosure () -> String) -> WireError {
-        WireError(.invalidField, "\(message).\(field) \(found()); the frame is refused, check that all machines run the same release", field: "\(message).\(field)")
+        WireError(
+            .invalidField, "\(message).\(field) \(found()); the frame is refused, check that all machines run the same release",
+            field: "\(message).\(field)")
     }
 
     func require(_ condition: Bool, _ field: StaticString, _ found: @autoclosure () -> String) throws(WireError) {
@@ -52,7 +54,9 @@ struct Fields {
         return number
     }
 
-    func rate(_ has: protobuf_c_boolean, _ value: Double, _ field: StaticString, atMost max: Double = .greatestFiniteMagnitude) throws(WireError) -> Double {
+    func rate(_ has: protobuf_c_boolean, _ value: Double, _ field: StaticString, atMost max: Double = .greatestFiniteMagnitude) throws(WireError)
+        -> Double
+    {
         let number = try present(has, value, field)
         try require((0...max).contains(number), field, "is \(number), allowed is 0...\(max)")
         return number
@@ -98,7 +102,9 @@ struct Fields {
         return ModelDigest(bytes: Array(UnsafeBufferPointer(start: data.data, count: data.len)))!
     }
 
-    func layers(_ pointer: UnsafeMutablePointer<Staffel__V1__LayerRange>?, _ field: StaticString, mayBeEmpty: Bool = false) throws(WireError) -> Range<Int> {
+    func layers(_ pointer: UnsafeMutablePointer<Staffel__V1__LayerRange>?, _ field: StaticString, mayBeEmpty: Bool = false) throws(WireError)
+        -> Range<Int>
+    {
         let range = try submessage(pointer, field).pointee
         let first = Int(try present(range.has_first, range.first, field))
         let end = Int(try present(range.has_end, range.end, field))
@@ -107,7 +113,9 @@ struct Fields {
         return first..<end
     }
 
-    func tokens(_ count: Int, _ pointer: UnsafeMutablePointer<Int32>?, _ field: StaticString, _ allowed: ClosedRange<Int>) throws(WireError) -> [TokenID] {
+    func tokens(_ count: Int, _ pointer: UnsafeMutablePointer<Int32>?, _ field: StaticString, _ allowed: ClosedRange<Int>) throws(WireError)
+        -> [TokenID]
+    {
         try require(allowed.contains(count), field, "has \(count) tokens, allowed are \(allowed)")
         let tokens = UnsafeBufferPointer(start: pointer, count: count)
         // Negative ids are huge as unsigned numbers; one comparison an id, no early exit, so that the loop is a vector loop.

@@ -1,11 +1,14 @@
 import ClusterCore
 
-/// What `staffel token create` prints and `staffel worker --join` takes: where the coordinator listens, who it must prove to be, and a one-time token.
+/// What `staffel token create` prints and `staffel worker --join` takes: where the coordinator listens, who it must prove to be, and a one-time
+/// token.
 ///
-/// The token is a CURVE secret key whose public key the coordinator admits until it is used or expires. A peer connects with it once, sends `enrol` with the
+/// The token is a CURVE secret key whose public key the coordinator admits until it is used or expires. A peer connects with it once, sends
+/// `enrol` with the
 /// public key of a pair of its own, and connects with that from then on. So the line is a secret until used.
 ///
-/// `staffel1:tcp://host:port:SERVER:TOKEN:CHECK`, keys as 64 hexadecimal digits: only letters, digits and `:/.-_[]%`, all on one line. `CHECK` tells a line that was cut
+/// `staffel1:tcp://host:port:SERVER:TOKEN:CHECK`, keys as 64 hexadecimal digits: only letters, digits and `:/.-_[]%`, all on one line. `CHECK`
+/// tells a line that was cut
 /// or mistyped from one that the coordinator doesn't know.
 package struct JoinLine: Hashable, Sendable, CustomStringConvertible {
     package static let prefix = "staffel1:"
@@ -22,7 +25,8 @@ package struct JoinLine: Hashable, Sendable, CustomStringConvertible {
         guard Endpoint.isConnectable(endpoint) else {
             throw WireError(
                 .joinLineInvalid,
-                "a join line for endpoint \(endpoint): expected tcp://host:port with a host that workers can reach, not a wildcard; set the address to advertise")
+                "a join line for endpoint \(endpoint): expected tcp://host:port with a host that workers can reach, not a wildcard; set the address to advertise"
+            )
         }
         guard tokenSecret.count == PeerKey.byteCount else {
             throw WireError(.joinLineInvalid, "a join line's token is \(PeerKey.byteCount) bytes; found \(tokenSecret.count)")
@@ -48,7 +52,9 @@ package struct JoinLine: Hashable, Sendable, CustomStringConvertible {
         guard keys[2].utf8.count == Self.checkDigits, keys[2].lowercased() == Self.check(String(checked)) else {
             throw Self.invalid("its check digits don't fit, so a character is missing or wrong")
         }
-        guard keys[0].utf8.count == Self.keyDigits, keys[1].utf8.count == Self.keyDigits, let server = Hex.decode(keys[0]), let token = Hex.decode(keys[1]) else {
+        guard keys[0].utf8.count == Self.keyDigits, keys[1].utf8.count == Self.keyDigits, let server = Hex.decode(keys[0]),
+            let token = Hex.decode(keys[1])
+        else {
             throw Self.invalid("its keys are not \(Self.keyDigits) hexadecimal digits each")
         }
         try self.init(endpoint: parts.dropLast(3).joined(separator: ":"), serverKey: PeerKey(bytes: server)!, tokenSecret: token)

@@ -37,7 +37,8 @@ extension PackArena {
                 (m.kind_case, m.worker_welcome) = (STAFFEL__V1__FROM_COORDINATOR__KIND_WORKER_WELCOME, workerWelcome(value))
             case .gatewayWelcome(let value):
                 (m.kind_case, m.gateway_welcome) = (STAFFEL__V1__FROM_COORDINATOR__KIND_GATEWAY_WELCOME, gatewayWelcome(value))
-            case .heartbeatReply(let value): (m.kind_case, m.heartbeat_reply) = (STAFFEL__V1__FROM_COORDINATOR__KIND_HEARTBEAT_REPLY, heartbeat(value))
+            case .heartbeatReply(let value):
+                (m.kind_case, m.heartbeat_reply) = (STAFFEL__V1__FROM_COORDINATOR__KIND_HEARTBEAT_REPLY, heartbeat(value))
             case .assign(let value): (m.kind_case, m.assign) = (STAFFEL__V1__FROM_COORDINATOR__KIND_ASSIGN, stageAssignment(value))
             case .release(let epoch): (m.kind_case, m.release) = (STAFFEL__V1__FROM_COORDINATOR__KIND_RELEASE, epochNote(epoch))
             case .step(let value): (m.kind_case, m.step) = (STAFFEL__V1__FROM_COORDINATOR__KIND_STEP, step(value))

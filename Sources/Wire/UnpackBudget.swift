@@ -1,7 +1,8 @@
 import CWire
 import Glibc
 
-/// Memory that protobuf-c may take for one frame. A submessage of two wire bytes costs a struct of a hundred, so the frame's size alone bounds nothing.
+/// Memory that protobuf-c may take for one frame. A submessage of two wire bytes costs a struct of a hundred, so the frame's size alone bounds
+/// nothing.
 struct UnpackBudget {
     /// Above what honest frames cost (`UnpackBudgetTests` measures it), and far below what an attack would like.
     static let bytesPerFrameByte = 32
@@ -22,7 +23,8 @@ struct UnpackBudget {
         return true
     }
 
-    /// Parses `bytes` with one of protobuf-c's generated functions, hands the message to `body` and frees it. The message is valid inside `body` only.
+    /// Parses `bytes` with one of protobuf-c's generated functions, hands the message to `body` and frees it. The message is valid inside `body`
+    /// only.
     mutating func withUnpacked<Message, Value>(
         _ bytes: UnsafeRawBufferPointer, _ unpack: Unpacker<Message>, _ body: (UnsafePointer<Message>) throws(WireError) -> Value
     ) throws(WireError) -> Value {

@@ -34,9 +34,12 @@ enum Unpack {
         case STAFFEL__V1__FROM_COORDINATOR__KIND_ENROLLED: return .enrolled
         case STAFFEL__V1__FROM_COORDINATOR__KIND_REFUSED: return .refused(try failure(m.refused, f, "refused"))
         case STAFFEL__V1__FROM_COORDINATOR__KIND_WORKER_WELCOME:
-            return .workerWelcome(WorkerWelcome(version: try version(f.submessage(m.worker_welcome, "worker_welcome").pointee.version, Fields("WorkerWelcome"))))
-        case STAFFEL__V1__FROM_COORDINATOR__KIND_GATEWAY_WELCOME: return .gatewayWelcome(try gatewayWelcome(f.submessage(m.gateway_welcome, "gateway_welcome")))
-        case STAFFEL__V1__FROM_COORDINATOR__KIND_HEARTBEAT_REPLY: return .heartbeatReply(try heartbeat(f.submessage(m.heartbeat_reply, "heartbeat_reply")))
+            return .workerWelcome(
+                WorkerWelcome(version: try version(f.submessage(m.worker_welcome, "worker_welcome").pointee.version, Fields("WorkerWelcome"))))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_GATEWAY_WELCOME:
+            return .gatewayWelcome(try gatewayWelcome(f.submessage(m.gateway_welcome, "gateway_welcome")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_HEARTBEAT_REPLY:
+            return .heartbeatReply(try heartbeat(f.submessage(m.heartbeat_reply, "heartbeat_reply")))
         case STAFFEL__V1__FROM_COORDINATOR__KIND_ASSIGN: return .assign(try stageAssignment(f.submessage(m.assign, "assign")))
         case STAFFEL__V1__FROM_COORDINATOR__KIND_RELEASE: return .release(try epochNote(f.submessage(m.release, "release")))
         case STAFFEL__V1__FROM_COORDINATOR__KIND_STEP: return .step(try step(f.submessage(m.step, "step")))
@@ -93,7 +96,8 @@ extension Unpack {
         var holding: HeldSlice?
         if let held = m.holding { holding = try heldSlice(held) }
         return WorkerHello(
-            version: try version(m.version, f), session: try f.present(m.has_session, m.session, "session"), name: try f.name(m.has_name, m.name, "name"),
+            version: try version(m.version, f), session: try f.present(m.has_session, m.session, "session"),
+            name: try f.name(m.has_name, m.name, "name"),
             capabilities: try capabilities(f.submessage(m.capabilities, "capabilities")),
             dataEndpoint: try f.endpoint(m.has_data_endpoint, m.data_endpoint, "data_endpoint"), holding: holding,
             lastEpoch: try f.epoch(m.has_last_epoch, m.last_epoch, "last_epoch"))
@@ -121,7 +125,8 @@ extension Unpack {
         let f = Fields("GatewayHello")
         let m = p.pointee
         return GatewayHello(
-            version: try version(m.version, f), session: try f.present(m.has_session, m.session, "session"), name: try f.name(m.has_name, m.name, "name"))
+            version: try version(m.version, f), session: try f.present(m.has_session, m.session, "session"),
+            name: try f.name(m.has_name, m.name, "name"))
     }
 
     static func gatewayWelcome(_ p: UnsafePointer<Staffel__V1__GatewayWelcome>) throws(WireError) -> GatewayWelcome {
@@ -151,7 +156,8 @@ extension Unpack {
         let m = p.pointee
         let total = try f.counter(m.has_bytes_total, m.bytes_total, "bytes_total", atMost: WireLimits.bytesMax)
         return LoadProgress(
-            epoch: try f.epoch(m.has_epoch, m.epoch), bytesDone: try f.counter(m.has_bytes_done, m.bytes_done, "bytes_done", atMost: total), bytesTotal: total)
+            epoch: try f.epoch(m.has_epoch, m.epoch), bytesDone: try f.counter(m.has_bytes_done, m.bytes_done, "bytes_done", atMost: total),
+            bytesTotal: total)
     }
 
     static func failure(_ p: UnsafeMutablePointer<Staffel__V1__Failure>?, _ outer: Fields, _ field: StaticString) throws(WireError) -> Failure {
@@ -170,7 +176,8 @@ extension Unpack {
     static func stepFailed(_ p: UnsafePointer<Staffel__V1__StepFailed>) throws(WireError) -> ToCoordinator {
         let f = Fields("StepFailed")
         let m = p.pointee
-        return .stepFailed(try f.epoch(m.has_epoch, m.epoch), StepNumber(try f.counter(m.has_number, m.number, "number")), try failure(m.failure, f, "failure"))
+        return .stepFailed(
+            try f.epoch(m.has_epoch, m.epoch), StepNumber(try f.counter(m.has_number, m.number, "number")), try failure(m.failure, f, "failure"))
     }
 
     static func finished(_ p: UnsafePointer<Staffel__V1__Finished>) throws(WireError) -> FromCoordinator {
@@ -210,7 +217,9 @@ extension Unpack {
             throw f.invalid("boundary", "is \(m.boundary.rawValue), which this release does not know")
         }
         try f.require((m.has_upstream == 0) == (stage == 0), "upstream", "is \(m.has_upstream == 0 ? "missing" : "given") at stage \(stage)")
-        try f.require((m.downstream == nil) == (stage == stageCount - 1), "downstream", "is \(m.downstream == nil ? "missing" : "given") at stage \(stage) of \(stageCount)")
+        try f.require(
+            (m.downstream == nil) == (stage == stageCount - 1), "downstream",
+            "is \(m.downstream == nil ? "missing" : "given") at stage \(stage) of \(stageCount)")
         var upstream: PeerKey?
         if stage > 0 { upstream = try f.key(m.has_upstream, m.upstream, "upstream") }
         var downstream: StagePeer?
@@ -219,7 +228,8 @@ extension Unpack {
             epoch: try f.epoch(m.has_epoch, m.epoch), stage: stage, stageCount: stageCount, layers: try f.layers(m.layers, "layers"),
             kvBlocks: try f.integer(m.has_kv_blocks, m.kv_blocks, "kv_blocks", 0...WireLimits.kvBlocksMax), kvType: kvType, boundary: boundary,
             modelDigest: try f.digest(m.has_model_digest, m.model_digest, "model_digest"),
-            modelPath: try f.text(m.has_model_path, m.model_path, "model_path", .path, bytesMax: Limits.pathBytesMax), upstream: upstream, downstream: downstream)
+            modelPath: try f.text(m.has_model_path, m.model_path, "model_path", .path, bytesMax: Limits.pathBytesMax), upstream: upstream,
+            downstream: downstream)
     }
 
     static func stagePeer(_ p: UnsafePointer<Staffel__V1__StagePeer>) throws(WireError) -> StagePeer {
@@ -253,7 +263,8 @@ extension Unpack {
         return WorkerStatus(
             key: try f.key(m.has_key, m.key, "key"), name: try f.name(m.has_name, m.name, "name"),
             capabilities: try capabilities(f.submessage(m.capabilities, "capabilities")), layers: try f.layers(m.layers, "layers", mayBeEmpty: true),
-            state: try f.name(m.has_state, m.state, "state"), computeShare: try f.rate(m.has_compute_share, m.compute_share, "compute_share", atMost: 1),
+            state: try f.name(m.has_state, m.state, "state"),
+            computeShare: try f.rate(m.has_compute_share, m.compute_share, "compute_share", atMost: 1),
             lastStep: StepNumber(try f.counter(m.has_last_step, m.last_step, "last_step")))
     }
 }

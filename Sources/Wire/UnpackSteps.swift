@@ -14,7 +14,8 @@ extension Unpack {
         try f.require(resumed.isEmpty || resumed.count == choices, "resumed", "has \(resumed.count) entries for \(choices) choices")
         return GenerationRequest(
             id: try requestID(m.id, f, "id"), prompt: try f.tokens(m.n_prompt, m.prompt, "prompt", 1...Limits.contextTokensMax),
-            sampling: try sampling(f.submessage(m.sampling, "sampling")), choices: choices, topLogprobs: try topLogprobs(m.has_top_logprobs, m.top_logprobs, f),
+            sampling: try sampling(f.submessage(m.sampling, "sampling")), choices: choices,
+            topLogprobs: try topLogprobs(m.has_top_logprobs, m.top_logprobs, f),
             priority: try f.present(m.has_priority, m.priority, "priority"), resumed: resumed)
     }
 
@@ -81,7 +82,8 @@ extension Unpack {
         try f.require(!tokens.isEmpty, "tokens", "is empty")
         try f.require(first + tokens.count <= Limits.contextTokensMax, "tokens", "reaches index \(first + tokens.count), over the longest context")
         return TokenBatch(
-            request: try requestID(m.request, f, "request"), choice: UInt32(try f.integer(m.has_choice, m.choice, "choice", 0...Limits.choicesMax - 1)),
+            request: try requestID(m.request, f, "request"),
+            choice: UInt32(try f.integer(m.has_choice, m.choice, "choice", 0...Limits.choicesMax - 1)),
             firstIndex: first, tokens: tokens)
     }
 
@@ -97,7 +99,8 @@ extension Unpack {
         let segments = try f.list(m.n_segments, m.segments, "segments", atMost: Limits.stepSegmentsMax, segment)
         try f.requireDistinct(segments.map(\.sequence), "segments")
         let step = Step(
-            epoch: try f.epoch(m.has_epoch, m.epoch), number: StepNumber(try f.counter(m.has_number, m.number, "number")), opens: opens, closes: closes,
+            epoch: try f.epoch(m.has_epoch, m.epoch), number: StepNumber(try f.counter(m.has_number, m.number, "number")), opens: opens,
+            closes: closes,
             segments: segments)
         try f.require(step.number.value > 0, "number", "is 0, steps are numbered from 1")
         try f.require(step.rowCount <= Limits.stepRowsMax, "segments", "has \(step.rowCount) rows, allowed are \(Limits.stepRowsMax)")
@@ -111,9 +114,11 @@ extension Unpack {
         let endTokens = try f.tokens(m.n_end_tokens, m.end_tokens, "end_tokens", 0...WireLimits.endTokensMax)
         try f.requireAscending(endTokens, "end_tokens")
         return SequenceOpen(
-            sequence: try f.sequence(m.has_sequence, m.sequence), choice: UInt32(try f.integer(m.has_choice, m.choice, "choice", 0...Limits.choicesMax - 1)),
+            sequence: try f.sequence(m.has_sequence, m.sequence),
+            choice: UInt32(try f.integer(m.has_choice, m.choice, "choice", 0...Limits.choicesMax - 1)),
             tokens: tokens, promptLength: try f.integer(m.has_prompt_length, m.prompt_length, "prompt_length", 1...tokens.count),
-            sampling: try sampling(f.submessage(m.sampling, "sampling")), endTokens: endTokens, topLogprobs: try topLogprobs(m.has_top_logprobs, m.top_logprobs, f))
+            sampling: try sampling(f.submessage(m.sampling, "sampling")), endTokens: endTokens,
+            topLogprobs: try topLogprobs(m.has_top_logprobs, m.top_logprobs, f))
     }
 
     static func segment(_ p: UnsafePointer<Staffel__V1__Segment>) throws(WireError) -> Segment {
@@ -146,12 +151,14 @@ extension Unpack {
         let m = p.pointee
         return StageTiming(
             queueNanoseconds: try f.counter(m.has_queue_nanoseconds, m.queue_nanoseconds, "queue_nanoseconds", atMost: WireLimits.nanosecondsMax),
-            computeNanoseconds: try f.counter(m.has_compute_nanoseconds, m.compute_nanoseconds, "compute_nanoseconds", atMost: WireLimits.nanosecondsMax))
+            computeNanoseconds: try f.counter(
+                m.has_compute_nanoseconds, m.compute_nanoseconds, "compute_nanoseconds", atMost: WireLimits.nanosecondsMax))
     }
 
     static func poisonedSequence(_ p: UnsafePointer<Staffel__V1__PoisonedSequence>) throws(WireError) -> PoisonedSequence {
         let f = Fields("PoisonedSequence")
-        return PoisonedSequence(sequence: try f.sequence(p.pointee.has_sequence, p.pointee.sequence), layers: try f.layers(p.pointee.layers, "layers"))
+        return PoisonedSequence(
+            sequence: try f.sequence(p.pointee.has_sequence, p.pointee.sequence), layers: try f.layers(p.pointee.layers, "layers"))
     }
 
     static func stepResult(_ p: UnsafePointer<Staffel__V1__StepResult>) throws(WireError) -> StepResult {
@@ -162,7 +169,8 @@ extension Unpack {
         try f.requireDistinct(tokens.map(\.sequence), "tokens")
         try f.requireDistinct(poisoned.map(\.sequence), "poisoned")
         return StepResult(
-            epoch: try f.epoch(m.has_epoch, m.epoch), number: StepNumber(try f.counter(m.has_number, m.number, "number")), tokens: tokens, poisoned: poisoned,
+            epoch: try f.epoch(m.has_epoch, m.epoch), number: StepNumber(try f.counter(m.has_number, m.number, "number")), tokens: tokens,
+            poisoned: poisoned,
             timings: try f.list(m.n_timings, m.timings, "timings", atMost: Limits.stagesMax, timing))
     }
 
@@ -171,6 +179,7 @@ extension Unpack {
         let m = p.pointee
         return SampledToken(
             sequence: try f.sequence(m.has_sequence, m.sequence),
-            position: try f.integer(m.has_position, m.position, "position", 0...Limits.contextTokensMax), emitted: try emitted(f.submessage(m.emitted, "emitted")))
+            position: try f.integer(m.has_position, m.position, "position", 0...Limits.contextTokensMax),
+            emitted: try emitted(f.submessage(m.emitted, "emitted")))
     }
 }

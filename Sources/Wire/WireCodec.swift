@@ -3,7 +3,8 @@ import ClusterCore
 
 /// Messages ↔ frames. What decodes is within `Limits` and consistent in itself; whether it makes sense now is the machines' affair.
 ///
-/// Encoding never fails for values that decoding would accept. Texts for people are cut to their limit; other values out of range are refused by the receiver.
+/// Encoding never fails for values that decoding would accept. Texts for people are cut to their limit; other values out of range are refused by
+/// the receiver.
 package enum WireCodec {
     package static func encode(_ message: ToCoordinator) -> [UInt8] {
         let arena = PackArena()

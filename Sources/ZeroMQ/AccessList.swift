@@ -2,8 +2,10 @@ import CZeroMQ
 
 /// Who may connect to this context's CURVE servers: the handler that libzmq asks for each new connection (ZAP, RFC 27).
 ///
-/// Owned by the socket thread, which polls `socket` and calls `answerPending`. Make it before binding a server. Connections that stand are not asked again:
-/// whoever revokes a key also drops frames of it. A refused client is told so for good (status 400): libzmq gives its connection up, and its owner makes a new
+/// Owned by the socket thread, which polls `socket` and calls `answerPending`. Make it before binding a server. Connections that stand are not
+/// asked again:
+/// whoever revokes a key also drops frames of it. A refused client is told so for good (status 400): libzmq gives its connection up, and its
+/// owner makes a new
 /// socket to try again.
 package struct AccessList: ~Copyable {
     package static let endpoint = "inproc://zeromq.zap.01"
@@ -50,7 +52,7 @@ package struct AccessList: ~Copyable {
             if key == nil { denials += 1 }
             var reply = asked.reply(admitting: key)
             // An asker that has gone in the meantime needs no answer.
-            do { _ = try socket.send(&reply) } catch where error.code != .contextClosed {}
+            do { _ = try socket.send(&reply) } catch  where error.code != .contextClosed {}
         }
     }
 

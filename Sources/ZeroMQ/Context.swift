@@ -24,7 +24,8 @@ package final class Context: Sendable {
         else { throw ZeroMQError.last("a ZeroMQ context with \(ioThreads) I/O threads and \(socketsMax) sockets") }
     }
 
-    /// From now on every call on this context's sockets fails with `contextClosed`, calls in progress included. Closing the sockets is left to their owners.
+    /// From now on every call on this context's sockets fails with `contextClosed`, calls in progress included. Closing the sockets is left to
+    /// their owners.
     package func shutdown() { _ = zmq_ctx_shutdown(handle) }
 
     deinit {

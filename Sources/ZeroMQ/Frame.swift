@@ -40,7 +40,8 @@ package struct Frame: ~Copyable, @unchecked Sendable {
         let adoption = Unmanaged.passRetained(Adoption(bytes: bytes, release: release))
         // libzmq wants an address even for nothing.
         let address = bytes.baseAddress ?? adoption.toOpaque()
-        let made = zmq_msg_init_data(&message, address, bytes.count, { _, hint in Unmanaged<Adoption>.fromOpaque(hint!).release() }, adoption.toOpaque())
+        let made = zmq_msg_init_data(
+            &message, address, bytes.count, { _, hint in Unmanaged<Adoption>.fromOpaque(hint!).release() }, adoption.toOpaque())
         precondition(made == 0, "no memory for a frame's header")
     }
 

@@ -50,7 +50,8 @@ package struct Poller: ~Copyable {
         }
     }
 
-    /// What the last `wait` found for `entry`. A hint: a CURVE connection that has just been admitted makes its socket readable once with nothing to receive.
+    /// What the last `wait` found for `entry`. A hint: a CURVE connection that has just been admitted makes its socket readable once with
+    /// nothing to receive.
     package borrowing func ready(_ entry: Entry) -> Interest { Interest(rawValue: items[entry.index].revents) }
     package borrowing func isReadable(_ entry: Entry) -> Bool { ready(entry).contains(.readable) }
     package borrowing func isWritable(_ entry: Entry) -> Bool { ready(entry).contains(.writable) }

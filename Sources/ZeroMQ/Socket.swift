@@ -62,7 +62,8 @@ package struct Socket: ~Copyable {
         guard zmq_unbind(handle, endpoint) == 0 else { throw ZeroMQError.last("closing the listener at \(endpoint)") }
     }
 
-    /// The next message, or `nil` when none waits. A message with more parts or bytes than allowed is taken off the queue, dropped, and thrown as `messageTooLarge`:
+    /// The next message, or `nil` when none waits. A message with more parts or bytes than allowed is taken off the queue, dropped, and thrown
+    /// as `messageTooLarge`:
     /// the caller counts it and receives on.
     package borrowing func receive(maxParts: Int = Message.partsMax) throws(ZeroMQError) -> Message? {
         precondition(maxParts > 0 && maxParts <= Message.partsMax)
@@ -100,7 +101,8 @@ package struct Socket: ~Copyable {
 
     /// Sends all of `message` or nothing. `false`: the queue is full or nobody is connected; `message` is untouched.
     ///
-    /// Throws `peerUnreachable` when a router's peer is not there (message untouched), or when the peer went away between two parts (message used up and lost).
+    /// Throws `peerUnreachable` when a router's peer is not there (message untouched), or when the peer went away between two parts (message
+    /// used up and lost).
     package borrowing func send(_ message: inout Message) throws(ZeroMQError) -> Bool {
         precondition(message.count > 0, "a message has at least one part")
         var isFirst = true
@@ -152,7 +154,8 @@ package struct Socket: ~Copyable {
         return true
     }
 
-    /// After a connection died between two parts, libzmq swallows parts up to the message's last: give them to it, or the next message would be swallowed.
+    /// After a connection died between two parts, libzmq swallows parts up to the message's last: give them to it, or the next message would be
+    /// swallowed.
     private borrowing func discardRest(of message: inout Message) throws(ZeroMQError) {
         let wasLast = message.count == 1
         _ = message.removeFirst()

@@ -71,7 +71,9 @@ struct BenchModel: ParsableCommand {
             bandwidth.append(probe.bytesPerSecond(pool))
             prefill.append(Double(pp) / (try Self.seconds { try Self.prefill(stage, Array(tokens[..<pp])) }))
             bandwidth.append(probe.bytesPerSecond(pool))
-            decode.append(Double(tg) / (try Self.seconds { try Self.decode(stage, Array(tokens[...tg]), SamplingSettings(temperature: temperature, topP: topP)) }))
+            decode.append(
+                Double(tg)
+                    / (try Self.seconds { try Self.decode(stage, Array(tokens[...tg]), SamplingSettings(temperature: temperature, topP: topP)) }))
         }
         return Result(
             threads: threads, prefillTokens: pp, decodeTokens: tg, prefillTokensPerSecond: Self.median(prefill),

@@ -89,7 +89,9 @@ struct GenerateCommand: AsyncParsableCommand {
             return true
         }
         if json {
-            print(try report(choices, prompt: tokens, tokenizer: tokenizer, seed: sampling.seed, firstToken: firstToken, total: ContinuousClock.now - started))
+            print(
+                try report(
+                    choices, prompt: tokens, tokenizer: tokenizer, seed: sampling.seed, firstToken: firstToken, total: ContinuousClock.now - started))
         } else if n == 1 {
             write(printer.finish() + "\n")
         } else {
@@ -170,11 +172,11 @@ struct GenerateCommand: AsyncParsableCommand {
                 let ids = choice.tokens.map(\.token)
                 return [
                     "index": index, "token_ids": ids, "finish_reason": choice.finish.rawValue,
-                    "text": tokenizer.text(of: ids, skipSpecialTokens: true),
+                    "text": tokenizer.text(of: ids, skipSpecialTokens: true)
                 ]
             },
             "usage": ["prompt_tokens": prompt.count, "completion_tokens": completed, "total_tokens": prompt.count + completed],
-            "timings": ["first_token_ms": (firstToken ?? total) / .milliseconds(1), "total_ms": total / .milliseconds(1)],
+            "timings": ["first_token_ms": (firstToken ?? total) / .milliseconds(1), "total_ms": total / .milliseconds(1)]
         ]
         return String(decoding: try JSONSerialization.data(withJSONObject: object, options: [.sortedKeys]), as: UTF8.self)
     }

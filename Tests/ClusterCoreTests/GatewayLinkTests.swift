@@ -14,7 +14,8 @@ import Testing
     private func welcome(session: UInt64 = 1, _ state: ClusterHealth.State = .serving) -> FromCoordinator {
         .gatewayWelcome(
             GatewayWelcome(
-                version: .current, coordinatorSession: session, modelName: "m", modelDigest: ToyModel().profile.digest, contextTokens: 9, parameterCount: 0,
+                version: .current, coordinatorSession: session, modelName: "m", modelDigest: ToyModel().profile.digest, contextTokens: 9,
+                parameterCount: 0,
                 modelBytes: 0, health: ClusterHealth(state: state, detail: "d")))
     }
 
@@ -54,7 +55,8 @@ import Testing
         #expect(handle(&link, tokens(3, 8)) == [.send(.submit(request(resumed: [[5]])))])
         #expect(handle(&link, tokens(4, 9)) == [])
         #expect(handle(&link, tokens(1, 6, 7, 8, 9)) == [delivery(6, 7, 8, 9)])
-        #expect(handle(&link, .received(.finished(Self.id, choice: 0, tokenCount: 7, .length))) == [.send(.submit(request(resumed: [[5, 6, 7, 8, 9]])))])
+        #expect(
+            handle(&link, .received(.finished(Self.id, choice: 0, tokenCount: 7, .length))) == [.send(.submit(request(resumed: [[5, 6, 7, 8, 9]])))])
         #expect(link.openCount == 1)
     }
 
@@ -63,7 +65,10 @@ import Testing
         _ = handle(&link, .submit(request(choices: 2)))
         _ = handle(&link, tokens(0, 5, choice: 1))
         let effects = handle(&link, .received(.refused(Failure(.helloExpected, ""))), ms: 10)
-        guard case .send(.gatewayHello) = effects.first else { Issue.record("it says hello"); return }
+        guard case .send(.gatewayHello) = effects.first else {
+            Issue.record("it says hello")
+            return
+        }
         let again = handle(&link, .received(welcome(session: 2)), ms: 20)
         #expect(again.last == .send(.submit(request(choices: 2, resumed: [[], [5]]))))
     }
@@ -81,7 +86,9 @@ import Testing
     @Test func aQuietRequestIsSubmittedAgain() {
         var link = joined()
         _ = handle(&link, .submit(request()))
-        for ms in stride(from: UInt64(250), through: 14_750, by: 250) { _ = handle(&link, .received(.heartbeatReply(Heartbeat(epoch: Epoch(0), lastStep: StepNumber(0), stepsQueued: 0))), ms: ms) }
+        for ms in stride(from: UInt64(250), through: 14_750, by: 250) {
+            _ = handle(&link, .received(.heartbeatReply(Heartbeat(epoch: Epoch(0), lastStep: StepNumber(0), stepsQueued: 0))), ms: ms)
+        }
         #expect(handle(&link, .deadline, ms: 15_000).contains(.send(.submit(request()))))
     }
 
@@ -109,9 +116,15 @@ import Testing
         var link = joined()
         _ = handle(&link, .submit(request()))
         let effects = handle(&link, .shutdown)
-        guard case .deliver(_, .failed(let failure)) = effects.dropFirst().first else { Issue.record("the request fails"); return }
+        guard case .deliver(_, .failed(let failure)) = effects.dropFirst().first else {
+            Issue.record("the request fails")
+            return
+        }
         #expect(effects.first == .send(.leaving) && failure.code == .shuttingDown && effects.last == .ended(nil))
-        guard case .deliver(_, .failed) = handle(&link, .submit(request())).first else { Issue.record("a late request fails"); return }
+        guard case .deliver(_, .failed) = handle(&link, .submit(request())).first else {
+            Issue.record("a late request fails")
+            return
+        }
     }
 
     @Test func thereIsALimit() {
@@ -120,7 +133,10 @@ import Testing
         var link = GatewayLink(configuration: configuration)
         _ = handle(&link, .submit(request()))
         let second = GenerationRequest(id: RequestID(high: 0, low: 2), prompt: [1], sampling: SamplingParameters())
-        guard case .deliver(second.id, .failed(let failure)) = handle(&link, .submit(second)).first else { Issue.record("it fails"); return }
+        guard case .deliver(second.id, .failed(let failure)) = handle(&link, .submit(second)).first else {
+            Issue.record("it fails")
+            return
+        }
         #expect(failure.code == .queueFull)
     }
 }

@@ -90,7 +90,8 @@ import Testing
                 }, closes: (0..<count() / 3).map { _ in sequence() },
                 segments: (0..<count()).map { _ in
                     Segment(
-                        sequence: sequence(), start: int(), tokens: tokens(), newBlocks: (0..<count()).map { _ in BlockID(UInt32(truncatingIfNeeded: word())) },
+                        sequence: sequence(), start: int(), tokens: tokens(),
+                        newBlocks: (0..<count()).map { _ in BlockID(UInt32(truncatingIfNeeded: word())) },
                         samples: numbers.oneIn(2))
                 })
         }
@@ -111,8 +112,10 @@ import Testing
             case 6:
                 .assign(
                     StageAssignment(
-                        epoch: Epoch(UInt64.random(in: 0...40, using: &numbers)), stage: numbers.oneIn(3) ? int() : count(), stageCount: numbers.oneIn(3) ? int() : 2,
-                        layers: layers(), kvBlocks: numbers.oneIn(3) ? int() : 8, kvType: .f16, boundary: .f32, modelDigest: ToyModel().profile.digest,
+                        epoch: Epoch(UInt64.random(in: 0...40, using: &numbers)), stage: numbers.oneIn(3) ? int() : count(),
+                        stageCount: numbers.oneIn(3) ? int() : 2,
+                        layers: layers(), kvBlocks: numbers.oneIn(3) ? int() : 8, kvType: .f16, boundary: .f32,
+                        modelDigest: ToyModel().profile.digest,
                         modelPath: "", upstream: numbers.oneIn(2) ? nil : key(),
                         downstream: numbers.oneIn(2) ? nil : StagePeer(key: key(), endpoint: "")))
             case 7: .release(epoch())
@@ -121,7 +124,8 @@ import Testing
             case 10:
                 .tokens(
                     TokenBatch(
-                        request: request(), choice: UInt32(truncatingIfNeeded: word()), firstIndex: int(), tokens: tokens().map { EmittedToken(token: $0) }))
+                        request: request(), choice: UInt32(truncatingIfNeeded: word()), firstIndex: int(),
+                        tokens: tokens().map { EmittedToken(token: $0) }))
             case 11: .finished(request(), choice: UInt32(truncatingIfNeeded: word()), tokenCount: int(), .stop)
             default: numbers.oneIn(3) ? .closing : .failed(request(), failure())
             }
@@ -135,7 +139,9 @@ import Testing
         var coordinator = Coordinator(configuration: configuration, at: now)
         var findings: [String] = []
         for _ in 0..<1_500 {
-            now = Instant(nanoseconds: now.nanoseconds + UInt64.random(in: 0...(inventor.numbers.oneIn(20) ? 2_000_000_000 : 1_000_000), using: &inventor.numbers))
+            now = Instant(
+                nanoseconds: now.nanoseconds
+                    + UInt64.random(in: 0...(inventor.numbers.oneIn(20) ? 2_000_000_000 : 1_000_000), using: &inventor.numbers))
             var effects: [Coordinator.Effect] = []
             let roles: [PeerRole] = [.worker, .worker, .gateway, .console]
             let peer = inventor.key()
@@ -157,7 +163,8 @@ import Testing
                     let tokens = step.rows.compactMap { rows in
                         rows.sampledPosition.map { SampledToken(sequence: rows.sequence, position: $0, emitted: EmittedToken(token: 4)) }
                     }
-                    let result = StepResult(epoch: coordinator.deployment.epoch, number: step.number, tokens: tokens, poisoned: [], timings: inventor.timings())
+                    let result = StepResult(
+                        epoch: coordinator.deployment.epoch, number: step.number, tokens: tokens, poisoned: [], timings: inventor.timings())
                     coordinator.handle(.received(.stepResult(result), from: last.worker, role: .worker), at: now, into: &effects)
                 }
             default: coordinator.handle(.received(inventor.toCoordinator(), from: peer, role: role), at: now, into: &effects)

@@ -73,8 +73,12 @@ import Testing
                 #expect(best == nil && failure.code == .noCapacity, "seed \(seed)")
             case .success(let plan):
                 fitting += 1
-                #expect(plan.stages.first?.layers.lowerBound == 0 && plan.stages.last?.layers.upperBound == problem.model.layerBytes.count, "seed \(seed)")
-                #expect(zip(plan.stages, plan.stages.dropFirst()).allSatisfy { $0.layers.upperBound == $1.layers.lowerBound && $0.worker < $1.worker }, "seed \(seed)")
+                #expect(
+                    plan.stages.first?.layers.lowerBound == 0 && plan.stages.last?.layers.upperBound == problem.model.layerBytes.count, "seed \(seed)"
+                )
+                #expect(
+                    zip(plan.stages, plan.stages.dropFirst()).allSatisfy { $0.layers.upperBound == $1.layers.lowerBound && $0.worker < $1.worker },
+                    "seed \(seed)")
                 #expect(plan.stages.allSatisfy { !$0.layers.isEmpty }, "seed \(seed)")
                 #expect((2...10).contains(plan.kvBlocks), "seed \(seed)")
                 var longest = 0.0
@@ -119,17 +123,22 @@ import Testing
         // Weights 2,100, KV for 64 positions of 2 layers 128.
         let short = Planner.plan(
             model: model, workers: [.init(key: Self.key(0), memoryBytes: 2_000, readBytesPerSecond: 1)], contextTokens: 64, kvBlocksMax: 8)
-        guard case .failure(let failure) = short else { Issue.record("2,000 bytes are too few"); return }
+        guard case .failure(let failure) = short else {
+            Issue.record("2,000 bytes are too few")
+            return
+        }
         #expect(failure.message.contains("228 bytes are missing"), "\(failure.message)")
 
         let halves = (0..<4).map { Planner.Candidate(key: Self.key($0), memoryBytes: 900, readBytesPerSecond: 1) }
         guard case .failure(let cut) = Planner.plan(model: model, workers: halves, contextTokens: 64, kvBlocksMax: 8) else {
-            Issue.record("no worker holds a layer"); return
+            Issue.record("no worker holds a layer")
+            return
         }
         #expect(cut.message.contains("layers cannot be split"), "\(cut.message)")
 
         guard case .failure(let none) = Planner.plan(model: model, workers: [], contextTokens: 64, kvBlocksMax: 8) else {
-            Issue.record("nobody is there"); return
+            Issue.record("nobody is there")
+            return
         }
         #expect(none.message.contains("no worker"), "\(none.message)")
     }
@@ -139,7 +148,7 @@ import Testing
         for rate in [Double.nan, .infinity, -.infinity, 0, -5, .greatestFiniteMagnitude] {
             let workers = [
                 Planner.Candidate(key: Self.key(0), memoryBytes: .max, readBytesPerSecond: rate),
-                Planner.Candidate(key: Self.key(1), memoryBytes: .max, readBytesPerSecond: 100),
+                Planner.Candidate(key: Self.key(1), memoryBytes: .max, readBytesPerSecond: 100)
             ]
             let plan = try Planner.plan(model: model, workers: workers, contextTokens: 64, kvBlocksMax: 8).get()
             #expect(plan.stages.last?.layers.upperBound == 2)

@@ -14,7 +14,9 @@ import Testing
                 let got = stream.tokens[choice]
                 #expect(got == Array(wanted.tokens.prefix(got.count)), "seed \(cluster.seed) request \(id)", sourceLocation: sourceLocation)
                 if let finish = stream.finishes[choice] {
-                    #expect(got.count == wanted.tokens.count && finish == wanted.finish, "seed \(cluster.seed) request \(id)", sourceLocation: sourceLocation)
+                    #expect(
+                        got.count == wanted.tokens.count && finish == wanted.finish, "seed \(cluster.seed) request \(id)",
+                        sourceLocation: sourceLocation)
                 }
             }
             if let failure = stream.failure {
@@ -30,12 +32,14 @@ import Testing
         let status = cluster.coordinator.status(at: cluster.now)
         let left = [
             "requests": cluster.coordinator.requests.count, "sequences": cluster.coordinator.scheduler.openCount, "blocks": status.kvBlocksUsed,
-            "steps": status.stepsInFlight, "payloads": cluster.payloadsHeld, "streams": cluster.gateway.openCount,
+            "steps": status.stepsInFlight, "payloads": cluster.payloadsHeld, "streams": cluster.gateway.openCount
         ].filter { $0.value != 0 }
         #expect(left == [:], "seed \(cluster.seed)", sourceLocation: sourceLocation)
     }
 
-    private static func allOver(_ cluster: ToyCluster) -> Bool { cluster.order.allSatisfy { cluster.streams[$0]!.isOver || cluster.streams[$0]!.isCancelled } }
+    private static func allOver(_ cluster: ToyCluster) -> Bool {
+        cluster.order.allSatisfy { cluster.streams[$0]!.isOver || cluster.streams[$0]!.isCancelled }
+    }
 
     @Test(arguments: 1...4) func tokensEqualThePlainLoop(workers: Int) {
         var settings = ToyCluster.Settings()

@@ -36,7 +36,9 @@ import Testing
 
     private func serving(_ assignment: StageAssignment = assignment()) -> Worker {
         var worker = Self.machine()
-        for event in [Worker.Event.start, .received(.workerWelcome(WorkerWelcome(version: .current))), .received(.assign(assignment)), .loaded(assignment.epoch)] {
+        for event in [
+            Worker.Event.start, .received(.workerWelcome(WorkerWelcome(version: .current))), .received(.assign(assignment)), .loaded(assignment.epoch)
+        ] {
             _ = handle(&worker, event)
         }
         return worker
@@ -46,7 +48,10 @@ import Testing
 
     @Test func stepsAreComputedOneAtATimeInOrderAndPassedOn() {
         var worker = serving()
-        #expect(handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.up)) == [.compute(Self.frame(number: 1), payload: payload(1))])
+        #expect(
+            handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.up)) == [
+                .compute(Self.frame(number: 1), payload: payload(1))
+            ])
         #expect(handle(&worker, .activation(Self.frame(number: 2), payload: payload(2), from: Self.up), ms: 1) == [])
         let effects = handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(computeNanoseconds: 7), payload: payload(11)), ms: 3)
         var passed = Self.frame(number: 1)
@@ -60,7 +65,10 @@ import Testing
         _ = handle(&worker, .activation(Self.frame(number: 1, timings: 2), payload: payload(1), from: Self.up))
         let token = SampledToken(sequence: SequenceID(1), position: 1, emitted: EmittedToken(token: 8))
         let effects = handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(tokens: [token], computeNanoseconds: 7), payload: nil))
-        guard case .send(.stepResult(let result)) = effects.first else { Issue.record("a result is sent"); return }
+        guard case .send(.stepResult(let result)) = effects.first else {
+            Issue.record("a result is sent")
+            return
+        }
         #expect(result.tokens == [token] && result.timings.count == 3)
     }
 
@@ -69,10 +77,15 @@ import Testing
         _ = handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.up))
         let effects = handle(&worker, .activation(Self.frame(number: 3), payload: payload(3), from: Self.up))
         #expect(effects.first == .discard(payload(3)))
-        guard case .send(.stepFailed(Epoch(1), StepNumber(2), let failure)) = effects.last else { Issue.record("the coordinator is told"); return }
+        guard case .send(.stepFailed(Epoch(1), StepNumber(2), let failure)) = effects.last else {
+            Issue.record("the coordinator is told")
+            return
+        }
         #expect(failure.code == .frameLost)
         // What was under way is of no use, and what comes is dropped, until the next epoch.
-        #expect(handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(computeNanoseconds: 1), payload: payload(9))) == [.discard(payload(9))])
+        #expect(
+            handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(computeNanoseconds: 1), payload: payload(9))) == [.discard(payload(9))]
+        )
         #expect(handle(&worker, .activation(Self.frame(number: 2), payload: payload(4), from: Self.up)) == [.discard(payload(4))])
         let again = handle(&worker, .received(.assign(Self.assignment(epoch: 2))))
         #expect(again.last == .load(Self.assignment(epoch: 2)))
@@ -102,7 +115,9 @@ import Testing
         _ = handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.up))
         _ = handle(&worker, .activation(Self.frame(number: 2), payload: payload(2), from: Self.up))
         #expect(handle(&worker, .received(.release(Epoch(2)))) == [.discard(payload(2)), .admitUpstream(nil), .connectDownstream(nil), .unload])
-        #expect(handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(computeNanoseconds: 1), payload: payload(7))) == [.discard(payload(7))])
+        #expect(
+            handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(computeNanoseconds: 1), payload: payload(7))) == [.discard(payload(7))]
+        )
     }
 
     @Test func aSilentCoordinatorIsCalledAgainWithWhatIsHeld() {
@@ -123,7 +138,10 @@ import Testing
         #expect(hellos.prefix(4) == [3_000, 3_100, 3_300, 3_700] && hellos.count < 20)
         #expect(reconnects.first == 3_000 && reconnects.count > 3)
         #expect(handle(&worker, .received(.workerWelcome(WorkerWelcome(version: .current))), ms: 40_000) == [])
-        guard case .send(.heartbeat(let heartbeat)) = handle(&worker, .deadline, ms: 40_250).first else { Issue.record("heartbeats go on"); return }
+        guard case .send(.heartbeat(let heartbeat)) = handle(&worker, .deadline, ms: 40_250).first else {
+            Issue.record("heartbeats go on")
+            return
+        }
         #expect(heartbeat.epoch == Epoch(1))
     }
 

@@ -53,7 +53,15 @@ import Testing
             ("own block again", StageBatch(segments: [with(second) { $0.newBlocks = [3] }])),
             ("block twice", StageBatch(segments: [with(second) { $0.newBlocks = [9, 9] }])),
             ("another's block", StageBatch(opens: [with(opening) { _ in }], segments: [with(other) { $0.newBlocks = [5, 6] }])),
-            ("beyond the context", StageBatch(segments: [with(second) { $0.tokens += Array(repeating: 1, count: 601); $0.newBlocks = Array(10..<40) }])),
+            (
+                "beyond the context",
+                StageBatch(segments: [
+                    with(second) {
+                        $0.tokens += Array(repeating: 1, count: 601)
+                        $0.newBlocks = Array(10..<40)
+                    }
+                ])
+            ),
             ("too many rows", StageBatch(segments: [with(second) { $0.tokens += Array(repeating: 1, count: 640) }])),
             ("opened without tokens", StageBatch(opens: [with(opening) { $0.tokens = [] }], segments: [])),
             ("opened without a prompt", StageBatch(opens: [with(opening) { $0.promptLength = 0 }], segments: [])),
@@ -62,7 +70,7 @@ import Testing
             ("an unknown end token", StageBatch(opens: [with(opening) { $0.endTokens = [-4] }], segments: [])),
             ("nothing left to draw", StageBatch(opens: [with(opening) { $0.endTokens = Array(0..<173) }], segments: [])),
             ("too many alternatives", StageBatch(opens: [with(opening) { $0.topLogprobs = 21 }], segments: [])),
-            ("wrong sampling", StageBatch(opens: [with(opening) { $0.sampling.topP = 0 }], segments: [])),
+            ("wrong sampling", StageBatch(opens: [with(opening) { $0.sampling.topP = 0 }], segments: []))
         ]
     }
 

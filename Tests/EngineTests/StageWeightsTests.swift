@@ -12,7 +12,10 @@ import Testing
         let tiny = try TinyModel(type, options)
         let model = tiny.configuration
         let pool = try ComputePool(threads: 2)
-        for slice in [StageSlice.whole(model), StageSlice(layers: 0..<2, hasEmbedding: true, hasHead: false), StageSlice(layers: 2..<3, hasEmbedding: false, hasHead: true)] {
+        for slice in [
+            StageSlice.whole(model), StageSlice(layers: 0..<2, hasEmbedding: true, hasHead: false),
+            StageSlice(layers: 2..<3, hasEmbedding: false, hasHead: true)
+        ] {
             let weights = try StageWeights(file: tiny.file, model: model, slice: slice, pool: pool)
             #expect(weights.byteCount == (try StageWeights.byteCount(file: tiny.file, model: model, slice: slice)))
         }
@@ -55,7 +58,7 @@ import Testing
         let wrong = [
             StageSlice(layers: 0..<0, hasEmbedding: true, hasHead: false), StageSlice(layers: 0..<4, hasEmbedding: true, hasHead: true),
             StageSlice(layers: 0..<2, hasEmbedding: false, hasHead: false), StageSlice(layers: 0..<2, hasEmbedding: true, hasHead: true),
-            StageSlice(layers: 1..<3, hasEmbedding: true, hasHead: true), StageSlice(layers: 1..<3, hasEmbedding: false, hasHead: false),
+            StageSlice(layers: 1..<3, hasEmbedding: true, hasHead: true), StageSlice(layers: 1..<3, hasEmbedding: false, hasHead: false)
         ]
         for slice in wrong {
             let error = #expect(throws: EngineError.self) {
@@ -71,7 +74,8 @@ import Testing
         for tensor in tiny.file.tensors {
             let isTarget = tensor.name == ModelTensors.layer(1).down
             let type = isTarget ? TensorType.q5_0 : tensor.type
-            writer.add(tensor.name, type: type, shape: tensor.shape, bytes: Array(repeating: 0, count: type.rowBytes(columns: tensor.columns) * tensor.rows))
+            writer.add(
+                tensor.name, type: type, shape: tensor.shape, bytes: Array(repeating: 0, count: type.rowBytes(columns: tensor.columns) * tensor.rows))
         }
         let file = try GGUFFile(parts: [try writer.bytes()])
         let error = #expect(throws: EngineError.self) {

@@ -13,8 +13,12 @@ import Testing
     @Test func goldenBytes() throws {
         #expect(Self.hex(WireCodec.encode(.leaving)) == "5354464c010001005200")
         #expect(Self.hex(WireCodec.encode(.closing)) == "5354464c010002007200")
-        #expect(Self.hex(WireCodec.encode(.heartbeat(Heartbeat(epoch: Epoch(3), lastStep: StepNumber(300), stepsQueued: 2)))) == "5354464c01000100220708031 0ac021802".replacingBlanks)
-        #expect(Self.hex(WireCodec.encode(.cancel(RequestID(high: 1, low: 0x0203)))) == "5354464c01000100621209 0100000000000000 11 0302000000000000".replacingBlanks)
+        #expect(
+            Self.hex(WireCodec.encode(.heartbeat(Heartbeat(epoch: Epoch(3), lastStep: StepNumber(300), stepsQueued: 2))))
+                == "5354464c01000100220708031 0ac021802".replacingBlanks)
+        #expect(
+            Self.hex(WireCodec.encode(.cancel(RequestID(high: 1, low: 0x0203))))
+                == "5354464c01000100621209 0100000000000000 11 0302000000000000".replacingBlanks)
         let frame = StepFrame(
             step: Step(
                 epoch: Epoch(1), number: StepNumber(2), closes: [SequenceID(9)],
@@ -47,7 +51,9 @@ import Testing
     @Test func headers() {
         func code(_ bytes: [UInt8]) -> WireError.Code? { (#expect(throws: WireError.self) { try decodeToCoordinator(bytes) })?.code }
         let good = WireCodec.encode(.statusQuery)
-        for foreign in [[], Array("GET / HTTP/1.1\r\n".utf8), Array("STFL".utf8), [UInt8](repeating: 0, count: 64)] { #expect(code(foreign) == .notStaffel) }
+        for foreign in [[], Array("GET / HTTP/1.1\r\n".utf8), Array("STFL".utf8), [UInt8](repeating: 0, count: 64)] {
+            #expect(code(foreign) == .notStaffel)
+        }
         #expect(code(FrameHeader.bytes(.toCoordinator, major: 2) + good.dropFirst(8)) == .versionMismatch)
         #expect(code(FrameHeader.bytes(.toCoordinator, major: 257) + good.dropFirst(8)) == .versionMismatch)
         #expect(code(FrameHeader.bytes(.fromCoordinator) + good.dropFirst(8)) == .wrongFrame)

@@ -45,7 +45,10 @@ import Testing
         #expect(throws: WireError.self) { try JoinLine(parsing: text) }
     }
 
-    @Test(arguments: ["", "tcp://*:7300", "tcp://host", "tcp://host:0", "tcp://host:65536", "tcp://host:", "tcp://:1", "http://host:1", "tcp://ho st:1", "tcp://$(id):1", "tcp://[::1:1", "tcp://a;b:1", "inproc://x"])
+    @Test(arguments: [
+        "", "tcp://*:7300", "tcp://host", "tcp://host:0", "tcp://host:65536", "tcp://host:", "tcp://:1", "http://host:1", "tcp://ho st:1",
+        "tcp://$(id):1", "tcp://[::1:1", "tcp://a;b:1", "inproc://x"
+    ])
     func badEndpoints(_ endpoint: String) {
         #expect(throws: WireError.self) { try Self.line(endpoint) }
         #expect(!Endpoint.isConnectable(endpoint))
@@ -54,7 +57,9 @@ import Testing
     @Test func badTokens() {
         for count in [0, 31, 33] {
             #expect(throws: WireError.self) {
-                try JoinLine(endpoint: "tcp://a:1", serverKey: PeerKey(bytes: [UInt8](repeating: 0, count: 32))!, tokenSecret: [UInt8](repeating: 0, count: count))
+                try JoinLine(
+                    endpoint: "tcp://a:1", serverKey: PeerKey(bytes: [UInt8](repeating: 0, count: 32))!,
+                    tokenSecret: [UInt8](repeating: 0, count: count))
             }
         }
     }

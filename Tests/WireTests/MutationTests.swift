@@ -22,7 +22,9 @@ import Testing
                 taken += 1
             } catch { refused[error.code, default: 0] += 1 }
         }
-        print("seed \(Self.seed): \(taken) of \(Self.frames) damaged frames still decoded, refused: \(refused.map { "\($0.key.rawValue) \($0.value)" }.sorted())")
+        print(
+            "seed \(Self.seed): \(taken) of \(Self.frames) damaged frames still decoded, refused: \(refused.map { "\($0.key.rawValue) \($0.value)" }.sorted())"
+        )
         // A test that damages nothing, or everything at once, would prove nothing.
         #expect(taken > Self.frames / 100)
         #expect(refused[.malformed, default: 0] > Self.frames / 100)
@@ -66,7 +68,8 @@ import Testing
             case 0: bytes[at] = UInt8.random(in: 0...255, using: &random)
             case 1: bytes[at] ^= 1 << UInt8.random(in: 0...7, using: &random)
             case 2: bytes.removeSubrange(at..<min(bytes.count, at + Int.random(in: 1...8, using: &random)))
-            case 3: bytes.insert(contentsOf: (0..<Int.random(in: 1...8, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }, at: at)
+            case 3:
+                bytes.insert(contentsOf: (0..<Int.random(in: 1...8, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }, at: at)
             case 4: bytes += bytes[at...]
             default: bytes[at] = [0, 0x7F, 0x80, 0xFF].randomElement(using: &random)!
             }

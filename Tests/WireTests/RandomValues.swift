@@ -77,7 +77,9 @@ extension Seeded {
     }
 
     mutating func stepFrame() -> StepFrame {
-        StepFrame(step: step(), timings: many(0...4) { $0.timing() }, poisoned: distinct(0...3).map { PoisonedSequence(sequence: SequenceID($0), layers: layers()) })
+        StepFrame(
+            step: step(), timings: many(0...4) { $0.timing() },
+            poisoned: distinct(0...3).map { PoisonedSequence(sequence: SequenceID($0), layers: layers()) })
     }
 
     mutating func step(segments: ClosedRange<Int> = 0...12, rows: ClosedRange<Int> = 1...30) -> Step {
@@ -140,7 +142,9 @@ extension Seeded {
 
     mutating func tokensAscending(_ count: ClosedRange<Int>) -> [TokenID] { Set(many(count) { $0.token() }).sorted() }
     mutating func token() -> TokenID { TokenID(int(0...Limits.vocabularyMax - 1)) }
-    mutating func version() -> ProtocolVersion { ProtocolVersion(major: UInt32(truncatingIfNeeded: next()), minor: UInt32(truncatingIfNeeded: next())) }
+    mutating func version() -> ProtocolVersion {
+        ProtocolVersion(major: UInt32(truncatingIfNeeded: next()), minor: UInt32(truncatingIfNeeded: next()))
+    }
     mutating func epoch() -> Epoch { Epoch(UInt64.random(in: 0...Limits.epochMax, using: &self)) }
     mutating func stepNumber() -> StepNumber { StepNumber(UInt64.random(in: 1...WireLimits.counterMax, using: &self)) }
     mutating func requestID() -> RequestID { RequestID(high: next(), low: next()) }
@@ -152,9 +156,13 @@ extension Seeded {
         return first..<int(first + 1...Limits.layersMax)
     }
 
-    mutating func name() -> String { (0..<int(0...12)).map { _ in ["a", "Z", "-", " ", "ü", "語", "🙂", "\u{301}"].randomElement(using: &self)! }.joined() }
+    mutating func name() -> String {
+        (0..<int(0...12)).map { _ in ["a", "Z", "-", " ", "ü", "語", "🙂", "\u{301}"].randomElement(using: &self)! }.joined()
+    }
     mutating func sentence() -> String { name() + (bool() ? "\n\t" : "") + name() }
-    mutating func endpoint() -> String { ["tcp://10.1.2.3:", "tcp://a-b.example:", "tcp://[fe80::1%eth0]:"].randomElement(using: &self)! + "\(int(1...65_535))" }
+    mutating func endpoint() -> String {
+        ["tcp://10.1.2.3:", "tcp://a-b.example:", "tcp://[fe80::1%eth0]:"].randomElement(using: &self)! + "\(int(1...65_535))"
+    }
     mutating func failure() -> Failure { Failure(FailureCode.allCases.randomElement(using: &self)!, sentence()) }
     mutating func timing() -> StageTiming { StageTiming(queueNanoseconds: next() >> 14, computeNanoseconds: next() >> 14) }
     mutating func heartbeat() -> Heartbeat { Heartbeat(epoch: epoch(), lastStep: stepNumber(), stepsQueued: int(0...Limits.stepsQueuedMax)) }
@@ -165,7 +173,8 @@ extension Seeded {
 
     mutating func capabilities() -> WorkerCapabilities {
         WorkerCapabilities(
-            memoryBytes: next() >> 14, threads: int(1...WireLimits.threadsMax), isa: name(), readBytesPerSecond: Double.random(in: 0...1e12, using: &self),
+            memoryBytes: next() >> 14, threads: int(1...WireLimits.threadsMax), isa: name(),
+            readBytesPerSecond: Double.random(in: 0...1e12, using: &self),
             opsPerSecond: Double.random(in: 0...1e15, using: &self))
     }
 
@@ -179,7 +188,8 @@ extension Seeded {
     mutating func open(_ sequence: SequenceID) -> SequenceOpen {
         let tokens = many(1...100) { $0.token() }
         return SequenceOpen(
-            sequence: sequence, choice: UInt32(int(0...Limits.choicesMax - 1)), tokens: tokens, promptLength: int(1...tokens.count), sampling: sampling(),
+            sequence: sequence, choice: UInt32(int(0...Limits.choicesMax - 1)), tokens: tokens, promptLength: int(1...tokens.count),
+            sampling: sampling(),
             endTokens: tokensAscending(0...6), topLogprobs: maybe { $0.int(0...Limits.topLogprobsMax) })
     }
 
@@ -201,7 +211,8 @@ extension Seeded {
         let count = int(1...Limits.stagesMax)
         let stage = int(0...count - 1)
         return StageAssignment(
-            epoch: epoch(), stage: stage, stageCount: count, layers: layers(), kvBlocks: int(0...WireLimits.kvBlocksMax), kvType: bool() ? .f16 : .f32,
+            epoch: epoch(), stage: stage, stageCount: count, layers: layers(), kvBlocks: int(0...WireLimits.kvBlocksMax),
+            kvType: bool() ? .f16 : .f32,
             boundary: bool() ? .f32 : .bf16, modelDigest: digest(), modelPath: "/models/" + sentence() + "\u{1}", upstream: stage == 0 ? nil : key(),
             downstream: stage == count - 1 ? nil : StagePeer(key: key(), endpoint: endpoint()))
     }

@@ -110,7 +110,8 @@ extension ValidationTests {
         func refuseSampling(_ field: String, _ location: SourceLocation = #_sourceLocation, _ change: (inout SamplingParameters) -> Void) {
             var sampling = SamplingParameters()
             change(&sampling)
-            refuse("SamplingParameters.\(field)", .submit(GenerationRequest(id: RequestID(high: 0, low: 0), prompt: [1], sampling: sampling)), location)
+            refuse(
+                "SamplingParameters.\(field)", .submit(GenerationRequest(id: RequestID(high: 0, low: 0), prompt: [1], sampling: sampling)), location)
         }
         for value in [-0.1, 101, .nan, .infinity] as [Float] { refuseSampling("temperature") { $0.temperature = value } }
         for value in [0, 1.01, -1, .nan] as [Float] { refuseSampling("top_p") { $0.topP = value } }
@@ -131,7 +132,9 @@ extension ValidationTests {
 
     @Test func steps() {
         func segment(_ sequence: UInt64, rows: Int = 1, start: Int = 0, blocks: [UInt32] = []) -> Segment {
-            Segment(sequence: SequenceID(sequence), start: start, tokens: [TokenID](repeating: 1, count: rows), newBlocks: blocks.map { BlockID($0) }, samples: true)
+            Segment(
+                sequence: SequenceID(sequence), start: start, tokens: [TokenID](repeating: 1, count: rows), newBlocks: blocks.map { BlockID($0) },
+                samples: true)
         }
         func refuseStep(_ field: String, _ location: SourceLocation = #_sourceLocation, _ change: (inout Step) -> Void) {
             var step = Step(epoch: Epoch(1), number: StepNumber(1), segments: [segment(1)])
@@ -159,7 +162,8 @@ extension ValidationTests {
     @Test func opens() {
         func refuseOpen(_ field: String, _ location: SourceLocation = #_sourceLocation, _ change: (inout SequenceOpen) -> Void) {
             var open = SequenceOpen(
-                sequence: SequenceID(1), choice: 0, tokens: [1, 2, 3], promptLength: 2, sampling: SamplingParameters(), endTokens: [], topLogprobs: nil)
+                sequence: SequenceID(1), choice: 0, tokens: [1, 2, 3], promptLength: 2, sampling: SamplingParameters(), endTokens: [],
+                topLogprobs: nil)
             change(&open)
             refuse(field, .step(Step(epoch: Epoch(1), number: StepNumber(1), opens: [open], segments: [])), location)
         }
@@ -169,7 +173,8 @@ extension ValidationTests {
         refuseOpen("SequenceOpen.choice") { $0.choice = UInt32(Limits.choicesMax) }
         refuseOpen("SequenceOpen.end_tokens") { $0.endTokens = [2, 1] }
         refuseOpen("SequenceOpen.end_tokens") { $0.endTokens = (0...TokenID(WireLimits.endTokensMax)).map { $0 } }
-        let open = SequenceOpen(sequence: SequenceID(1), choice: 0, tokens: [1], promptLength: 1, sampling: SamplingParameters(), endTokens: [], topLogprobs: nil)
+        let open = SequenceOpen(
+            sequence: SequenceID(1), choice: 0, tokens: [1], promptLength: 1, sampling: SamplingParameters(), endTokens: [], topLogprobs: nil)
         refuse("Step.opens", .step(Step(epoch: Epoch(1), number: StepNumber(1), opens: [open, open], segments: [])))
     }
 
@@ -177,7 +182,9 @@ extension ValidationTests {
         func result(_ tokens: [SampledToken] = [], poisoned: [PoisonedSequence] = [], timings: [StageTiming] = []) -> ToCoordinator {
             .stepResult(StepResult(epoch: Epoch(1), number: StepNumber(1), tokens: tokens, poisoned: poisoned, timings: timings))
         }
-        func sampled(_ emitted: EmittedToken, position: Int = 0) -> SampledToken { SampledToken(sequence: SequenceID(1), position: position, emitted: emitted) }
+        func sampled(_ emitted: EmittedToken, position: Int = 0) -> SampledToken {
+            SampledToken(sequence: SequenceID(1), position: position, emitted: emitted)
+        }
         let top = (0...Limits.topLogprobsMax).map { TokenLogprob(token: TokenID($0), logprob: -1) }
         refuse("EmittedToken.token", result([sampled(EmittedToken(token: -1))]))
         refuse("EmittedToken.logprob", result([sampled(EmittedToken(token: 1, logprob: .nan))]))
@@ -190,13 +197,18 @@ extension ValidationTests {
         let poisoned = PoisonedSequence(sequence: SequenceID(1), layers: 0..<1)
         refuse("StepResult.poisoned", result(poisoned: [poisoned, poisoned]))
         refuse("PoisonedSequence.layers", result(poisoned: [PoisonedSequence(sequence: SequenceID(1), layers: 3..<3)]))
-        refuse("StepResult.timings", result(timings: [StageTiming](repeating: StageTiming(queueNanoseconds: 1, computeNanoseconds: 1), count: Limits.stagesMax + 1)))
+        refuse(
+            "StepResult.timings",
+            result(timings: [StageTiming](repeating: StageTiming(queueNanoseconds: 1, computeNanoseconds: 1), count: Limits.stagesMax + 1)))
         refuse("StageTiming.queue_nanoseconds", result(timings: [StageTiming(queueNanoseconds: .max, computeNanoseconds: 1)]))
     }
 
     @Test func batches() {
         func batch(choice: UInt32 = 0, first: Int = 0, count: Int = 1) -> FromCoordinator {
-            .tokens(TokenBatch(request: RequestID(high: 0, low: 0), choice: choice, firstIndex: first, tokens: [EmittedToken](repeating: EmittedToken(token: 1), count: count)))
+            .tokens(
+                TokenBatch(
+                    request: RequestID(high: 0, low: 0), choice: choice, firstIndex: first,
+                    tokens: [EmittedToken](repeating: EmittedToken(token: 1), count: count)))
         }
         refuse("TokenBatch.choice", batch(choice: UInt32(Limits.choicesMax)))
         refuse("TokenBatch.first_index", batch(first: Limits.contextTokensMax + 1))
@@ -211,7 +223,8 @@ extension ValidationTests {
         var random = self.random
         func refuseHello(_ field: String, _ location: SourceLocation = #_sourceLocation, _ change: (inout WorkerHello) -> Void) {
             var hello = WorkerHello(
-                version: .current, session: 1, name: "a", capabilities: random.capabilities(), dataEndpoint: "tcp://a:1", holding: nil, lastEpoch: Epoch(1))
+                version: .current, session: 1, name: "a", capabilities: random.capabilities(), dataEndpoint: "tcp://a:1", holding: nil,
+                lastEpoch: Epoch(1))
             change(&hello)
             refuse(field, .workerHello(hello), location)
         }
@@ -237,7 +250,8 @@ extension ValidationTests {
     @Test func assignmentsAndReports() {
         var random = self.random
         var assignment = StageAssignment(
-            epoch: Epoch(1), stage: 1, stageCount: 3, layers: 0..<2, kvBlocks: 1, kvType: .f16, boundary: .f32, modelDigest: random.digest(), modelPath: "/m",
+            epoch: Epoch(1), stage: 1, stageCount: 3, layers: 0..<2, kvBlocks: 1, kvType: .f16, boundary: .f32, modelDigest: random.digest(),
+            modelPath: "/m",
             upstream: random.key(), downstream: StagePeer(key: random.key(), endpoint: "tcp://a:1"))
         func refuseAssignment(_ field: String, _ location: SourceLocation = #_sourceLocation, _ change: (inout StageAssignment) -> Void) {
             var changed = assignment
@@ -275,12 +289,15 @@ extension ValidationTests {
 
     /// What no value of ours can hold: broken texts, keys of another length, enums of tomorrow.
     @Test func rawFields() {
-        func refuseRaw(_ field: String, _ location: SourceLocation = #_sourceLocation, _ change: (PackArena, inout Staffel__V1__EnrolRequest) -> Void) {
+        func refuseRaw(_ field: String, _ location: SourceLocation = #_sourceLocation, _ change: (PackArena, inout Staffel__V1__EnrolRequest) -> Void)
+        {
             var random = self.random
             let arena = PackArena()
             let message = arena.toCoordinator(.enrol(EnrolRequest(version: .current, role: .worker, key: random.key(), name: "a")))
             change(arena, &message.pointee.enrol.pointee)
-            let error = #expect(throws: WireError.self, sourceLocation: location) { try decodeToCoordinator(WireCodec.pack(message, .toCoordinator, arena)) }
+            let error = #expect(throws: WireError.self, sourceLocation: location) {
+                try decodeToCoordinator(WireCodec.pack(message, .toCoordinator, arena))
+            }
             #expect(error?.field == field, sourceLocation: location)
         }
         refuseRaw("EnrolRequest.name") { $1.name = $0.data([0xFF, 0xFE]) }

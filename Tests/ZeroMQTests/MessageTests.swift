@@ -15,15 +15,18 @@ import Testing
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 64)
         for index in stride(from: 0, to: byteCount, by: 4096) { buffer[index] = UInt8(truncatingIfNeeded: index >> 12) }
         var message = Message(copying: [42])
-        message.append(Frame(adopting: buffer) { bytes in
-            bytes.deallocate()
-            released.count.add(1, ordering: .relaxed)
-        })
+        message.append(
+            Frame(adopting: buffer) { bytes in
+                bytes.deallocate()
+                released.count.add(1, ordering: .relaxed)
+            })
         try send(message, client, &server)
         let received = try server.receive()
         let arrived = try #require(received)
         #expect(arrived.parts.map(\.count) == [1, byteCount])
-        let intact = arrived.parts[1].withUnsafeBytes { bytes in stride(from: 0, to: byteCount, by: 4096).allSatisfy { bytes[$0] == UInt8(truncatingIfNeeded: $0 >> 12) } }
+        let intact = arrived.parts[1].withUnsafeBytes { bytes in
+            stride(from: 0, to: byteCount, by: 4096).allSatisfy { bytes[$0] == UInt8(truncatingIfNeeded: $0 >> 12) }
+        }
         #expect(intact)
         // The I/O thread lets go when the last byte is in the kernel.
         for _ in 0..<200 where released.count.load(ordering: .relaxed) == 0 { usleep(10_000) }
@@ -35,10 +38,11 @@ import Testing
         for sizes in [0, 1, 100] {
             let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: sizes, alignment: 8)
             var message = Message()
-            message.append(Frame(adopting: buffer) { bytes in
-                bytes.deallocate()
-                released.count.add(1, ordering: .relaxed)
-            })
+            message.append(
+                Frame(adopting: buffer) { bytes in
+                    bytes.deallocate()
+                    released.count.add(1, ordering: .relaxed)
+                })
             let frame = message.removeFirst()
             let count = frame.byteCount
             #expect(count == sizes)

@@ -61,7 +61,8 @@ extension GenerationJob {
         let prompts = try Self.prompts(fields, model: model, limits: limits, echoes: echoes, skipsSpecial: options.skipsSpecialTokens)
         guard prompts.count * options.choices <= limits.choicesMax else {
             throw .invalid(
-                "n", "\(prompts.count) prompts with \(options.choices) choices each are more than the \(limits.choicesMax) choices that one request may have.",
+                "n",
+                "\(prompts.count) prompts with \(options.choices) choices each are more than the \(limits.choicesMax) choices that one request may have.",
                 code: "out_of_range")
         }
         try self.init(.completion, options, prompts, param: "prompt", model)
@@ -119,13 +120,17 @@ extension GenerationJob {
         }
     }
 
-    private static func encoded(_ text: String, _ path: String, _ model: ServedModel, addsSpecial: Bool, echoes: Bool) throws(APIError) -> EncodedPrompt {
+    private static func encoded(_ text: String, _ path: String, _ model: ServedModel, addsSpecial: Bool, echoes: Bool) throws(APIError)
+        -> EncodedPrompt
+    {
         let tokens = model.tokenizer.encode(text, addSpecial: addsSpecial, parseSpecial: true)
         guard !tokens.isEmpty else { throw .invalid(path, "'\(path)' is empty. Give at least one token to go on from.") }
         return EncodedPrompt(tokens: tokens, echo: echoes ? text : "")
     }
 
-    private static func ids(_ items: [TemplateValue], _ path: String, _ model: ServedModel, echoes: Bool, skipsSpecial: Bool) throws(APIError) -> EncodedPrompt {
+    private static func ids(_ items: [TemplateValue], _ path: String, _ model: ServedModel, echoes: Bool, skipsSpecial: Bool) throws(APIError)
+        -> EncodedPrompt
+    {
         guard !items.isEmpty else { throw .invalid(path, "'\(path)' is empty. Give at least one token to go on from.") }
         guard items.count < model.contextTokens else {
             throw .contextExceeded(promptTokens: items.count, maxTokens: nil, contextTokens: model.contextTokens, param: path)

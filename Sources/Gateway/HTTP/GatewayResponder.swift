@@ -146,7 +146,8 @@ struct GatewayResponder: HTTPResponder {
 
     func servedModel() throws(APIError) -> ServedModel {
         guard let model = link.model else {
-            throw APIError(status: 503, type: "unavailable_error", code: "not_ready", message: link.health.detail, retryAfterSeconds: limits.retryAfterSeconds)
+            throw APIError(
+                status: 503, type: "unavailable_error", code: "not_ready", message: link.health.detail, retryAfterSeconds: limits.retryAfterSeconds)
         }
         return model
     }
@@ -168,7 +169,8 @@ struct GatewayResponder: HTTPResponder {
             throw .invalid(nil, "The request's body must be a JSON object, but is \(value.kindForPeople).", code: "invalid_type")
         }
         guard object.entries.count <= limits.fieldsMax else {
-            throw .invalid(nil, "The request has \(object.entries.count) members, but at most \(limits.fieldsMax) are taken.", code: "too_many_members")
+            throw .invalid(
+                nil, "The request has \(object.entries.count) members, but at most \(limits.fieldsMax) are taken.", code: "too_many_members")
         }
         let fields = Fields(object)
         if let name = try fields.string("model"), !name.isEmpty, !model.isNamed(name) { throw .unknownModel(name, served: model.name) }
@@ -191,7 +193,7 @@ struct GatewayResponder: HTTPResponder {
 
     private func log(_ call: Call, _ response: Response, _ failure: APIError?) {
         var metadata: Logger.Metadata = [
-            "request": "\(call.name)", "method": "\(call.method)", "route": "\(call.route.label)", "status": "\(response.status.code)",
+            "request": "\(call.name)", "method": "\(call.method)", "route": "\(call.route.label)", "status": "\(response.status.code)"
         ]
         if let failure { metadata["error"] = "\(failure.code): \(failure.message)" }
         logger.log(level: response.status.code >= 500 && call.route != .health ? .warning : .debug, "request answered", metadata: metadata)

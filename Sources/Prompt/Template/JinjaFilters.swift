@@ -4,7 +4,7 @@ extension Jinja.Interpreter {
         "abs", "attr", "batch", "capitalize", "center", "count", "d", "default", "dictsort", "e", "escape", "first",
         "float", "forceescape", "format", "indent", "int", "items", "join", "last", "length", "list", "lower", "map",
         "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe", "select", "selectattr", "slice",
-        "sort", "string", "sum", "title", "tojson", "trim", "truncate", "unique", "upper", "wordcount",
+        "sort", "string", "sum", "title", "tojson", "trim", "truncate", "unique", "upper", "wordcount"
     ]
 
     func applyFilter(_ filter: Jinja.Application, to value: Value, _ scope: Scope) throws(TemplateError) -> Value {
@@ -246,7 +246,8 @@ extension Jinja.Interpreter {
         case "common":
             if let integer = value.integer { return try roundedInteger(integer, precision) }
             guard number.isFinite else { return .double(number) }
-            return .double(precision >= 0 ? Jinja.fixed(number, decimals: precision).flatMap(Double.init) ?? number : Jinja.roundedToPower(number, -precision))
+            return .double(
+                precision >= 0 ? Jinja.fixed(number, decimals: precision).flatMap(Double.init) ?? number : Jinja.roundedToPower(number, -precision))
         case "ceil", "floor":
             var power = 1.0
             for _ in 0..<abs(precision) { power *= 10 }

@@ -145,7 +145,8 @@ struct ToyCluster {
 
     mutating func submit(_ request: GenerationRequest) {
         streams[request.id] = Stream(
-            request: request, tokens: [[TokenID]](repeating: [], count: request.choices), finishes: [FinishReason?](repeating: nil, count: request.choices))
+            request: request, tokens: [[TokenID]](repeating: [], count: request.choices),
+            finishes: [FinishReason?](repeating: nil, count: request.choices))
         order.append(request.id)
         tell(.submit(request))
     }
@@ -294,7 +295,9 @@ struct ToyCluster {
             if let next = workers[index]!.downstream { send(.activation(frame, values), from: .worker(index), to: .worker(next)) }
         case .discard(let payload): _ = take(payload, at: index)
         case .reconnect:
-            routes.removeAll { $0.route == Route(from: .worker(index), to: .coordinator) || $0.route == Route(from: .coordinator, to: .worker(index)) }
+            routes.removeAll {
+                $0.route == Route(from: .worker(index), to: .coordinator) || $0.route == Route(from: .coordinator, to: .worker(index))
+            }
         case .log(let entry): if entry.level == .error { unexpected.append(entry.message) }
         case .ended(let failure): if let failure { unexpected.append("worker ended: \(failure.message)") }
         }

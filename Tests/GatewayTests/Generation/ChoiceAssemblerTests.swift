@@ -123,7 +123,8 @@ import Testing
         #expect(shorthand(progress.handle(tokens(0, 1, "x"))) == ["1:x"])
         #expect(shorthand(progress.handle(tokens(1, 0, "y"))) == ["2:y"])
         for (prompt, choice) in [(0, UInt32(0)), (0, 1), (1, 1)] {
-            #expect(shorthand(progress.handle(.cluster(prompt: prompt, .finished(choice: choice, .length)))) == ["\(prompt * 2 + Int(choice)):/length"])
+            #expect(
+                shorthand(progress.handle(.cluster(prompt: prompt, .finished(choice: choice, .length)))) == ["\(prompt * 2 + Int(choice)):/length"])
             #expect(!progress.hasEnded)
         }
         #expect(shorthand(progress.handle(.cluster(prompt: 1, .finished(choice: 0, .stop)))) == ["2:/stop"])

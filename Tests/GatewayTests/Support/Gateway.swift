@@ -48,7 +48,8 @@ func eventually(_ what: String = "", _ isSo: () async throws -> Bool) async thro
 }
 
 /// A whole exchange on a connection of its own.
-func exchange(_ port: Int, _ method: String, _ path: String, _ json: String? = nil, headers: [String: String] = [:]) async throws -> TestClient.Reply {
+func exchange(_ port: Int, _ method: String, _ path: String, _ json: String? = nil, headers: [String: String] = [:]) async throws -> TestClient.Reply
+{
     let client = try TestClient(port: port)
     try client.request(method, path, body: Array((json ?? "").utf8), headers: headers)
     return try await client.reply()

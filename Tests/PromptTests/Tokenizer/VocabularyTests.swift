@@ -34,7 +34,7 @@ import Testing
         Fault(key: SpecialTokenKey.eom.metadataKey, value: .string("x"), code: .invalidValue),
         Fault(key: VocabularyKey.addBOS, value: .string("yes"), code: .invalidValue),
         Fault(key: VocabularyKey.scores, value: nil, code: .missingKey, fixture: "llama"),
-        Fault(key: VocabularyKey.scores, value: .array(.float32([0])), code: .invalidValue, fixture: "llama"),
+        Fault(key: VocabularyKey.scores, value: .array(.float32([0])), code: .invalidValue, fixture: "llama")
     ]
 
     @Test("a fault in the metadata is an error that names the key", arguments: faults)
@@ -96,7 +96,9 @@ import Testing
         let tokenizer = try Tokenizer(metadata: metadata)
         #expect(Set(tokenizer.endTokens.map(tokenizer.name(of:))) == Set(names))
         metadata.set(SpecialTokenKey.eot.metadataKey, .uint32(7))
-        #expect(try Tokenizer(metadata: metadata).endTokens == tokenizer.endTokens + [7] || Tokenizer(metadata: metadata).endTokens == [7] + tokenizer.endTokens)
+        #expect(
+            try Tokenizer(metadata: metadata).endTokens == tokenizer.endTokens + [7]
+                || Tokenizer(metadata: metadata).endTokens == [7] + tokenizer.endTokens)
     }
 
     @Test("an end token that the converter left normal is a control token all the same")
