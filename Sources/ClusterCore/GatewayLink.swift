@@ -22,6 +22,8 @@ package struct GatewayLink: Sendable {
         struct Choice {
             var tokens: [TokenID]
             var isFinished = false
+            /// Finished by this gateway: a coordinator that runs it anew has to be told again.
+            var isCancelled = false
         }
 
         var request: GenerationRequest
@@ -62,6 +64,7 @@ package struct GatewayLink: Sendable {
         case .start: perform(link.start(at: now), &effects)
         case .submit(let request): submit(request, now, &effects)
         case .cancel(let id): cancel(id, &effects)
+        case .cancelChoice(let id, let choice): cancel(choice, of: id, &effects)
         case .received(let message): received(message, now, &effects)
         case .malformedFrame: drop(.malformed, &effects)
         case .deadline: break
@@ -122,12 +125,22 @@ package struct GatewayLink: Sendable {
         if link.isJoined { effects.append(.send(.cancel(id))) }
     }
 
+    private mutating func cancel(_ choice: UInt32, of id: RequestID, _ effects: inout [Effect]) {
+        guard let stream = requests[id], Int(choice) < stream.choices.count, !stream.choices[Int(choice)].isFinished else { return }
+        requests[id]!.choices[Int(choice)].isCancelled = true
+        if link.isJoined { effects.append(.send(.cancelChoice(id, choice))) }
+        end(choice, of: id, .stop, &effects)
+    }
+
     /// Idempotent at the coordinator: an open request gets what it lacks, an unknown one is run from where it stands.
     private mutating func submitAgain(_ id: RequestID, _ now: Instant, _ effects: inout [Effect]) {
         guard link.isJoined, let stream = requests[id] else { return }
         requests[id]!.lastHeard = now
         metrics.requestsResubmitted += 1
         effects.append(.send(.submit(stream.resumed)))
+        for (index, choice) in stream.choices.enumerated() where choice.isCancelled {
+            effects.append(.send(.cancelChoice(id, UInt32(index))))
+        }
     }
 
     // MARK: - The coordinator's word
@@ -206,6 +219,10 @@ package struct GatewayLink: Sendable {
         guard !stream.choices[Int(choice)].isFinished else { return }
         requests[id]!.lastHeard = now
         guard stream.choices[Int(choice)].tokens.count >= tokenCount else { return catchUp(id, now, &effects) }
+        end(choice, of: id, reason, &effects)
+    }
+
+    private mutating func end(_ choice: UInt32, of id: RequestID, _ reason: FinishReason, _ effects: inout [Effect]) {
         requests[id]!.choices[Int(choice)].isFinished = true
         effects.append(.deliver(id, .finished(choice: choice, reason)))
         guard requests[id]!.isFinished else { return }

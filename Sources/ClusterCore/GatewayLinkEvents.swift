@@ -18,6 +18,9 @@ extension GatewayLink {
         case submit(GenerationRequest)
         /// The client left: nothing is delivered for this request any more. Unknown ids are fine.
         case cancel(RequestID)
+        /// One choice is not needed any more (a stop string was found in its text); the others go on. It is delivered as finished with `stop`.
+        /// Unknown ids and choices, and choices that ended by themselves meanwhile, are fine.
+        case cancelChoice(RequestID, UInt32)
         case received(FromCoordinator)
         /// A frame that `Wire` refused.
         case malformedFrame

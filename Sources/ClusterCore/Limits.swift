@@ -5,7 +5,6 @@ package enum Limits {
     package static let positionsPerBlock = 32
     package static let stepRowsMax = 512
     package static let stepSegmentsMax = 512
-    package static let stepClosesMax = 1024
     /// Epochs above this are refused, so that adding one to an epoch never overflows.
     package static let epochMax: UInt64 = 1 << 62
     package static let stagesMax = 256
@@ -16,8 +15,6 @@ package enum Limits {
     package static let choicesMax = 128
     package static let logitBiasMax = 1024
     package static let stopTokensMax = 64
-    /// A model's end tokens and a request's stop tokens together.
-    package static let endTokensMax = 128
     package static let topLogprobsMax = 20
     package static let nameBytesMax = 256
     package static let endpointBytesMax = 256

@@ -28,6 +28,14 @@ package struct StateDirectory: Sendable {
         }
     }
 
+    /// A folder that another process made. Throws when it is missing: whoever asks about a cluster with a mistyped path should hear of it.
+    package init(existing path: String) throws {
+        guard FileManager.default.fileExists(atPath: path) else {
+            throw NodeError(.stateDirectory, "there is no state directory \(path): name the one that 'staffel coordinator' was given with --state")
+        }
+        try self.init(path: path)
+    }
+
     package func file(_ name: String) -> String { path + "/" + name }
 
     /// The text of a file; `nil` when there is none.

@@ -69,8 +69,9 @@ struct GenerateCommand: AsyncParsableCommand {
 
     func run() async throws {
         let file = try GGUFFile(path: ModelPath.resolve(model))
-        let tokenizer = try Tokenizer(metadata: file.metadata)
-        let tokens = try promptTokens(file: file, tokenizer: tokenizer)
+        let prompting = try ModelPrompting(metadata: file.metadata)
+        let tokenizer = prompting.tokenizer
+        let tokens = try promptTokens(prompting)
         let sampling = try samplingSettings()
         let generator = try LocalGenerator(file: file, options: options()) { done, total in
             showProgress("\rloading \(done * 100 / max(1, total)) %")
@@ -143,23 +144,20 @@ struct GenerateCommand: AsyncParsableCommand {
         return SamplingSettings(parameters)
     }
 
-    private func promptTokens(file: GGUFFile, tokenizer: Tokenizer) throws -> [Int32] {
+    private func promptTokens(_ prompting: ModelPrompting) throws -> [Int32] {
         let text = prompt == "-" ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : prompt
         guard chat else {
-            let tokens = tokenizer.encode(text, addSpecial: true, parseSpecial: true)
+            let tokens = prompting.tokenizer.encode(text, addSpecial: true, parseSpecial: true)
             guard !tokens.isEmpty else { throw ValidationError("the prompt is empty: give at least one character") }
             return tokens
         }
-        guard let source = try file.metadata.string("tokenizer.chat_template") else {
-            throw CommandFailure("\(model) carries no chat template: leave out --chat and write the prompt in the model's own format")
-        }
         var messages: [TemplateValue] = []
-        if let system { messages.append(["role": "system", "content": .string(system)]) }
-        messages.append(["role": "user", "content": .string(text)])
-        let rendered = try ChatTemplate(source: source).render(
-            messages: .array(messages), tools: nil, documents: nil, addGenerationPrompt: true, bosToken: tokenizer.bosToken?.text ?? "",
-            eosToken: tokenizer.eosToken?.text ?? "", extra: [], now: TemplateClock(secondsSinceEpoch: Int(Date.now.timeIntervalSince1970)))
-        return tokenizer.encode(rendered, addSpecial: false, parseSpecial: true)
+        if let system { messages.append(.object(TemplateObject([("role", "system"), ("content", .string(system))]))) }
+        messages.append(.object(TemplateObject([("role", "user"), ("content", .string(text))])))
+        let rendered = try prompting.render(
+            messages: .array(messages), tools: nil, addGenerationPrompt: true, extra: [],
+            now: TemplateClock(secondsSinceEpoch: Int(Date.now.timeIntervalSince1970)))
+        return prompting.encodeChat(rendered)
     }
 
     private func report(

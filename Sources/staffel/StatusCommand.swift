@@ -17,7 +17,7 @@ struct StatusCommand: AsyncParsableCommand {
 
     func run() async throws {
         let settings = try await common.settings()
-        let directory = try StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator"))
+        let directory = try StateDirectory(existing: settings.string("state", flag: state) ?? StatePath.standard("coordinator"))
         let report = try CoordinatorExchange.status(state: directory)
         print(json ? try Self.json(report) : Self.text(report))
     }

@@ -17,9 +17,11 @@ struct TokenCommand: AsyncParsableCommand {
 
         @OptionGroup var common: CommonOptions
 
-        func directory() async throws -> StateDirectory {
-            try StateDirectory(path: await common.settings().string("state", flag: state) ?? StatePath.standard("coordinator"))
+        func path() async throws -> String {
+            try await common.settings().string("state", flag: state) ?? StatePath.standard("coordinator")
         }
+
+        func directory() async throws -> StateDirectory { try StateDirectory(existing: await path()) }
     }
 
     struct Create: AsyncParsableCommand {
@@ -42,15 +44,14 @@ struct TokenCommand: AsyncParsableCommand {
             guard (1...Self.minutesMax).contains(expiresMinutes) else {
                 throw ValidationError("--expires-minutes is \(expiresMinutes): give a number in 1...\(Self.minutesMax)")
             }
-            let directory = try await options.directory()
+            let path = try await options.path()
             let deadline = Date.now.addingTimeInterval(Double(max(0, waitSeconds)))
-            var found = try Enrolment.read(from: directory)
-            while found == nil, Date.now < deadline {
+            while !FileManager.default.fileExists(atPath: path + "/coordinator"), Date.now < deadline {
                 try await Task.sleep(for: .milliseconds(100))
-                found = try Enrolment.read(from: directory)
             }
-            guard let coordinator = found else {
-                throw CommandFailure("\(directory.path) knows no coordinator: start 'staffel coordinator --state \(directory.path)' first")
+            let directory = try StateDirectory(existing: path)
+            guard let coordinator = try Enrolment.read(from: directory) else {
+                throw CommandFailure("\(path) knows no coordinator: start 'staffel coordinator --state \(path)' first")
             }
             let pair = try CurveKeyPair.generate()
             let expires = Int64(Date.now.timeIntervalSince1970) + Int64(expiresMinutes) * 60

@@ -73,6 +73,21 @@ import Testing
         #expect(again.last == .send(.submit(request(choices: 2, resumed: [[], [5]]))))
     }
 
+    @Test func oneChoiceIsCancelledAndAgainAtAnotherCoordinator() {
+        var link = joined()
+        _ = handle(&link, .submit(request(choices: 2)))
+        _ = handle(&link, tokens(0, 5, choice: 1))
+        #expect(
+            handle(&link, .cancelChoice(Self.id, 1)) == [.send(.cancelChoice(Self.id, 1)), .deliver(Self.id, .finished(choice: 1, .stop))])
+        #expect(handle(&link, .cancelChoice(Self.id, 1)) == [], "it has ended")
+        #expect(handle(&link, tokens(1, 6, choice: 1)) == [], "nobody wants these any more")
+        _ = handle(&link, .received(.refused(Failure(.helloExpected, ""))), ms: 10)
+        let again = handle(&link, .received(welcome(session: 2)), ms: 20)
+        #expect(again.suffix(2) == [.send(.submit(request(choices: 2, resumed: [[], [5]]))), .send(.cancelChoice(Self.id, 1))])
+        _ = handle(&link, .received(.finished(Self.id, choice: 0, tokenCount: 0, .stop)), ms: 30)
+        #expect(link.openCount == 0)
+    }
+
     @Test func clientsAreToldOfPauses() {
         var link = joined()
         _ = handle(&link, .submit(request()))

@@ -47,7 +47,7 @@ import Testing
         }
 
         mutating func toCoordinator() -> ToCoordinator {
-            switch Int.random(in: 0..<13, using: &numbers) {
+            switch Int.random(in: 0..<14, using: &numbers) {
             case 0: .enrol(EnrolRequest(version: version(), role: .console, key: key(), name: ""))
             case 1:
                 .workerHello(
@@ -77,6 +77,7 @@ import Testing
                         choices: numbers.oneIn(2) ? 1 : int(), topLogprobs: numbers.oneIn(2) ? nil : int(), priority: token(),
                         resumed: (0..<count()).map { _ in tokens() }))
             case 11: .cancel(request())
+            case 12: .cancelChoice(request(), UInt32(truncatingIfNeeded: word()))
             default: .statusQuery
             }
         }

@@ -9,7 +9,7 @@ import Testing
 ///     > TIME PARTY WORDS        an event: time in ms, who speaks, what it says
 ///       WORDS                   an effect
 @Suite struct TranscriptTests {
-    static let names = ["serve-one", "worker-dies", "cancel", "no-capacity", "refusals", "restart", "hung-stage", "lost-frames", "shutdown"]
+    static let names = ["serve-one", "worker-dies", "cancel", "cancel-choice", "no-capacity", "refusals", "restart", "hung-stage", "lost-frames", "shutdown"]
 
     @Test(arguments: names) func coordinator(name: String) throws {
         let source = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Transcripts/coordinator-\(name).txt")
@@ -121,6 +121,7 @@ private struct CoordinatorPlayer {
                     id: RequestID(high: 0, low: number("request", else: 1)), prompt: list("prompt"), sampling: sampling,
                     choices: Int(number("choices", else: 1)), resumed: resumed.isEmpty ? [] : [resumed]))
         case "cancel": return .cancel(RequestID(high: 0, low: number("request", else: 1)))
+        case "cancelChoice": return .cancelChoice(RequestID(high: 0, low: number("request", else: 1)), UInt32(number("choice", else: 0)))
         default: return nil
         }
     }

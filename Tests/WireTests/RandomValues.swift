@@ -19,7 +19,7 @@ struct Seeded: RandomNumberGenerator {
 
 /// Random messages that keep every rule; small mostly, at a limit now and then.
 extension Seeded {
-    static let toCoordinatorKinds = 13
+    static let toCoordinatorKinds = 14
     static let fromCoordinatorKinds = 14
 
     mutating func toCoordinator(kind: Int) -> ToCoordinator {
@@ -44,6 +44,7 @@ extension Seeded {
         case 9: .leaving
         case 10: .submit(generationRequest())
         case 11: .cancel(requestID())
+        case 12: .cancelChoice(requestID(), UInt32(int(0...Limits.choicesMax - 1)))
         default: .statusQuery
         }
     }

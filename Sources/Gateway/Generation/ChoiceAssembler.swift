@@ -43,6 +43,7 @@ struct ChoiceAssembler {
         var piece = Piece()
         for token in tokens where !hasEnded {
             tokenCount += 1
+            if collectsTokenIDs { piece.tokenIDs.append(token.token) }
             if let end = heldEnd {
                 heldEnd = nil
                 append(end, to: &piece)
@@ -69,7 +70,6 @@ struct ChoiceAssembler {
         guard !hasEnded else { return }
         let text = detokenizer.append(token.token)
         piece.text += stops.append(text)
-        if collectsTokenIDs { piece.tokenIDs.append(token.token) }
         if let logprob = token.logprob {
             let top = token.top.map { TokenEntry.Alternative(bytes: tokenizer.bytes(of: $0.token), logprob: $0.logprob) }
             piece.entries.append(
@@ -85,7 +85,7 @@ struct Piece: Hashable {
     var text = ""
     /// One for each token that shows; empty unless log-probabilities were asked for.
     var entries: [TokenEntry] = []
-    /// The tokens that show; empty unless they were asked for.
+    /// The tokens that were drawn, the end token too, as usage counts them; empty unless they were asked for.
     var tokenIDs: [TokenID] = []
 
     var isEmpty: Bool { text.isEmpty && entries.isEmpty && tokenIDs.isEmpty }

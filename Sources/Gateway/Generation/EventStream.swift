@@ -133,7 +133,7 @@ struct EventStreamEncoder {
             case .piece(let choice, let piece, let finish): bytes += pieceEvents(choice, piece, finish)
             case .remark(let text): bytes += Self.comment(text)
             case .failed(let failure): return bytes + failed(failure)
-            case .cancel: break
+            case .cancel, .cancelChoice: break
             }
         }
         return progress.hasEnded ? bytes + ended() : bytes

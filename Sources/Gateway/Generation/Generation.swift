@@ -66,6 +66,7 @@ final class Generation: Sendable {
         switch output {
         case .piece(let choice, _, _): meter.tokens(choice: choice, total: progress.tokenCount(of: choice))
         case .cancel(let prompt): cancel(prompt)
+        case .cancelChoice(let prompt, let choice): link.cancel(choice, of: ids[prompt])
         case .failed, .remark: break
         }
     }

@@ -11,6 +11,8 @@ struct GenerationProgress {
         case remark(String)
         /// The gateway has all it wants of this prompt, but the cluster still works on it.
         case cancel(prompt: Int)
+        /// The same of one choice, numbered within its prompt, while others of the prompt go on.
+        case cancelChoice(prompt: Int, choice: UInt32)
         case failed(Failure)
     }
 
@@ -65,6 +67,8 @@ struct GenerationProgress {
         let siblings = prompt * choicesPerPrompt..<(prompt + 1) * choicesPerPrompt
         if siblings.allSatisfy({ choices[$0].hasEnded }), !siblings.allSatisfy({ isEndedByCluster[$0] }) {
             outputs.append(.cancel(prompt: prompt))
+        } else if !isEndedByCluster[index] {
+            outputs.append(.cancelChoice(prompt: prompt, choice: choice))
         }
         hasEnded = choices.allSatisfy(\.hasEnded)
         return outputs

@@ -18,7 +18,7 @@ extension Generation {
                 case .failed(let failure):
                     end(.error)
                     throw failure
-                case .cancel, .remark: break
+                case .cancel, .cancelChoice, .remark: break
                 }
             }
             if progress.hasEnded { break }

@@ -81,6 +81,9 @@ final class ClusterLink: Sendable {
         }
     }
 
+    /// One choice of several is not needed any more. Where the mailbox is full it runs on, which costs time and nothing else.
+    func cancel(_ choice: UInt32, of id: RequestID) { _ = post(.cancelChoice(id, choice)) }
+
     /// Ends all streams with `shuttingDown`, refuses new ones, says goodbye to the coordinator.
     func shutDown() {
         let isFirst = state.withLock { state in

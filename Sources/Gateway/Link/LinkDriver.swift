@@ -5,6 +5,7 @@ import Logging
 enum LinkCommand: Sendable {
     case submit(GenerationRequest, GenerationStream, prompt: Int)
     case cancel(RequestID)
+    case cancelChoice(RequestID, UInt32)
     case shutDown
 }
 
@@ -67,6 +68,8 @@ struct LinkDriver {
         case .cancel(let id):
             consumers[id] = nil
             return handle(.cancel(id), header: nil, at: now)
+        case .cancelChoice(let id, let choice):
+            return handle(.cancelChoice(id, choice), header: nil, at: now)
         case .shutDown:
             return handle(.shutdown, header: nil, at: now)
         }

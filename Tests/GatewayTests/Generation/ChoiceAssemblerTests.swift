@@ -113,6 +113,7 @@ import Testing
             case .piece(let choice, let piece, let finish): "\(choice):\(piece.text)" + (finish.map { "/\($0)" } ?? "")
             case .remark(let text): "# \(text)"
             case .cancel(let prompt): "cancel \(prompt)"
+            case .cancelChoice(let prompt, let choice): "cancel \(prompt).\(choice)"
             case .failed(let failure): "failed \(failure.code)"
             }
         }
@@ -134,7 +135,7 @@ import Testing
 
     @Test func aPromptIsCancelledOnceAllItsChoicesMetStopStrings() throws {
         var progress = try progress(#""prompt":"a","n":2,"stop":"!""#)
-        #expect(shorthand(progress.handle(tokens(0, 0, "x!"))) == ["0:x/stop"])
+        #expect(shorthand(progress.handle(tokens(0, 0, "x!"))) == ["0:x/stop", "cancel 0.0"])
         #expect(shorthand(progress.handle(tokens(0, 0, "later"))) == [])
         #expect(shorthand(progress.handle(tokens(0, 1, "y!"))) == ["1:y/stop", "cancel 0"])
         #expect(progress.hasEnded)
