@@ -1,19 +1,38 @@
 import ClusterCore
 import Engine
+import Foundation
 
 /// What a worker says of its machine, measured when it starts.
 package enum MachineProbe {
     /// Read per measurement; far more than caches hold.
     private static let probeBytes = 256 << 20
     private static let readRounds = 3
+    /// How long to wait for other workers of this machine that measure.
+    private static let turnTimeoutMs = 5_000
 
     /// Takes about a fifth of a second. Throws `EngineError` when threads or memory cannot be had.
     package static func capabilities(threads: Int, memoryBytes: UInt64, instructionSet: InstructionSet) throws -> WorkerCapabilities {
         let pool = try ComputePool(threads: threads)
         let probe = try ReadProbe(bytes: probeBytes, instructionSet: instructionSet)
+        let turn = takeTurn()
+        defer { if turn >= 0 { close(turn) } }
         let read = (0..<readRounds).map { _ in probe.bytesPerSecond(pool) }.max()!
         return WorkerCapabilities(
             memoryBytes: memoryBytes, threads: threads, isa: instructionSet.rawValue, readBytesPerSecond: max(1, read),
             opsPerSecond: max(1, try ComputeProbe.operationsPerSecond(pool, instructionSet: instructionSet)))
+    }
+
+    /// Workers that start together would measure each other, and equal ones get unequal shares of the model. Returns a locked descriptor, to
+    /// be closed, or -1 when no lock could be had in time: then it measures all the same.
+    private static func takeTurn() -> Int32 {
+        let path = NSTemporaryDirectory() + "/staffel-probe-\(geteuid()).lock"
+        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard descriptor >= 0 else { return -1 }
+        for _ in 0..<turnTimeoutMs / 10 {
+            if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return descriptor }
+            usleep(10_000)
+        }
+        close(descriptor)
+        return -1
     }
 }
