@@ -10,6 +10,8 @@ package struct NodeError: Error, CustomStringConvertible {
         case modelUnusable = "model-unusable"
         case coordinatorSilent = "coordinator-silent"
         case ended = "ended"
+        /// A step that contradicts what the stage holds.
+        case wrongStep = "wrong-step"
         case threads = "threads"
     }
 

@@ -169,13 +169,13 @@ private struct StageHolder {
 
     private func compute(_ frame: StepFrame, input: ActivationBuffer?) throws -> (StepOutcome, ActivationBuffer?) {
         guard let stage, let weights else {
-            throw NodeError(.ended, "a step came for a stage that holds no layers")
+            throw NodeError(.wrongStep, "a step came for a stage that holds no layers")
         }
         let batch = StageBatch(frame)
         let rowsBytes = batch.rowCount * stage.boundaryRowBytes
         if !weights.slice.hasEmbedding, input?.count != rowsBytes {
             throw NodeError(
-                .ended, "step \(frame.step.number.value) has \(batch.rowCount) rows, \(rowsBytes) bytes, but \(input?.count ?? 0) bytes came with it")
+                .wrongStep, "step \(frame.step.number.value) has \(batch.rowCount) rows, \(rowsBytes) bytes, but \(input?.count ?? 0) bytes came with it")
         }
         let output = weights.slice.hasHead ? nil : ActivationBuffer(byteCount: rowsBytes)
         let started = MonotonicClock.now

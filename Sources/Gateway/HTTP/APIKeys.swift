@@ -1,4 +1,5 @@
 import Crypto
+import Wire
 
 #if canImport(Glibc)
     import Glibc
@@ -29,7 +30,7 @@ struct APIKeys: Sendable {
         for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
             let words = line.prefix { $0 != "#" }.split(whereSeparator: \.isWhitespace)
             guard !words.isEmpty else { continue }
-            guard words.count == 2, let digest = Self.bytes(hex: words[1]), digest.count == SHA256.byteCount else {
+            guard words.count == 2, let digest = Hex.decode(String(words[1])), digest.count == SHA256.byteCount else {
                 throw GatewayError(.apiKeys, "Line \(index + 1) of '\(path)' must be a name and the 64 hexadecimal digits of a key's SHA-256.")
             }
             names.append(String(words[0]))
@@ -52,12 +53,6 @@ struct APIKeys: Sendable {
             if difference == 0 { found = index }
         }
         return found.map { names[$0] }
-    }
-
-    private static func bytes(hex: Substring) -> [UInt8]? {
-        let digits = hex.utf8.compactMap { Character(Unicode.Scalar($0)).hexDigitValue }
-        guard digits.count == hex.utf8.count, digits.count.isMultiple(of: 2) else { return nil }
-        return stride(from: 0, to: digits.count, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
     }
 
     private static func read(_ path: String) throws(GatewayError) -> String {
