@@ -180,7 +180,10 @@ extension OverHTTP {
         /// A refusal by the coordinator has its own status, for streams too as long as no header went out.
         @Test(arguments: fates) func theClustersFailureHasAStatus(_ fate: Fate) async throws {
             let cluster = ScriptedCluster { [.failed($0.id, Failure(fate.code, "because"))] }
-            try await withGateway(cluster) { port, server in
+            // Long enough for any machine: a stream's headers must not go out before the refusal has come.
+            var limits = GatewayLimits()
+            limits.firstAnswerWaitMs = 30_000
+            try await withGateway(cluster, limits: limits) { port, server in
                 for stream in ["true", "false"] {
                     let reply = try await exchange(port, "POST", "/v1/completions", #"{"prompt":"a","stream":\#(stream)}"#)
                     #expect(reply.status == fate.status)
