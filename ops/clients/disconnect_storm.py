@@ -44,6 +44,21 @@ class Storm:
         for thread in threads:
             thread.join()
 
+    def run_largest(self):
+        """All clients at once with the largest request of the storm, read to the end: every KV block that the storm can need is written."""
+        body = {"prompt": "tell me a long story of rivers " * 9, "max_tokens": 200, "ignore_eos": True, "n": 2}
+
+        def largest():
+            request = urllib.request.Request(
+                self.url + "/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
+            urllib.request.urlopen(request, timeout=300).read()
+
+        threads = [threading.Thread(target=largest) for _ in range(self.clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
     def client(self):
         while True:
             with self.lock:
@@ -134,9 +149,10 @@ def main():
     storm = Storm(arguments.url, arguments.requests, arguments.clients, arguments.seed)
     print(f"seed {arguments.seed}, {arguments.requests} requests, {arguments.clients} clients", flush=True)
 
-    # Pools and caches fill on the first wave, and KV blocks get their memory when they are first written: as many as the busiest
-    # moment needs. What grows after it is a leak.
-    storm.run(min(arguments.requests, 10 * arguments.clients))
+    # Pools and caches fill first, and KV blocks get their memory when they are first written: as many as the busiest moment needs. What
+    # grows after that is a leak.
+    storm.run_largest()
+    storm.run(min(arguments.requests, 2 * arguments.clients))
     problems = [f"after the first wave still busy: {busy}" for busy in [storm.wait_until_idle()] if busy]
     before = {pid: process_usage(pid) for pid in arguments.pid}
     metrics_before = storm.metrics()
