@@ -34,6 +34,9 @@ struct UpCommand: AsyncParsableCommand {
     @Option(help: "Prompt and output together, in tokens. (default: what the model was made for)")
     var contextTokens: Int?
 
+    @Option(help: "File with one API key a line, hashed: requests without one of them are refused. (default: no key is asked for)")
+    var apiKeys: String?
+
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
@@ -90,6 +93,7 @@ private struct Cluster {
     let host: String
     let port: Int
     let contextTokens: Int?
+    let apiKeysPath: String?
 
     init(command: UpCommand, settings: Settings) throws {
         model = try ModelPath.resolve(command.model)
@@ -101,6 +105,7 @@ private struct Cluster {
         memoryBytes = try settings.bytes("memory", flag: command.memory)
             ?? UInt64(Double(MachineMemory.availableBytes) * UpCommand.memoryShare) / UInt64(workers)
         contextTokens = try settings.integer("context-tokens", flag: command.contextTokens, in: 1...(1 << 20))
+        apiKeysPath = settings.string("api-keys", flag: command.apiKeys)
     }
 
     /// Coordinator, workers, gateway, in the order in which they start.
@@ -110,6 +115,8 @@ private struct Cluster {
         var coordinator = ["coordinator", "--model", model, "--state", local.coordinator, "--listen", local.endpoint,
                            "--expected-workers", "\(workers)"]
         if let contextTokens { coordinator += ["--context-tokens", "\(contextTokens)"] }
+        var gateway = ["gateway", "--state", local.gateway, "--host", host, "--port", "\(port)"]
+        if let apiKeysPath { gateway += ["--api-keys", apiKeysPath] }
         return [ChildProcess(name: "coordinator", arguments: coordinator + child)]
             + local.workers.enumerated().map { number, state in
                 ChildProcess(
@@ -117,14 +124,16 @@ private struct Cluster {
                     arguments: ["worker", "--state", state, "--model", model, "--name", "worker-\(number + 1)", "--threads", "\(threads)",
                                 "--memory", "\(memoryBytes)"] + child)
             }
-            + [ChildProcess(name: "gateway", arguments: ["gateway", "--state", local.gateway, "--host", host, "--port", "\(port)"] + child)]
+            + [ChildProcess(name: "gateway", arguments: gateway + child)]
     }
+
+    private var keyHeader: String { apiKeysPath == nil ? "" : #"-H "Authorization: Bearer $KEY" "# }
 
     var greeting: String {
         """
         Serving \(model) at http://\(host):\(port) with \(workers) worker\(workers == 1 ? "" : "s") of \(threads) thread\(threads == 1 ? "" : "s"). Try:
 
-          curl http://\(host):\(port)/v1/chat/completions -H 'Content-Type: application/json' \\
+          curl http://\(host):\(port)/v1/chat/completions -H 'Content-Type: application/json' \(keyHeader)\\
             -d '{"messages": [{"role": "user", "content": "Hello!"}], "stream": true}'
 
         Ctrl-C ends it.

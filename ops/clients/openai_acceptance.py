@@ -16,6 +16,8 @@ import time
 import openai
 
 CHECKS = []
+# What the client shows where no key was given.
+NO_KEY = "none"
 
 
 class NotApplicable(Exception):
@@ -267,6 +269,7 @@ def wrong_key_raises_authentication_error(client, model):
     except openai.AuthenticationError as error:
         assert error.status_code == 401 and error.body["code"] == "invalid_api_key"
     else:
+        assert client.api_key == NO_KEY, "a key that the server cannot know was let in"
         raise NotApplicable("the server asks for no key")
 
 
@@ -293,7 +296,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("url", help="where the server is, such as http://127.0.0.1:8080")
     parser.add_argument("--model", help="default: the first that the server lists")
-    parser.add_argument("--api-key", default="none")
+    parser.add_argument("--api-key", default=NO_KEY)
     parser.add_argument("--only", help="run checks whose name contains this")
     arguments = parser.parse_args()
     client = openai.OpenAI(base_url=arguments.url.rstrip("/") + "/v1", api_key=arguments.api_key, max_retries=0, timeout=300)
