@@ -1,67 +1,114 @@
-// Matrix products over the pool: each thread takes a contiguous share of the row groups of all products, by weight bytes, so a
-// thread meets the same weights in every step (its cache, its NUMA node). Which thread computes a row changes nothing in it.
+// Matrix products over the pool. A thread's share is its part of each matrix's row groups, so it meets the same weights in every step,
+// whatever other matrices are multiplied in the same run. Which thread computes a row changes nothing in it.
 
-#include "kernels.h"
+#include "matmul.h"
 #include "require.h"
 
-typedef struct matmul_job {
-    const sk_kernels *k;
-    const sk_product *products;
-    int32_t count;
-    int32_t batch;
-    size_t total_bytes;
-} matmul_job;
-
 static int32_t row_groups(const sk_matrix *m) { return (m->rows + SK_ROW_GROUP - 1) / SK_ROW_GROUP; }
-static size_t group_bytes(const sk_matrix *m) { return sk_packed_offset(m->type, SK_ROW_GROUP, m->columns); }
 
-static void multiply(const matmul_job *job, const sk_product *product, int32_t first, int32_t last) {
-    const sk_matrix *m = &product->matrix;
+void sk_matmul_share(const sk_matrix *matrix, int32_t thread, int32_t threads, int32_t *first_group, int32_t *last_group) {
+    SK_REQUIRE(threads > 0 && thread >= 0 && thread < threads, "no such thread");
+    int64_t groups = row_groups(matrix);
+    *first_group = (int32_t)(groups * thread / threads);
+    *last_group = (int32_t)(groups * (thread + 1) / threads);
+}
+
+static void multiply(const matmul_job *job, const product_part *part, int32_t share, int32_t first, int32_t last) {
+    const sk_matrix *m = &part->matrix;
+    const sk_activation_kind kind = sk_type_activation(m->type);
     product_range range = {
-        .packed = (const uint8_t *)m->packed + (size_t)first * group_bytes(m),
+        .packed = (const uint8_t *)m->packed + sk_packed_offset(m->type, first * SK_ROW_GROUP, m->columns),
         .groups = last - first,
         .rows = m->rows - first * SK_ROW_GROUP,
         .columns = m->columns,
-        .activations = product->activations,
-        .stride = sk_activation_bytes(sk_type_activation(m->type), m->columns),
-        .batch = job->batch,
-        .out = product->out + (size_t)first * SK_ROW_GROUP,
-        .ldo = product->ldo,
+        .activations = part->activations != NULL ? part->activations : job->prepared(job, share, kind),
+        .stride = sk_activation_bytes(kind, m->columns),
+        .batch = part->batch,
+        .out = part->out + (size_t)first * SK_ROW_GROUP,
+        .ldo = part->ldo,
     };
     job->k->product[m->type](&range);
 }
 
-/// The first group of a matrix, whose bytes begin at `base` of all, that starts at or after byte `at`.
-static int32_t group_at(const sk_matrix *m, size_t base, size_t at) {
-    if (at <= base) return 0;
-    size_t group = (at - base + group_bytes(m) - 1) / group_bytes(m);
-    return group < (size_t)row_groups(m) ? (int32_t)group : row_groups(m);
+/// Row groups first ..< last of one part, or of both of a pair.
+static void compute(const matmul_job *job, int32_t part, int32_t share, int32_t first, int32_t last) {
+    const product_part *p = &job->parts[part];
+    multiply(job, p, share, first, last);
+    if (job->paired) multiply(job, p + 1, share, first, last);
+    if (job->finish == NULL) return;
+    int32_t row = first * SK_ROW_GROUP, end = last * SK_ROW_GROUP < p->matrix.rows ? last * SK_ROW_GROUP : p->matrix.rows;
+    job->finish(job, part, row, end - row);
 }
 
-static void matmul_share(void *argument, int32_t thread, int32_t threads) {
-    const matmul_job *job = argument;
-    size_t low = job->total_bytes / (size_t)threads * (size_t)thread;
-    size_t high = thread + 1 == threads ? job->total_bytes : job->total_bytes / (size_t)threads * (size_t)(thread + 1);
-    size_t base = 0;
-    for (int32_t i = 0; i < job->count; i++) {
-        const sk_matrix *m = &job->products[i].matrix;
-        int32_t first = group_at(m, base, low), last = group_at(m, base, high);
-        if (first < last) multiply(job, &job->products[i], first, last);
-        base += (size_t)row_groups(m) * group_bytes(m);
+/// Units first ..< last of the share `whose`: its row groups of the first part, then of the second, …, computed by share `share`.
+static void compute_units(const matmul_job *job, int32_t share, int32_t whose, int32_t shares, int32_t first, int32_t last) {
+    int32_t base = 0;
+    for (int32_t part = 0; part < job->count && base < last; part += job->paired ? 2 : 1) {
+        int32_t low, high;
+        sk_matmul_share(&job->parts[part].matrix, whose, shares, &low, &high);
+        int32_t from = first > base ? first - base : 0, to = last - base < high - low ? last - base : high - low;
+        if (from < to) compute(job, part, share, low + from, low + to);
+        base += high - low;
     }
 }
+
+static int32_t units_of(const matmul_job *job, int32_t share, int32_t shares) {
+    int32_t units = 0;
+    for (int32_t part = 0; part < job->count; part += job->paired ? 2 : 1) {
+        int32_t low, high;
+        sk_matmul_share(&job->parts[part].matrix, share, shares, &low, &high);
+        units += high - low;
+    }
+    return units;
+}
+
+/// Kernels compute up to four row groups at once where there are columns enough to pay for it: no portion should break these up.
+static int32_t least_portion(const matmul_job *job) {
+    for (int32_t part = 0; part < job->count; part++)
+        if (job->parts[part].batch > 4) return 4;
+    return 1;
+}
+
+static void matmul_share(void *argument, int32_t share, int32_t shares) {
+    const matmul_job *job = argument;
+    const int32_t least = least_portion(job), others = shares - 1 < STEAL_FROM_MAX ? shares - 1 : STEAL_FROM_MAX;
+    bool prepared = job->prepare == NULL;
+    int32_t first, last;
+    work_queue_fill(&job->queues[share], units_of(job, share, shares));
+    for (int32_t step = 0; step <= others; step++) {
+        int32_t whose = (share + step) % shares;
+        while (step == 0 ? work_queue_take(&job->queues[whose], least, &first, &last)
+                         : work_queue_steal(&job->queues[whose], least, &first, &last)) {
+            if (!prepared) job->prepare(job, share);
+            prepared = true;
+            compute_units(job, share, whose, shares, first, last);
+        }
+    }
+}
+
+void matmul_run(matmul_job *job, sk_pool *pool) {
+    work_queue alone = {0};
+    job->queues = pool == NULL ? &alone : sk_pool_queues(pool);
+    if (pool == NULL) matmul_share(job, 0, 1);
+    else sk_pool_run(pool, matmul_share, job);
+}
+
+enum { PARTS_ON_STACK = 8 };
 
 void sk_matmul(const sk_kernels *k, sk_pool *pool, const sk_product *products, int32_t count, int32_t batch) {
     SK_REQUIRE(count >= 0 && batch >= 0, "negative count");
-    matmul_job job = {.k = k, .products = products, .count = count, .batch = batch};
-    for (int32_t i = 0; i < count; i++) {
-        const sk_product *p = &products[i];
-        SK_REQUIRE(p->ldo >= (size_t)p->matrix.rows || batch <= 1, "ldo is less than the matrix has rows");
-        SK_REQUIRE(((uintptr_t)p->matrix.packed | (uintptr_t)p->activations) % SK_ALIGNMENT == 0,
-                   "packed matrices and activations must be aligned to SK_ALIGNMENT");
-        job.total_bytes += (size_t)row_groups(&p->matrix) * group_bytes(&p->matrix);
+    if (batch == 0) return;
+    product_part parts[PARTS_ON_STACK];
+    for (int32_t begin = 0; begin < count; begin += PARTS_ON_STACK) {
+        int32_t some = count - begin < PARTS_ON_STACK ? count - begin : PARTS_ON_STACK;
+        for (int32_t i = 0; i < some; i++) {
+            const sk_product *p = &products[begin + i];
+            SK_REQUIRE(p->ldo >= (size_t)p->matrix.rows || batch <= 1, "ldo is less than the matrix has rows");
+            SK_REQUIRE(((uintptr_t)p->matrix.packed | (uintptr_t)p->activations) % SK_ALIGNMENT == 0,
+                       "packed matrices and activations must be aligned to SK_ALIGNMENT");
+            parts[i] = (product_part){.matrix = p->matrix, .activations = p->activations, .batch = batch, .out = p->out, .ldo = p->ldo};
+        }
+        matmul_job job = {.k = k, .parts = parts, .count = some};
+        matmul_run(&job, pool);
     }
-    if (job.total_bytes == 0 || batch == 0) return;
-    if (pool == NULL) matmul_share(&job, 0, 1);
-    else sk_pool_run(pool, matmul_share, &job);
 }

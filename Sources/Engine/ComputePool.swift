@@ -11,7 +11,7 @@ package final class ComputePool {
     package static let threadsMax = 1024
 
     /// `threads` in 1...`threadsMax` counts the calling thread. `processors`: one number for each thread, -1 for not
-    /// pinned, or nil to pin none; entry 0 pins the calling thread itself.
+    /// pinned, or nil to pin none; entry 0 pins the calling thread itself, until the pool is dropped on that thread.
     package init(threads: Int, processors: [Int32]? = nil) throws(EngineError) {
         guard (1...Self.threadsMax).contains(threads) else {
             throw EngineError(.threadsUnavailable, "\(threads) threads were asked for; 1 to \(Self.threadsMax) are possible.")
@@ -28,12 +28,23 @@ package final class ComputePool {
 
     deinit { sk_pool_destroy(pool) }
 
-    /// Runs `body(thread, threads)` once on each thread and returns when all have returned.
-    func run(_ body: (_ thread: Int, _ threads: Int) -> Void) {
+    /// Threads whose processors are chosen as `choice` says.
+    package convenience init(threads: Int, choice: ProcessorChoice) throws(EngineError) {
+        try self.init(threads: threads, processors: choice.processors(threads: threads, topology: .current()))
+    }
+
+    /// Runs `body(thread, threads)` once for each thread and returns when all have returned. The share of a thread that is
+    /// late is done by the calling one.
+    func run(_ body: (_ thread: Int, _ threads: Int) -> Void) { run(body, by: sk_pool_run) }
+
+    /// As `run`, but each share is surely done by its own thread: for what belongs to a processor or to its memory.
+    func runEach(_ body: (_ thread: Int, _ threads: Int) -> Void) { run(body, by: sk_pool_run_each) }
+
+    private func run(_ body: (Int, Int) -> Void, by start: (OpaquePointer?, sk_pool_fn?, UnsafeMutableRawPointer?) -> Void) {
         withoutActuallyEscaping(body) { escapable in
             var work = Work(body: escapable)
             withUnsafeMutablePointer(to: &work) { pointer in
-                sk_pool_run(pool, { argument, thread, threads in
+                start(pool, { argument, thread, threads in
                     argument!.assumingMemoryBound(to: Work.self).pointee.body(Int(thread), Int(threads))
                 }, pointer)
             }

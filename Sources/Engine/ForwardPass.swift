@@ -5,6 +5,9 @@ import ModelFiles
 ///
 /// Rows of all sequences go through each matrix together; only attention looks at which row belongs to whom. Every row's
 /// result is the same whatever else is in the batch: that is the kernels' promise, and no sum here crosses rows.
+///
+/// A layer is five runs of the pool: four projections, with the norms, biases, gates and residuals around them, and
+/// attention. Rows that come in large numbers take some more, which are then worth it.
 struct ForwardPass {
     let weights: StageWeights
     let kv: KVMemory
@@ -12,68 +15,69 @@ struct ForwardPass {
     let work: Workspace
     let pool: ComputePool
     let kernels: OpaquePointer
+    private let projections: StageProjections
+    private let model: ModelConfiguration
 
-    private var model: ModelConfiguration { weights.model }
+    init(weights: StageWeights, kv: KVMemory, boundary: BoundaryType, work: Workspace, pool: ComputePool, kernels: OpaquePointer) {
+        self.weights = weights
+        self.kv = kv
+        self.boundary = boundary
+        self.work = work
+        self.pool = pool
+        self.kernels = kernels
+        model = weights.model
+        projections = StageProjections(weights: weights, work: work)
+    }
 
     // MARK: Layers
 
     /// Takes `work.hidden`, rows 0..<rows, through all layers of the stage. `work.spans` says to which sequences and positions they belong.
     func layers(rows: Int, spans: Int) throws(EngineError) {
         turnTables(spans: spans)
-        for (layer, kv) in zip(weights.layers, kv.layers) {
-            try attention(layer, kv, rows: rows, spans: spans)
-            feedForward(layer, rows: rows)
+        let scratch = try work.scratch(bytes: max(projections.workspaceBytes(rows: rows, threads: pool.threads), attentionBytes(spans: spans)))
+        for (layer, kv) in zip(projections.layers, kv.layers) {
+            // h += residualScale · Wo · attention(rope(Wq n(h) + bq), rope(Wk n(h) + bk), Wv n(h) + bv)
+            project(layer.qkv, rows: rows, scratch)
+            attend(kv, rows: rows, spans: spans, scratch)
+            project(layer.attentionOutput, rows: rows, scratch)
+            // h += residualScale · Wdown · (silu(Wgate n(h)) ⊙ Wup n(h))
+            project(layer.gateUp, rows: rows, scratch)
+            project(layer.down, rows: rows, scratch)
             // After every layer, so that a cut changes nothing.
             if boundary == .bf16 { sk_round_bf16(kernels, work.hidden, rows * model.hidden) }
         }
     }
 
-    /// h += residualScale · Wo · attention(rope(Wq n(h) + bq), rope(Wk n(h) + bk), Wv n(h) + bv)
-    private func attention(_ layer: LayerWeights, _ kv: sk_kv, rows: Int, spans: Int) throws(EngineError) {
+    private func project(_ projection: UnsafePointer<sk_projection>, rows: Int, _ scratch: UnsafeMutableRawPointer) {
+        sk_project(kernels, pool.pool, projection, Int32(rows), scratch)
+    }
+
+    /// work.attended = attention of the rows' queries over all that their sequences have seen, themselves included.
+    private func attend(_ kv: sk_kv, rows: Int, spans: Int, _ scratch: UnsafeMutableRawPointer) {
+        let width = model.queryWidth + 2 * model.kvWidth
         let queries = work.qkv
         let keys = queries + model.queryWidth
         let values = keys + model.kvWidth
-        let width = layer.qkv.width
-
-        normalise(work.hidden, by: layer.attentionNorm, rows: rows, for: layer.qkv)
-        multiply(layer.qkv, rows: rows, into: queries)
-        if let bias = layer.qkvBias { sk_add_bias(kernels, pool(for: rows * width), queries, width, bias, Int32(rows), Int32(width)) }
+        let pool = pool(for: rows * width)
 
         // Query and key heads lie side by side, so one call turns both.
         sk_rope(
-            kernels, pool(for: rows * width), model.rope.pairing.kernelPairing, queries, width, Int32(rows), Int32(model.heads + model.kvHeads),
+            kernels, pool, model.rope.pairing.kernelPairing, queries, width, Int32(rows), Int32(model.heads + model.kvHeads),
             Int32(model.headDimension), Int32(model.rope.dimensions), work.rowNumbers, work.cosines, work.sines)
-
-        var cache = kv
-        sk_kv_write(kernels, pool(for: rows * width), &cache, work.spans, Int32(spans), keys, width, values, width)
-        var attention = sk_attention(kv: kv, heads: Int32(model.heads), scale: model.attentionScale, window: 0)
-        let bytes = sk_attention_workspace_bytes(&attention, work.spans, Int32(spans), Int32(pool.threads))
-        sk_attend(
-            kernels, pool.pool, &attention, work.spans, Int32(spans), queries, width, work.attended, model.queryWidth,
-            try work.attentionMemory(bytes: bytes))
-
-        let output = layer.attentionOutput
-        sk_quantise(
-            kernels, pool(for: rows * output.columns), output.kinds[0], work.attended, model.queryWidth, Int32(rows), Int32(output.columns),
-            work.activations(output.kinds[0]))
-        multiply(output, rows: rows, into: work.delta)
-        addDelta(rows: rows)
+        var attention = attention(over: kv)
+        sk_kv_write(kernels, pool, &attention.kv, work.spans, Int32(spans), keys, width, values, width)
+        sk_attend(kernels, self.pool.pool, &attention, work.spans, Int32(spans), queries, width, work.attended, model.queryWidth, scratch)
     }
 
-    /// h += residualScale · Wdown · (silu(Wgate n(h)) ⊙ Wup n(h))
-    private func feedForward(_ layer: LayerWeights, rows: Int) {
-        let gate = work.gateUp
-        let up = gate + model.feedForward
-        let width = layer.gateUp.width
-        let kind = layer.down.kinds[0]
+    private func attention(over kv: sk_kv) -> sk_attention {
+        sk_attention(kv: kv, heads: Int32(model.heads), scale: model.attentionScale, window: 0)
+    }
 
-        normalise(work.hidden, by: layer.feedForwardNorm, rows: rows, for: layer.gateUp)
-        multiply(layer.gateUp, rows: rows, into: gate)
-        sk_gate(
-            kernels, pool(for: rows * width), SK_FUNCTION_SILU, gate, up, width, Int32(rows), Int32(model.feedForward), gate, width, kind,
-            work.activations(kind))
-        multiply(layer.down, rows: rows, into: work.delta)
-        addDelta(rows: rows)
+    /// The same for all layers, whose KV differ in nothing but their place.
+    private func attentionBytes(spans: Int) -> Int {
+        guard let first = kv.layers.first else { return 0 }
+        var attention = attention(over: first)
+        return sk_attention_workspace_bytes(&attention, work.spans, Int32(spans), Int32(pool.threads))
     }
 
     // MARK: Ends
@@ -106,13 +110,12 @@ struct ForwardPass {
     }
 
     /// logits = Whead · n(h) / logitDivisor of the rows named, at most `work.headRows`, into `work.logits`.
-    func logits(of rows: ArraySlice<Int>) {
-        let head = weights.head!
+    func logits(of rows: UnsafeBufferPointer<Int32>) throws(EngineError) {
         for (index, row) in rows.enumerated() {
-            (work.headInput + index * model.hidden).update(from: work.hidden + row * model.hidden, count: model.hidden)
+            (work.headInput + index * model.hidden).update(from: work.hidden + Int(row) * model.hidden, count: model.hidden)
         }
-        normalise(work.headInput, by: head.norm, rows: rows.count, for: head.output)
-        multiply(head.output, rows: rows.count, into: work.logits)
+        let scratch = try work.scratch(bytes: projections.workspaceBytes(rows: rows.count, threads: pool.threads))
+        project(projections.head!, rows: rows.count, scratch)
         // One rounding of the factor, one of the product.
         if model.logitDivisor != 1 { sk_scale(kernels, work.logits, 1 / model.logitDivisor, rows.count * model.vocabulary) }
     }
@@ -132,40 +135,6 @@ struct ForwardPass {
             let offset = Int(span.first_row) * pairs
             sk_rope_table(
                 weights.ropeFrequencies, Int32(pairs), span.first_position, span.rows, 1, work.cosines + offset, work.sines + offset)
-        }
-    }
-
-    /// n(x) in each form that the projection takes; the rows as floats pass through `work.delta`, which is free until the product.
-    private func normalise(_ x: UnsafeMutablePointer<Float>, by weight: UnsafePointer<Float>, rows: Int, for projection: Projection) {
-        var norm = sk_norm(kind: SK_NORM_RMS, epsilon: model.normEpsilon, weight: weight, bias: nil)
-        let pool = pool(for: rows * model.hidden)
-        sk_normalise_quantise(
-            kernels, pool, &norm, x, model.hidden, Int32(rows), Int32(model.hidden), work.delta, model.hidden, projection.kinds[0],
-            work.activations(projection.kinds[0]))
-        for kind in projection.kinds.dropFirst() {
-            sk_quantise(kernels, pool, kind, work.delta, model.hidden, Int32(rows), Int32(model.hidden), work.activations(kind))
-        }
-    }
-
-    private func multiply(_ projection: Projection, rows: Int, into out: UnsafeMutablePointer<Float>) {
-        withUnsafeTemporaryAllocation(of: sk_product.self, capacity: projection.matrices.count) { products in
-            var offset = 0
-            for (index, matrix) in projection.matrices.enumerated() {
-                products[index] = sk_product(
-                    matrix: matrix, activations: work.activations(sk_type_activation(matrix.type)), out: out + offset, ldo: projection.width)
-                offset += Int(matrix.rows)
-            }
-            sk_matmul(kernels, pool.pool, products.baseAddress!, Int32(products.count), Int32(rows))
-        }
-    }
-
-    private func addDelta(rows: Int) {
-        let pool = pool(for: rows * model.hidden)
-        if model.residualScale == 1 {
-            sk_add(kernels, pool, work.hidden, model.hidden, work.delta, model.hidden, Int32(rows), Int32(model.hidden))
-        } else {
-            sk_add_scaled(
-                kernels, pool, work.hidden, model.hidden, work.delta, model.hidden, model.residualScale, Int32(rows), Int32(model.hidden))
         }
     }
 

@@ -14,8 +14,9 @@ struct SequenceTable {
     private var sequences: [UInt64: SequenceState] = [:]
     /// The sequence that holds each block. A block has one owner: sharing would let one sequence overwrite another's past.
     private var owners: [UInt64?]
-    /// Blocks named so far by the batch under check; kept to spare an allocation.
+    /// Blocks and sequences named so far by the batch under check; kept to spare allocations.
     private var named: Set<Int32> = []
+    private var seen: Set<UInt64> = []
 
     init(vocabulary: Int, contextLength: Int, rowsMax: Int, blocks: Int, draws: Bool) {
         self.vocabulary = vocabulary
@@ -76,7 +77,7 @@ struct SequenceTable {
         let rows = batch.rowCount
         guard rows <= rowsMax else { throw bad("The batch has \(rows) rows; this stage takes \(rowsMax).") }
         named.removeAll(keepingCapacity: true)
-        var seen: Set<UInt64> = []
+        seen.removeAll(keepingCapacity: true)
         for segment in batch.segments {
             guard seen.insert(segment.sequence).inserted else { throw bad("Sequence \(segment.sequence) has two segments; join them.") }
             try check(segment, in: batch)

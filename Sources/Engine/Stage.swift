@@ -10,9 +10,13 @@ package final class Stage {
     private let pool: ComputePool
     private let work: Workspace
     private let pass: ForwardPass
-    /// One for each thread of the pool.
+    /// One for each share of a run of the pool.
     private let samplers: [Sampler]
     private var table: SequenceTable
+    // Kept from batch to batch, so that a step allocates nothing: emptied and filled again.
+    private var result = StageResult()
+    private var wishes: [Wish] = []
+    private var drawn: [SampledToken?] = []
 
     /// - Parameters:
     ///   - kvBlocks: KV blocks (of 32 positions) that there is memory for; block ids are 0..<kvBlocks.
@@ -50,6 +54,9 @@ package final class Stage {
 
     /// Computes one batch. Where it throws `badBatch` or `badSampling`, nothing has changed.
     ///
+    /// Allocates nothing, but for the growth of what a sequence remembers (its tokens, its blocks: by doubling), the forms
+    /// of its log-probabilities, and new arrays for the result where the caller still holds those of the result before.
+    ///
     /// - Parameters:
     ///   - input: rows of the stage before, `batch.rowCount * boundaryRowBytes` bytes, aligned for their type; empty on the
     ///     first stage.
@@ -58,11 +65,12 @@ package final class Stage {
         _ batch: StageBatch, input: UnsafeRawBufferPointer = .init(start: nil, count: 0),
         output: UnsafeMutableRawBufferPointer = .init(start: nil, count: 0)
     ) throws(EngineError) -> StageResult {
-        var result = StageResult()
         try computeLayers(batch, input: input, outputBytes: output.count)
-        let healthy = markPoisoned(batch, into: &result)
+        result.poisoned.removeAll(keepingCapacity: true)
+        result.samples.removeAll(keepingCapacity: true)
+        markPoisoned(batch)
         if weights.slice.hasHead {
-            draw(batch, healthy: healthy, into: &result)
+            try draw(batch)
         } else if batch.rowCount > 0 {
             pass.give(output, rows: batch.rowCount)
         }
@@ -76,9 +84,12 @@ package final class Stage {
     ) throws(EngineError) {
         precondition(weights.slice.hasHead, "only the last stage has logits")
         try computeLayers(batch, input: input, outputBytes: 0)
-        forEachLogits(of: Array(0..<batch.rowCount)) { rows, logits in
-            for (index, row) in rows.enumerated() {
-                body(row, UnsafeBufferPointer(start: logits + index * weights.model.vocabulary, count: weights.model.vocabulary))
+        let vocabulary = weights.model.vocabulary
+        for start in stride(from: 0, to: batch.rowCount, by: max(1, work.headRows)) {
+            let portion = UnsafeBufferPointer(start: work.rowNumbers + start, count: min(work.headRows, batch.rowCount - start))
+            try pass.logits(of: portion)
+            for index in portion.indices {
+                body(start + index, UnsafeBufferPointer(start: work.logits + index * vocabulary, count: vocabulary))
             }
         }
     }
@@ -120,75 +131,92 @@ package final class Stage {
         }
     }
 
-    /// Reports the sequences with a row that is not finite; true for each segment whose rows are.
-    private func markPoisoned(_ batch: StageBatch, into result: inout StageResult) -> [Bool] {
+    /// Reports the sequences with a row that is not finite; `work.healthy` is true for each segment whose rows are.
+    private func markPoisoned(_ batch: StageBatch) {
         var row = 0
-        return batch.segments.map { segment in
-            defer { row += segment.tokens.count }
-            if batch.poisoned.contains(segment.sequence) { return false }
-            if pass.isFinite(first: row, count: segment.tokens.count) { return true }
-            result.poisoned.append(PoisonedRows(sequence: segment.sequence, layers: weights.slice.layers))
-            return false
+        for (index, segment) in batch.segments.enumerated() {
+            let known = batch.poisoned.contains(segment.sequence)
+            work.healthy[index] = !known && pass.isFinite(first: row, count: segment.tokens.count)
+            if !known, !work.healthy[index] { poison(segment.sequence) }
+            row += segment.tokens.count
         }
+    }
+
+    private func poison(_ sequence: UInt64) {
+        result.poisoned.append(PoisonedRows(sequence: sequence, layers: weights.slice.layers))
     }
 
     // MARK: Head
 
     private struct Wish {
         let sequence: UInt64
-        let row: Int
+        let row: Int32
         let state: SequenceState
     }
 
-    /// Logits for the wanted rows only, then a token for each.
-    private func draw(_ batch: StageBatch, healthy: [Bool], into result: inout StageResult) {
-        var wishes: [Wish] = []
-        var row = 0
-        for (segment, healthy) in zip(batch.segments, healthy) {
-            row += segment.tokens.count
-            if segment.samples, healthy { wishes.append(Wish(sequence: segment.sequence, row: row - 1, state: table[segment.sequence])) }
-        }
-        var next = 0
-        forEachLogits(of: wishes.map(\.row)) { rows, logits in
-            let tokens = drawTokens(wishes[next..<(next + rows.count)], logits: logits)
-            for (wish, token) in zip(wishes[next...], tokens) {
+    /// Logits for the wanted rows only, in portions of bounded memory, and a token for each.
+    private func draw(_ batch: StageBatch) throws(EngineError) {
+        findWishes(batch)
+        // A sequence that ends must not live on in here.
+        defer { wishes.removeAll(keepingCapacity: true) }
+        for start in stride(from: 0, to: wishes.count, by: max(1, work.headRows)) {
+            let portion = start..<min(start + work.headRows, wishes.count)
+            for (index, wish) in wishes[portion].enumerated() { work.wishedRows[index] = wish.row }
+            try pass.logits(of: UnsafeBufferPointer(start: work.wishedRows, count: portion.count))
+            drawTokens(portion)
+            for (wish, token) in zip(wishes[portion], drawn) {
                 if let token {
                     result.samples.append(SequenceSample(sequence: wish.sequence, position: wish.state.length, token: token))
                 } else {
-                    result.poisoned.append(PoisonedRows(sequence: wish.sequence, layers: weights.slice.layers))
+                    poison(wish.sequence)
                 }
             }
-            next += rows.count
         }
     }
 
-    /// One token for each row of `logits`; nil where the row is not finite.
-    private func drawTokens(_ wishes: ArraySlice<Wish>, logits: UnsafeMutablePointer<Float>) -> [SampledToken?] {
-        let vocabulary = weights.model.vocabulary
-        let first = wishes.startIndex
-        return Array(unsafeUninitializedCapacity: wishes.count) { tokens, count in
-            let tokens = tokens.baseAddress!
-            let drawRow = { (index: Int, thread: Int) in
-                let token = self.samplers[thread].draw(logits: logits + index * vocabulary, for: wishes[first + index].state)
-                (tokens + index).initialize(to: token)
-            }
-            if wishes.count == 1 {
-                drawRow(0, 0)
-            } else {
-                pool.run { thread, threads in
-                    for index in stride(from: thread, to: wishes.count, by: threads) { drawRow(index, thread) }
-                }
-            }
-            count = wishes.count
+    private func findWishes(_ batch: StageBatch) {
+        var row = 0
+        for (index, segment) in batch.segments.enumerated() {
+            row += segment.tokens.count
+            guard segment.samples, work.healthy[index] else { continue }
+            wishes.append(Wish(sequence: segment.sequence, row: Int32(row - 1), state: table[segment.sequence]))
         }
     }
 
-    /// Computes logits of `rows` in portions of bounded memory.
-    private func forEachLogits(of rows: [Int], _ body: (_ rows: ArraySlice<Int>, _ logits: UnsafeMutablePointer<Float>) -> Void) {
-        for start in stride(from: 0, to: rows.count, by: max(1, work.headRows)) {
-            let portion = rows[start..<min(start + work.headRows, rows.count)]
-            pass.logits(of: portion)
-            body(portion, work.logits)
+    /// One token for each row of `work.logits`, into `drawn`; nil where the row is not finite.
+    private func drawTokens(_ portion: Range<Int>) {
+        drawn.removeAll(keepingCapacity: true)
+        for _ in portion { drawn.append(nil) }
+        if portion.count == 1 {
+            drawn[0] = samplers[0].draw(logits: work.logits, for: wishes[portion.lowerBound].state)
+            return
+        }
+        wishes.withUnsafeBufferPointer { wishes in
+            drawn.withUnsafeMutableBufferPointer { drawn in
+                var work = DrawWork(
+                    wishes: UnsafeBufferPointer(rebasing: wishes[portion]), drawn: drawn, samplers: samplers, logits: work.logits,
+                    vocabulary: weights.model.vocabulary)
+                // A closure for the pool would be an object made for each step.
+                withUnsafeMutablePointer(to: &work) { work in
+                    sk_pool_run(pool.pool, { work, thread, threads in
+                        work!.assumingMemoryBound(to: DrawWork.self).pointee.draw(share: Int(thread), of: Int(threads))
+                    }, work)
+                }
+            }
+        }
+    }
+
+    private struct DrawWork {
+        let wishes: UnsafeBufferPointer<Wish>
+        let drawn: UnsafeMutableBufferPointer<SampledToken?>
+        let samplers: [Sampler]
+        let logits: UnsafeMutablePointer<Float>
+        let vocabulary: Int
+
+        func draw(share: Int, of shares: Int) {
+            for index in stride(from: share, to: wishes.count, by: shares) {
+                drawn[index] = samplers[share].draw(logits: logits + index * vocabulary, for: wishes[index].state)
+            }
         }
     }
 }

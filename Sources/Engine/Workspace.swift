@@ -11,19 +11,18 @@ final class Workspace {
     let qkv: UnsafeMutablePointer<Float>  // [rowsMax, queryWidth + 2 kvWidth]
     let attended: UnsafeMutablePointer<Float>  // [rowsMax, queryWidth]
     let gateUp: UnsafeMutablePointer<Float>  // [rowsMax, 2 feedForward]
-    let delta: UnsafeMutablePointer<Float>  // [rowsMax, hidden]: normed rows, then what a half layer adds
+    let delta: UnsafeMutablePointer<Float>  // [rowsMax, hidden]: what a half layer adds
     let cosines: UnsafeMutablePointer<Float>  // [rowsMax, rope.dimensions / 2]: of each row's position
     let sines: UnsafeMutablePointer<Float>  // as `cosines`
     let rowNumbers: UnsafeMutablePointer<Int32>  // 0, 1, 2, …: the row of the two tables that each row takes
     let spans: UnsafeMutablePointer<sk_span>  // [rowsMax]
+    let healthy: UnsafeMutablePointer<Bool>  // [rowsMax], by segment: whether all its rows are finite
+    let wishedRows: UnsafeMutablePointer<Int32>  // [headRows]: the rows whose logits are computed
     let headInput: UnsafeMutablePointer<Float>  // [headRows, hidden]
     let logits: UnsafeMutablePointer<Float>  // [headRows, vocabulary]
-    private let floatActivations: UnsafeMutableRawPointer
-    private let int8Activations: UnsafeMutableRawPointer
-    private let int8SuperActivations: UnsafeMutableRawPointer
 
     private let memory: AlignedMemory
-    private var attention: AlignedMemory
+    private var scratch: AlignedMemory
 
     /// Bytes of logits that are kept at once, as far as whole rows allow.
     private static let logitBytes = 32 << 20
@@ -40,7 +39,6 @@ final class Workspace {
             return bytes
         }
         let float = MemoryLayout<Float>.stride
-        let widest = Int32(max(model.hidden, model.queryWidth, model.feedForward))
         let sizes = (
             hidden: rowsMax * model.hidden, qkv: rowsMax * (model.queryWidth + 2 * model.kvWidth), attended: rowsMax * model.queryWidth,
             gateUp: rowsMax * 2 * model.feedForward, angles: rowsMax * model.rope.dimensions / 2,
@@ -55,11 +53,10 @@ final class Workspace {
         let sinesAt = place(sizes.angles * float)
         let rowNumbersAt = place(rowsMax * MemoryLayout<Int32>.stride)
         let spansAt = place(rowsMax * MemoryLayout<sk_span>.stride)
+        let healthyAt = place(rowsMax)
+        let wishedRowsAt = place(headRows * MemoryLayout<Int32>.stride)
         let headInputAt = place(sizes.headInput * float)
         let logitsAt = place(sizes.logits * float)
-        let floatAt = place(rowsMax * sk_activation_bytes(SK_ACTIVATION_F32, widest))
-        let int8At = place(rowsMax * sk_activation_bytes(SK_ACTIVATION_Q8_32, (widest + 31) / 32 * 32))
-        let int8SuperAt = place(rowsMax * sk_activation_bytes(SK_ACTIVATION_Q8_256, (widest + 255) / 256 * 256))
 
         let memory = try AlignedMemory(byteCount: bytes, for: "the working memory of \(rowsMax) rows")
         self.memory = memory
@@ -72,30 +69,19 @@ final class Workspace {
         sines = memory.bound(to: Float.self, at: sinesAt, count: sizes.angles)
         rowNumbers = memory.bound(to: Int32.self, at: rowNumbersAt, count: rowsMax)
         spans = memory.bound(to: sk_span.self, at: spansAt, count: rowsMax)
+        healthy = memory.bound(to: Bool.self, at: healthyAt, count: rowsMax)
+        wishedRows = memory.bound(to: Int32.self, at: wishedRowsAt, count: headRows)
         headInput = memory.bound(to: Float.self, at: headInputAt, count: sizes.headInput)
         logits = memory.bound(to: Float.self, at: logitsAt, count: sizes.logits)
-        floatActivations = memory.base + floatAt
-        int8Activations = memory.base + int8At
-        int8SuperActivations = memory.base + int8SuperAt
-        attention = try AlignedMemory(byteCount: 0, for: "attention")
+        scratch = try AlignedMemory(byteCount: 0, for: "scratch")
         for row in 0..<rowsMax { rowNumbers[row] = Int32(row) }
     }
 
-    /// Where the rows of a product's input lie in the form that `kind` names.
-    func activations(_ kind: sk_activation_kind) -> UnsafeMutableRawPointer {
-        switch kind {
-        case SK_ACTIVATION_F32: floatActivations
-        case SK_ACTIVATION_Q8_32: int8Activations
-        case SK_ACTIVATION_Q8_256: int8SuperActivations
-        default: preconditionFailure("no memory for activations of kind \(kind.rawValue)")
+    /// Memory for what a projection or attention keeps while it runs; grows by doubling and is kept.
+    func scratch(bytes: Int) throws(EngineError) -> UnsafeMutableRawPointer {
+        if bytes > scratch.byteCount {
+            scratch = try AlignedMemory(byteCount: max(bytes, 2 * scratch.byteCount), for: "scratch")
         }
-    }
-
-    /// Memory for attention over batches that need `bytes`; grows by doubling and is kept.
-    func attentionMemory(bytes: Int) throws(EngineError) -> UnsafeMutableRawPointer {
-        if bytes > attention.byteCount {
-            attention = try AlignedMemory(byteCount: max(bytes, 2 * attention.byteCount), for: "attention")
-        }
-        return attention.base
+        return scratch.base
     }
 }

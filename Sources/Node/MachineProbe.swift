@@ -10,9 +10,11 @@ package enum MachineProbe {
     /// How long to wait for other workers of this machine that measure.
     private static let turnTimeoutMs = 5_000
 
-    /// Takes about a fifth of a second. Throws `EngineError` when threads or memory cannot be had.
-    package static func capabilities(threads: Int, memoryBytes: UInt64, instructionSet: InstructionSet) throws -> WorkerCapabilities {
-        let pool = try ComputePool(threads: threads)
+    /// Takes about a fifth of a second, with threads on the processors where the stage's will be (nil: anywhere). Throws `EngineError` when threads or memory cannot be had.
+    package static func capabilities(
+        threads: Int, processors: [Int32]? = nil, memoryBytes: UInt64, instructionSet: InstructionSet
+    ) throws -> WorkerCapabilities {
+        let pool = try ComputePool(threads: threads, processors: processors)
         let probe = try ReadProbe(bytes: probeBytes, instructionSet: instructionSet)
         let turn = takeTurn()
         defer { if turn >= 0 { close(turn) } }

@@ -86,12 +86,15 @@ final class StageThread: Sendable {
 /// What a stage thread is told at start.
 package struct StageThreadConfiguration: Sendable {
     package var threads: Int
+    /// The processor of each, the stage thread's own first; nil: wherever the system puts them.
+    package var processors: [Int32]?
     package var instructionSet: InstructionSet
     /// The worker's own copy of the model; tried before the path that the coordinator names.
     package var modelPath: String?
 
-    package init(threads: Int, instructionSet: InstructionSet, modelPath: String?) {
+    package init(threads: Int, processors: [Int32]? = nil, instructionSet: InstructionSet, modelPath: String?) {
         self.threads = threads
+        self.processors = processors
         self.instructionSet = instructionSet
         self.modelPath = modelPath
     }
@@ -146,7 +149,7 @@ private struct StageHolder {
     private mutating func load(_ assignment: StageAssignment, report: (StageThread.Report) -> Void) throws {
         let slice = StageSlice(assignment)
         stage = nil
-        let pool = try pool ?? ComputePool(threads: configuration.threads)
+        let pool = try pool ?? ComputePool(threads: configuration.threads, processors: configuration.processors)
         self.pool = pool
         if weights?.slice != slice || digest != assignment.modelDigest {
             weights = nil

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Configuration
+import Engine
 import SystemPackage
 import Wire
 
@@ -46,6 +47,15 @@ struct Settings {
         let withPort = text.hasSuffix(":0") ? String(text.dropLast()) + "1" : text
         guard Endpoint.isConnectable(withPort) else { throw ValidationError("\(name) is '\(text)': give tcp://HOST:PORT, such as tcp://10.0.0.1:7300") }
         return text
+    }
+
+    /// Processors to pin threads to: auto, none or a list such as 0-3,8.
+    func processors(_ name: String, flag: String?) throws -> ProcessorChoice {
+        guard let text = string(name, flag: flag) else { return .automatic }
+        guard let choice = ProcessorChoice(text) else {
+            throw ValidationError("\(name) is '\(text)': give auto, none, or a list of different processors such as 0-3,8")
+        }
+        return choice
     }
 
     /// Sizes are written as bytes or with a suffix: 8GiB, 512MiB, 16GB.

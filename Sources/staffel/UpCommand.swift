@@ -1,4 +1,5 @@
 import ArgumentParser
+import Engine
 import Foundation
 import Node
 import Synchronization
@@ -27,6 +28,9 @@ struct UpCommand: AsyncParsableCommand {
 
     @Option(help: "Compute threads of each worker. (default: the machine's cores, shared out)")
     var threads: Int?
+
+    @Option(help: "Processors that the workers' threads are pinned to, shared out among the workers: a list such as 0-3,8, auto or none. (default: auto)")
+    var cpus: String?
 
     @Option(help: "Memory of each worker for weights and KV, such as 8GiB. (default: 80 % of what is free, shared out)")
     var memory: String?
@@ -89,6 +93,8 @@ private struct Cluster {
     let model: String
     let workers: Int
     let threads: Int
+    /// For each worker: no two workers on the same processor.
+    let processors: [ProcessorChoice]
     let memoryBytes: UInt64
     let host: String
     let port: Int
@@ -102,10 +108,25 @@ private struct Cluster {
         host = settings.string("host", flag: command.host) ?? "127.0.0.1"
         let cores = ProcessInfo.processInfo.activeProcessorCount
         threads = try settings.integer("threads", flag: command.threads, in: 1...1024) ?? max(1, cores / workers)
+        processors = try Self.processors(settings.processors("cpus", flag: command.cpus), workers: workers, threads: threads)
         memoryBytes = try settings.bytes("memory", flag: command.memory)
             ?? UInt64(Double(MachineMemory.availableBytes) * UpCommand.memoryShare) / UInt64(workers)
         contextTokens = try settings.integer("context-tokens", flag: command.contextTokens, in: 1...(1 << 20))
         apiKeysPath = settings.string("api-keys", flag: command.apiKeys)
+    }
+
+    /// Every worker's own part of the machine; nobody is pinned where there are not enough processors for all.
+    private static func processors(_ choice: ProcessorChoice, workers: Int, threads: Int) throws -> [ProcessorChoice] {
+        let topology = ProcessorTopology.current()
+        switch choice {
+        case .unpinned: return Array(repeating: .unpinned, count: workers)
+        case .automatic:
+            return topology.placements(processes: workers, threads: threads)?.map { .listed($0) }
+                ?? Array(repeating: .unpinned, count: workers)
+        case .listed:
+            let all = try choice.processors(threads: workers * threads, topology: topology)!
+            return (0..<workers).map { .listed(Array(all[($0 * threads)..<(($0 + 1) * threads)])) }
+        }
     }
 
     /// Coordinator, workers, gateway, in the order in which they start.
@@ -122,7 +143,7 @@ private struct Cluster {
                 ChildProcess(
                     name: "worker-\(number + 1)",
                     arguments: ["worker", "--state", state, "--model", model, "--name", "worker-\(number + 1)", "--threads", "\(threads)",
-                                "--memory", "\(memoryBytes)"] + child)
+                                "--cpus", processors[number].text, "--memory", "\(memoryBytes)"] + child)
             }
             + [ChildProcess(name: "gateway", arguments: gateway + child)]
     }

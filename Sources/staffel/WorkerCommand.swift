@@ -16,6 +16,9 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: "Compute threads. (default: the machine's cores)")
     var threads: Int?
 
+    @Option(help: "Processors that they are pinned to: a list such as 0-3,8 with one for each, auto (only when they fill what the process may use) or none. (default: auto)")
+    var cpus: String?
+
     @Option(help: "For weights and KV, such as 48GiB. (default: 80 % of what is free)")
     var memory: String?
 
@@ -39,15 +42,19 @@ struct WorkerCommand: AsyncParsableCommand {
         let logger = try common.logOutput(settings).logger("worker")
         child.apply()
         let name = settings.string("name", flag: name) ?? "\(ProcessInfo.processInfo.hostName)-\(getpid())"
-        let threads = try settings.integer("threads", flag: threads, in: 1...ComputePool.threadsMax) ?? ProcessInfo.processInfo.activeProcessorCount
+        let choice = try settings.processors("cpus", flag: cpus)
+        let threads = try settings.integer("threads", flag: threads, in: 1...ComputePool.threadsMax) ?? choice.count
+            ?? ProcessInfo.processInfo.activeProcessorCount
+        let processors = try choice.processors(threads: threads, topology: .current())
         let memory = try settings.bytes("memory", flag: memory) ?? UInt64(Double(MachineMemory.availableBytes) * Self.memoryShare)
         let instructionSet = try InstructionSet.fromEnvironment()
         let membership = try joining.membership(settings, role: .worker, name: name)
-        let capabilities = try MachineProbe.capabilities(threads: threads, memoryBytes: memory, instructionSet: instructionSet)
+        let capabilities = try MachineProbe.capabilities(
+            threads: threads, processors: processors, memoryBytes: memory, instructionSet: instructionSet)
         logger.info(
             "measured this machine",
             metadata: [
-                "threads": "\(threads)", "isa": "\(instructionSet.rawValue)", "memory_gib": "\(memory >> 30)",
+                "threads": "\(threads)", "cpus": "\(processors.map { ProcessorChoice.listed($0).text } ?? "any")", "isa": "\(instructionSet.rawValue)", "memory_gib": "\(memory >> 30)",
                 "read_gb_per_s": "\(Int(capabilities.readBytesPerSecond / 1e9))", "gop_per_s": "\(Int(capabilities.opsPerSecond / 1e9))",
             ])
         let path = try settings.string("model", flag: model).map { try ModelPath.resolve($0) }
@@ -56,7 +63,7 @@ struct WorkerCommand: AsyncParsableCommand {
                 enrolment: membership.enrolment, keys: membership.keys, session: UInt64.random(in: 1 ... .max), name: name,
                 capabilities: capabilities, dataListen: try settings.endpoint("data-listen", flag: dataListen) ?? "tcp://127.0.0.1:0",
                 dataAdvertise: try settings.endpoint("data-advertise", flag: dataAdvertise),
-                stage: StageThreadConfiguration(threads: threads, instructionSet: instructionSet, modelPath: path)),
+                stage: StageThreadConfiguration(threads: threads, processors: processors, instructionSet: instructionSet, modelPath: path)),
             logger: logger)
         try await Services.run(name: "worker", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, logger: logger)
     }

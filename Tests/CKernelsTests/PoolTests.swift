@@ -1,4 +1,5 @@
 import CKernels
+import Glibc
 import Testing
 
 /// What one run of the tests below touches: a cell for each thread, far enough apart not to matter.
@@ -66,6 +67,79 @@ private struct Tally {
         }
         sk_pool_destroy(inner)
         #expect(cells.pointer[0] == 200 && cells.pointer[8] == 200)
+    }
+
+    @Test func moreThreadsThanProcessorsEndEveryRun() throws {
+        let pool = try #require(sk_pool_create(16, nil))
+        defer { sk_pool_destroy(pool) }
+        let cells = Aligned<Int>(16 * 8, fill: 0)
+        var generator = SeededGenerator(seed: 72)
+        for run in 1...2_000 {
+            // Now and then the workers have time to fall asleep.
+            if run % 100 == 0 { usleep(UInt32.random(in: 0..<2_000, using: &generator)) }
+            var tally = Tally(cells: cells.pointer, weight: Int.random(in: 0..<300, using: &generator), pool: nil)
+            sk_pool_run(pool, { argument, thread, _ in
+                let tally = argument!.assumingMemoryBound(to: Tally.self).pointee
+                var sum = 0
+                for i in 0..<tally.weight * Int(thread) { sum &+= i }
+                tally.cells[Int(thread) * 8 + 1] = sum
+                tally.cells[Int(thread) * 8] += 1
+            }, &tally)
+            guard (0..<16).allSatisfy({ cells.pointer[$0 * 8] == run }) else {
+                Issue.record("run \(run)")
+                return
+            }
+        }
+    }
+
+    @Test func aLateThreadsShareIsTaken() throws {
+        let pool = try #require(sk_pool_create(2, nil))
+        defer { sk_pool_destroy(pool) }
+        let cells = Aligned<Int>(16, fill: 0)
+        var owner = pthread_self()
+        for _ in 0..<200 {
+            usleep(500)  // the worker sleeps, and takes longer to wake than an empty run takes
+            withUnsafeMutablePointer(to: &owner) { owner in
+                var tally = Tally(cells: cells.pointer, weight: 0, pool: OpaquePointer(owner))
+                sk_pool_run(pool, { argument, thread, _ in
+                    let tally = argument!.assumingMemoryBound(to: Tally.self).pointee
+                    let owner = UnsafePointer<pthread_t>(tally.pool!).pointee
+                    tally.cells[Int(thread) * 8] += 1
+                    if thread == 1, pthread_equal(owner, pthread_self()) != 0 { tally.cells[9] += 1 }
+                }, &tally)
+            }
+        }
+        #expect(cells.pointer[0] == 200 && cells.pointer[8] == 200)
+        #expect(cells.pointer[9] > 0, "a sleeping worker is never faster than the owner 200 times in a row")
+    }
+
+    @Test func whereItMattersEachShareRunsOnItsThread() throws {
+        let pool = try #require(sk_pool_create(3, nil))
+        defer { sk_pool_destroy(pool) }
+        let threads = Aligned<UInt>(3 * 8, fill: 0)
+        var first: [UInt] = []
+        for run in 0..<200 {
+            if run % 20 == 0 { usleep(1_000) }
+            sk_pool_run_each(pool, { argument, thread, _ in
+                argument!.assumingMemoryBound(to: UInt.self)[Int(thread) * 8] = UInt(pthread_self())
+            }, threads.pointer)
+            let seen = (0..<3).map { threads.pointer[$0 * 8] }
+            if run == 0 { first = seen }
+            #expect(seen == first && Set(seen).count == 3)
+        }
+    }
+
+    @Test func theOwnerIsUnpinnedAtTheEnd() throws {
+        func allowed() -> [Int32] {
+            var cpus = [Int32](repeating: -1, count: 1024)
+            return Array(cpus[..<Int(sk_processors_allowed(&cpus, 1024))])
+        }
+        let before = allowed()
+        let pool = try #require(sk_pool_create(2, [before.last ?? -1, -1]))
+        let during = allowed()
+        sk_pool_destroy(pool)
+        #expect(during == before.suffix(1))
+        #expect(allowed() == before)
     }
 
     @Test func createAndDestroyManyTimes() throws {

@@ -57,19 +57,27 @@ sk_isa sk_kernels_isa(const sk_kernels *k);
 /// A fixed set of threads. One owner at a time calls `sk_pool_run` and takes part as thread 0.
 typedef struct sk_pool sk_pool;
 
-/// Called once on each thread, `thread` in 0 ..< `threads`.
+/// One share of a run: `thread` in 0 ..< `threads` is its number.
 typedef void (*sk_pool_fn)(void *arg, int32_t thread, int32_t threads);
 
 /// `threads` in 1...1024 counts the caller. `cpus`: null, or int32[threads]: the processor each thread is
-/// pinned to, -1 for not pinned; entry 0 pins the thread that calls this. Null when threads or
+/// pinned to, -1 for not pinned; entry 0 pins the thread that calls this, until the pool is destroyed. Null when threads or
 /// memory cannot be had.
 sk_pool *sk_pool_create(int32_t threads, const int32_t *cpus);
-/// Ends and joins the workers. Null is allowed.
+/// Ends and joins the workers, and unpins the owner where it is the one who calls. Null is allowed.
 void sk_pool_destroy(sk_pool *pool);
 int32_t sk_pool_threads(const sk_pool *pool);
-/// Runs `fn` on all threads and returns when all have returned. Everything written before the call is
-/// seen by every thread, everything they wrote is seen after it. Not reentrant. Allocates nothing.
+/// The processors that the calling thread may run on, ascending; writes at most `count` of them to cpus and returns how many there are.
+/// 0 where the system does not say.
+int32_t sk_processors_allowed(int32_t *cpus, int32_t count);
+/// Calls `fn` once for each share and returns when all have returned. Share i is thread i's, unless that thread is late: then the
+/// caller takes it, so one thread that has lost its processor stops nobody. What is kept for each `thread` is therefore kept for each
+/// share, and used by one at a time. Everything written before the call is seen by every share, everything they wrote is seen after
+/// it. Not reentrant. Allocates nothing.
 void sk_pool_run(sk_pool *pool, sk_pool_fn fn, void *arg);
+/// The same, but share i is surely thread i's, however late: for work that belongs to a processor or its memory (the first touch of
+/// weights).
+void sk_pool_run_each(sk_pool *pool, sk_pool_fn fn, void *arg);
 
 // Functions below that take a `pool` split their work over it; null means on the calling thread. The bits are the same.
 
@@ -169,6 +177,9 @@ typedef struct sk_product {
 /// Computes `count` products in one run of the pool (Q with K with V; gate with up), all with the same batch size. Products
 /// must not read what others write.
 void sk_matmul(const sk_kernels *k, sk_pool *pool, const sk_product *products, int32_t count, int32_t batch);
+/// The row groups first_group ..< last_group (of SK_ROW_GROUP rows) that a thread of a pool of so many computes of this matrix, in
+/// whatever run it stands; others may take the end of them from a thread that is slower. So this is who should touch their pages first.
+void sk_matmul_share(const sk_matrix *matrix, int32_t thread, int32_t threads, int32_t *first_group, int32_t *last_group);
 
 // ---- Rows: norms, sums, gates --------------------------------------------------------------------
 // x, y, out: f32[rows, ld...], `columns` used of each row; out may be an input.
@@ -227,6 +238,102 @@ void sk_from_bf16(const sk_kernels *k, const uint16_t *x, float *out, size_t cou
 /// f32 <-> f16, to nearest even, overflow to infinity, subnormals kept, NaN stays NaN (quiet).
 void sk_to_f16(const sk_kernels *k, const float *x, uint16_t *out, size_t count);
 void sk_from_f16(const sk_kernels *k, const uint16_t *x, float *out, size_t count);
+
+// ---- Projections -----------------------------------------------------------------------------------
+
+enum { SK_PROJECTION_MATRICES_MAX = 4 };
+
+/// Products of one input with all that stands around them in a layer, in one run of the pool:
+///   y = norm(x), out = each matrix . quantised y + bias, side by side; then either out[i] = function(out[i]) * out[rows + i]
+///   (`gated`: the first matrix's rows are gates, the second's as many ups) or residual += out. Each step as its function below says,
+///   so the bits are theirs.
+typedef struct sk_projection {
+    const float *x;               // f32[rows, ldx], `columns` used
+    size_t ldx;
+    int32_t columns;
+    const sk_norm *norm;          // null: x as it is
+    int32_t count;                // 1...SK_PROJECTION_MATRICES_MAX; all with `columns` columns, of any types
+    const sk_matrix *matrices;
+    float *out;                   // f32[rows, ldo]: the outputs of all matrices side by side; with `gated` the first half is what counts
+    size_t ldo;                   // >= rows of all matrices
+    const float *bias;            // f32[rows of all matrices] or null
+    bool gated;                   // needs two matrices of equally many rows
+    sk_function function;         // of the gate
+    float *residual;              // f32[rows, ldr] or null
+    size_t ldr;
+    float residual_scale;         // 1: residual += out; else residual = fma(residual_scale, out, residual)
+} sk_projection;
+
+/// Bytes that `sk_project` needs for so many rows on a pool of so many threads.
+size_t sk_project_workspace_bytes(const sk_projection *projection, int32_t rows, int32_t threads);
+/// workspace: aligned to SK_ALIGNMENT, may hold anything. out and residual must not overlap x.
+void sk_project(const sk_kernels *k, sk_pool *pool, const sk_projection *projection, int32_t rows, void *workspace);
+
+// ---- Experts ---------------------------------------------------------------------------------------
+// A feed-forward layer of which each row uses a few of many experts. For one row, with l = router_matrix . norm(x):
+//   chosen: the `used` experts of the largest l, by (l descending, index ascending; -0 and +0 are equal);
+//   weights, by the router's kind:
+//     SOFTMAX_TOP  p = sk_softmax of all l; w_i = p of the i-th chosen; with `renormalise` w_i = w_i / (w_0 + w_1 + ..., added in this order)
+//     TOP_SOFTMAX  w = sk_softmax of the chosen l in the order chosen
+//   (an l that is not finite: experts 0 ..< used, all weights NaN, so that the row becomes NaN and is seen);
+//   d_e = down_e . q(function(gate_e . q(norm(x))) * (up_e . q(norm(x)))) for each chosen expert, q as the matrix's type quantises;
+//   y = +0, then y = fma(w_e, d_e, y) for the chosen in ascending index; residual += y, or fma(residual_scale, y, residual) where that is not 1.
+// No number depends on which other rows are there: rows are sorted by expert only so that each matrix is read once.
+
+enum { SK_EXPERTS_MAX = 512 };
+
+typedef enum sk_router_kind {
+    SK_ROUTER_SOFTMAX_TOP = 0,  // Mixtral, with `renormalise`
+    SK_ROUTER_TOP_SOFTMAX = 1,  // Granite
+} sk_router_kind;
+
+typedef struct sk_router {
+    sk_router_kind kind;
+    int32_t experts;   // 1...SK_EXPERTS_MAX
+    int32_t used;      // 1...experts
+    bool renormalise;  // SOFTMAX_TOP only
+} sk_router;
+
+/// logits: f32[rows, ldl]. chosen: int32[rows, used] in the order of logits, weights: f32[rows, used].
+void sk_route(const sk_kernels *k, const sk_router *router, const float *logits, size_t ldl, int32_t rows, int32_t *chosen,
+              float *weights);
+
+/// Sorts the choices of `rows` rows by (expert, row) into slots. first: int32[experts + 1], expert e has slots first[e] ..< first[e + 1].
+/// row_of_slot: int32[rows * used]. slot_of_choice: int32[rows, used].
+void sk_group_by_expert(const int32_t *chosen, int32_t rows, int32_t used, int32_t experts, int32_t *first, int32_t *row_of_slot,
+                        int32_t *slot_of_choice);
+
+/// A product with a batch of its own; as `sk_product` otherwise.
+typedef struct sk_grouped_product {
+    sk_matrix matrix;
+    const void *activations;  // [batch][sk_activation_bytes(sk_type_activation(type), matrix.columns)]
+    int32_t batch;            // 0: nothing to do
+    float *out;               // f32[batch, ldo]
+    size_t ldo;
+} sk_grouped_product;
+
+/// Computes `count` products, 64 of them to a run of the pool; every thread takes its share of each matrix.
+void sk_matmul_grouped(const sk_kernels *k, sk_pool *pool, const sk_grouped_product *products, int32_t count);
+
+typedef struct sk_experts {
+    sk_router router;
+    sk_matrix router_matrix;  // [experts, columns]
+    const sk_matrix *gates;   // [experts] matrices [width, columns]
+    const sk_matrix *ups;     // as gates
+    const sk_matrix *downs;   // [experts] matrices [columns, width]
+    sk_function function;     // of the gate
+    const float *x;           // f32[rows, ldx]
+    size_t ldx;
+    int32_t columns;
+    const sk_norm *norm;      // null: x as it is
+    float *residual;          // f32[rows, ldr]; may be x
+    size_t ldr;
+    float residual_scale;
+} sk_experts;
+
+size_t sk_experts_workspace_bytes(const sk_experts *layer, int32_t rows);
+/// The whole layer. workspace: aligned to SK_ALIGNMENT, may hold anything.
+void sk_feed_experts(const sk_kernels *k, sk_pool *pool, const sk_experts *layer, int32_t rows, void *workspace);
 
 // ---- Logits ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,110 @@
+import CKernels
+import ModelFiles
+
+/// The projections of a stage, each bound once to its weights and to the memory that it reads and writes, so that a step
+/// only names them.
+///
+/// Borrows: `weights` and `work` must live as long. Immutable after `init`.
+final class StageProjections {
+    struct Layer {
+        let qkv: UnsafePointer<sk_projection>  // work.qkv = Wqkv n(h) + bias
+        let attentionOutput: UnsafePointer<sk_projection>  // h += residualScale · Wo attended
+        let gateUp: UnsafePointer<sk_projection>  // work.gateUp = silu(Wgate n(h)) ⊙ Wup n(h)
+        let down: UnsafePointer<sk_projection>  // h += residualScale · Wdown of that
+    }
+
+    let layers: [Layer]
+    /// work.logits = Whead n(work.headInput); nil on stages without the head.
+    let head: UnsafePointer<sk_projection>?
+
+    private let storage: Storage
+
+    init(weights: StageWeights, work: Workspace) {
+        let storage = Storage(weights)
+        self.storage = storage
+        let model = weights.model
+        layers = weights.layers.map { layer in
+            var qkv = storage.projection(layer.qkv, of: work.hidden, width: model.hidden, into: work.qkv)
+            qkv.norm = storage.norm(layer.attentionNorm, model)
+            qkv.bias = layer.qkvBias
+
+            var output = storage.projection(layer.attentionOutput, of: work.attended, width: model.queryWidth, into: work.delta)
+            output.residual = work.hidden
+            output.ldr = model.hidden
+            output.residual_scale = model.residualScale
+
+            var gateUp = storage.projection(layer.gateUp, of: work.hidden, width: model.hidden, into: work.gateUp)
+            gateUp.norm = storage.norm(layer.feedForwardNorm, model)
+            gateUp.gated = true
+            gateUp.function = SK_FUNCTION_SILU
+
+            var down = storage.projection(layer.down, of: work.gateUp, width: layer.gateUp.width, into: work.delta)
+            down.residual = work.hidden
+            down.ldr = model.hidden
+            down.residual_scale = model.residualScale
+            return Layer(
+                qkv: storage.keep(qkv), attentionOutput: storage.keep(output), gateUp: storage.keep(gateUp), down: storage.keep(down))
+        }
+        head = weights.head.map { head in
+            var logits = storage.projection(head.output, of: work.headInput, width: model.hidden, into: work.logits)
+            logits.norm = storage.norm(head.norm, model)
+            return storage.keep(logits)
+        }
+    }
+
+    /// Bytes that any of them needs for so many rows on so many threads.
+    func workspaceBytes(rows: Int, threads: Int) -> Int {
+        (0..<storage.projectionCount).reduce(0) {
+            max($0, sk_project_workspace_bytes(storage.projections + $1, Int32(rows), Int32(threads)))
+        }
+    }
+
+    /// Structures at addresses that stay.
+    private final class Storage {
+        let projections: UnsafeMutablePointer<sk_projection>
+        private(set) var projectionCount = 0
+        private let norms: UnsafeMutablePointer<sk_norm>
+        private var normCount = 0
+        private let matrices: UnsafeMutablePointer<sk_matrix>
+        private var matrixCount = 0
+
+        init(_ weights: StageWeights) {
+            let count = 4 * weights.layers.count + 1
+            projections = .allocate(capacity: count)
+            norms = .allocate(capacity: count)
+            matrices = .allocate(capacity: count * Int(SK_PROJECTION_MATRICES_MAX))
+        }
+
+        deinit {
+            projections.deallocate()
+            norms.deallocate()
+            matrices.deallocate()
+        }
+
+        /// out = projection · x; x: f32[rows, width], its first `projection.columns` used.
+        func projection(
+            _ projection: Projection, of x: UnsafeMutablePointer<Float>, width: Int, into out: UnsafeMutablePointer<Float>
+        ) -> sk_projection {
+            let first = matrices + matrixCount
+            for matrix in projection.matrices {
+                (matrices + matrixCount).initialize(to: matrix)
+                matrixCount += 1
+            }
+            return sk_projection(
+                x: x, ldx: width, columns: Int32(projection.columns), norm: nil, count: Int32(projection.matrices.count), matrices: first,
+                out: out, ldo: projection.width, bias: nil, gated: false, function: SK_FUNCTION_SILU, residual: nil, ldr: 0, residual_scale: 1)
+        }
+
+        func norm(_ weight: UnsafePointer<Float>, _ model: ModelConfiguration) -> UnsafePointer<sk_norm> {
+            (norms + normCount).initialize(to: sk_norm(kind: SK_NORM_RMS, epsilon: model.normEpsilon, weight: weight, bias: nil))
+            normCount += 1
+            return UnsafePointer(norms + normCount - 1)
+        }
+
+        func keep(_ projection: sk_projection) -> UnsafePointer<sk_projection> {
+            (projections + projectionCount).initialize(to: projection)
+            projectionCount += 1
+            return UnsafePointer(projections + projectionCount - 1)
+        }
+    }
+}
