@@ -31,7 +31,7 @@ struct PackedRoom {
                 throw EngineError(
                     .cacheUnusable,
                     isFull
-                        ? "The cache '\(cache.folder)' holds \(used) bytes in use; \(bytes) more pass its limit of \(cache.limits.bytesMax). Raise the limit."
+                        ? "The cache '\(cache.folder)' holds \(used) bytes of this model or in use; \(bytes) more pass its limit of \(cache.limits.bytesMax). Raise the limit."
                         : "The disk of the cache '\(cache.folder)' has \(free) bytes free; \(bytes) more would leave less than \(cache.limits.freeBytesMin). Free some, or give the cache another folder."
                 )
             }
