@@ -34,6 +34,7 @@ struct UpCommand: AsyncParsableCommand {
     @Option(help: "Prompt and output together, in tokens. (default: what the model was made for)")
     var contextTokens: Int?
 
+    @OptionGroup var caching: CacheOptions
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
@@ -44,7 +45,9 @@ struct UpCommand: AsyncParsableCommand {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
 
-        let children = try plan.children(in: directory.path, passing: common.forwardedFlags)
+        // A wrong size ends this command, not its children one by one.
+        _ = try caching.packedCache(settings)
+        let children = try plan.children(in: directory.path, passing: common.forwardedFlags, workers: caching.forwardedFlags)
         let broken = Mutex<String?>(nil)
         let onEnd: @Sendable (ChildProcess.End) -> Void = { end in
             switch end {
@@ -104,7 +107,7 @@ private struct Cluster {
     }
 
     /// Coordinator, workers, gateway, in the order in which they start.
-    func children(in directory: String, passing flags: [String]) throws -> [ChildProcess] {
+    func children(in directory: String, passing flags: [String], workers workerFlags: [String]) throws -> [ChildProcess] {
         let local = try LocalCluster(directory: directory, workers: workers, endpoint: "tcp://127.0.0.1:\(FreePort.find())")
         let child = ["--exit-with-stdin"] + flags
         var coordinator = ["coordinator", "--model", model, "--state", local.coordinator, "--listen", local.endpoint,
@@ -115,7 +118,7 @@ private struct Cluster {
                 ChildProcess(
                     name: "worker-\(number + 1)",
                     arguments: ["worker", "--state", state, "--model", model, "--name", "worker-\(number + 1)", "--threads", "\(threads)",
-                                "--memory", "\(memoryBytes)"] + child)
+                                "--memory", "\(memoryBytes)"] + workerFlags + child)
             }
             + [ChildProcess(name: "gateway", arguments: ["gateway", "--state", local.gateway, "--host", host, "--port", "\(port)"] + child)]
     }

@@ -31,6 +31,7 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: "For people: logs and 'staffel status'. (default: the host's name and the process id)")
     var name: String?
 
+    @OptionGroup var caching: CacheOptions
     @OptionGroup var child: ChildOptions
     @OptionGroup var common: CommonOptions
 
@@ -56,7 +57,8 @@ struct WorkerCommand: AsyncParsableCommand {
                 enrolment: membership.enrolment, keys: membership.keys, session: UInt64.random(in: 1 ... .max), name: name,
                 capabilities: capabilities, dataListen: try settings.endpoint("data-listen", flag: dataListen) ?? "tcp://127.0.0.1:0",
                 dataAdvertise: try settings.endpoint("data-advertise", flag: dataAdvertise),
-                stage: StageThreadConfiguration(threads: threads, instructionSet: instructionSet, modelPath: path)),
+                stage: StageThreadConfiguration(
+                    threads: threads, instructionSet: instructionSet, modelPath: path, cache: try caching.packedCache(settings), logger: logger)),
             logger: logger)
         try await Services.run(name: "worker", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, logger: logger)
     }

@@ -77,7 +77,8 @@ import Testing
         let last = try load(file, StageSlice(layers: 1..<3, hasEmbedding: false, hasHead: true), cache: cache)
         let model = last.model
         let layer = try StageWeights.byteCount(file: file, model: model, slice: StageSlice(layers: 1..<2, hasEmbedding: false, hasHead: false))
-        let embedding = try StageWeights.byteCount(file: file, model: model, slice: StageSlice(layers: 0..<1, hasEmbedding: true, hasHead: false)) - layer
+        let first = StageSlice(layers: 0..<1, hasEmbedding: true, hasHead: false)
+        let embedding = try StageWeights.byteCount(file: file, model: model, slice: first) - layer
         #expect(last.origin.cachedBytes == layer + (tiedHead ? embedding : 0))
         #expect(last.origin.packedBytes == last.byteCount - last.origin.cachedBytes)
         #expect(try last.keep() == last.unkeptBytes)
