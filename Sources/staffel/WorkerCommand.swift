@@ -42,6 +42,7 @@ struct WorkerCommand: AsyncParsableCommand {
         let name = settings.string("name", flag: name) ?? "\(ProcessInfo.processInfo.hostName)-\(getpid())"
         let threads = try settings.integer("threads", flag: threads, in: 1...ComputePool.threadsMax) ?? ProcessInfo.processInfo.activeProcessorCount
         let memory = try settings.bytes("memory", flag: memory) ?? UInt64(Double(MachineMemory.availableBytes) * Self.memoryShare)
+        let cache = try caching.packedCache(settings)
         let instructionSet = try InstructionSet.fromEnvironment()
         let membership = try joining.membership(settings, role: .worker, name: name)
         let capabilities = try MachineProbe.capabilities(threads: threads, memoryBytes: memory, instructionSet: instructionSet)
@@ -58,7 +59,7 @@ struct WorkerCommand: AsyncParsableCommand {
                 capabilities: capabilities, dataListen: try settings.endpoint("data-listen", flag: dataListen) ?? "tcp://127.0.0.1:0",
                 dataAdvertise: try settings.endpoint("data-advertise", flag: dataAdvertise),
                 stage: StageThreadConfiguration(
-                    threads: threads, instructionSet: instructionSet, modelPath: path, cache: try caching.packedCache(settings), logger: logger)),
+                    threads: threads, instructionSet: instructionSet, modelPath: path, cache: cache, logger: logger)),
             logger: logger)
         try await Services.run(name: "worker", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, logger: logger)
     }
