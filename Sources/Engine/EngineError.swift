@@ -17,6 +17,8 @@ package enum EngineErrorCode: String, Sendable, CaseIterable {
     case notFinite = "not_finite"
     /// More positions than the context or the KV memory holds.
     case contextExceeded = "context_exceeded"
+    /// Packed weights can't be kept: no folder, no room, no permission. Costs time at the next start, nothing else.
+    case cacheUnusable = "cache_unusable"
 }
 
 /// The one error of this library.

@@ -15,6 +15,8 @@ package final class LocalGenerator {
         package var chunkRows = 512
         /// nil: what `InstructionSet.fromEnvironment` says.
         package var instructionSet: InstructionSet?
+        /// Where packed weights are looked for before they are packed; nothing is written there.
+        package var cache: PackedCache?
         package init() {}
     }
 
@@ -49,7 +51,7 @@ package final class LocalGenerator {
         instructionSet = try options.instructionSet ?? InstructionSet.fromEnvironment()
         self.options = options
         pool = try ComputePool(threads: options.threads)
-        weights = try StageWeights(file: file, model: model, slice: .whole(model), pool: pool, progress: progress)
+        weights = try StageWeights(file: file, model: model, slice: .whole(model), pool: pool, cache: options.cache, progress: progress)
         weightBytes = weights.byteCount
     }
 

@@ -1,7 +1,7 @@
 import CKernels
 import ModelFiles
 
-/// The weights of one stage, packed for the kernels in one piece of memory.
+/// The weights of one stage, packed for the kernels, in memory or mapped from the cache.
 ///
 /// Queries and keys keep the row order of the file. Llama and Granite files hold them in pairs of adjacent rows, Qwen2
 /// files in halves, and RoPE turns the pairs that `ModelConfiguration.Rope.pairing` names: nothing is permuted here.
@@ -10,8 +10,10 @@ import ModelFiles
 package final class StageWeights: @unchecked Sendable {
     package let model: ModelConfiguration
     package let slice: StageSlice
-    /// Memory that the packed weights take.
-    package var byteCount: Int { memory.byteCount }
+    /// Memory that the packed weights take, mapped ones included.
+    package let byteCount: Int
+    /// Where they came from.
+    package let origin: LoadReport
 
     /// nil unless the slice has the embedding. Shares its bytes with the head where the model ties them and the stage has both.
     let embedding: sk_matrix?
@@ -20,29 +22,58 @@ package final class StageWeights: @unchecked Sendable {
     let head: HeadWeights?
     /// Angle by which RoPE turns pair i per position, scaling included.
     let ropeFrequencies: [Double]
-    private let memory: AlignedMemory
+    private let units: [WeightBytes]
+    /// What the cache lacks.
+    private let unkept: [(entry: PackedEntry, weights: WeightBytes)]
+    private let cache: PackedCache?
 
-    /// Reads and packs the slice from `file` with all threads of `pool`. `progress` is called on the calling thread with
-    /// the bytes of the file that were read so far and the bytes to read in all; what it throws ends the loading.
-    /// The file is not needed afterwards.
+    /// Maps or copies from `cache` what it has of the slice, and packs the rest from `file`, with all threads of `pool`.
+    /// `progress` is called on the calling thread with bytes of the file that are done and the bytes in all; what it throws
+    /// ends the loading. The file is not needed afterwards. Writes nothing into the cache: that is `keep`.
+    ///
+    /// Throws `EngineError`, and `ModelFileError` when the file can't be read.
     package init(
-        file: GGUFFile, model: ModelConfiguration, slice: StageSlice, pool: ComputePool,
-        progress: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void = { _, _ in }
+        file: GGUFFile, model: ModelConfiguration, slice: StageSlice, pool: ComputePool, cache: PackedCache? = nil,
+        placement: WeightPlacement = .ofThisMachine, progress: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void = { _, _ in }
     ) throws {
         let places = try Places(file: file, model: model, slice: slice)
-        let memory = try places.layout.load(pool: pool, progress: progress)
-        self.memory = memory
+        let loader = try WeightLoader(places.layouts, file: file, cache: cache, placement: placement, pool: pool)
+        let loaded = try withoutActuallyEscaping(progress) { try loader.load($0) }
         self.model = model
         self.slice = slice
-        embedding = places.embedding.map(memory.matrix)
-        layers = places.layers.map { LayerWeights($0, memory: memory) }
-        head = places.head.map { HeadWeights(norm: memory.vector($0.norm), output: Projection([memory.matrix($0.matrix)])) }
+        self.cache = cache
+        byteCount = places.byteCount
+        origin = loaded.report
+        units = loaded.weights
+        unkept = loader.entries.map { entries in loaded.packed.map { (entries[$0], loaded.weights[$0]) } } ?? []
+        let tokens = places.embedding.map { loaded.weights[$0.unit].matrix($0.matrix) }
+        embedding = slice.hasEmbedding ? tokens : nil
+        layers = places.layers.map { LayerWeights($0.places, in: loaded.weights[$0.unit]) }
+        head = places.head.map { head in
+            let memory = loaded.weights[head.unit]
+            return HeadWeights(norm: memory.vector(head.norm), output: Projection([head.matrix.map(memory.matrix) ?? tokens!]))
+        }
         ropeFrequencies = Self.ropeFrequencies(file: file, model: model)
     }
 
     /// The memory that the packed weights of a slice will take; reads no tensor.
     package static func byteCount(file: GGUFFile, model: ModelConfiguration, slice: StageSlice) throws(EngineError) -> Int {
-        try Places(file: file, model: model, slice: slice).layout.byteCount
+        try Places(file: file, model: model, slice: slice).byteCount
+    }
+
+    /// What `keep` has to write.
+    package var unkeptBytes: Int { unkept.reduce(0) { $0 + $1.entry.table.fileBytes } }
+
+    /// Writes what was packed into the cache, for the next start. May run on any thread beside the computing, at the disk's
+    /// speed; `isCancelled` is asked every two megabytes. Gives the bytes written, which are less than `unkeptBytes` when it
+    /// was cancelled or another process writes the same. Throws `cacheUnusable`; what was written until then stays.
+    package func keep(isCancelled: () -> Bool = { false }) throws(EngineError) -> Int {
+        guard let cache else { return 0 }
+        var bytes = 0
+        for (entry, weights) in unkept where try PackedWriter.write(entry, weights, in: cache, isCancelled: isCancelled) == .written {
+            bytes += entry.table.fileBytes
+        }
+        return bytes
     }
 
     private static func ropeFrequencies(file: GGUFFile, model: ModelConfiguration) -> [Double] {
@@ -66,7 +97,7 @@ struct LayerWeights {
     let gateUp: Projection  // hidden -> gates, ups side by side
     let down: Projection  // feedForward -> hidden
 
-    fileprivate init(_ places: LayerPlaces, memory: AlignedMemory) {
+    fileprivate init(_ places: LayerPlaces, in memory: WeightBytes) {
         attentionNorm = memory.vector(places.attentionNorm)
         qkv = Projection(places.qkv.map(memory.matrix))
         qkvBias = places.qkvBias.map(memory.vector)
@@ -132,31 +163,38 @@ private struct LayerPlaces {
     }
 }
 
-/// The places of a whole slice.
+/// The places of a whole slice. `unit` is an index into `layouts`.
 private struct Places {
-    var layout: WeightLayout
-    let embedding: WeightLayout.MatrixPlace?
-    var layers: [LayerPlaces] = []
-    let head: (norm: WeightLayout.VectorPlace, matrix: WeightLayout.MatrixPlace)?
+    private(set) var layouts: [WeightLayout] = []
+    private(set) var embedding: (unit: Int, matrix: WeightLayout.MatrixPlace)?
+    private(set) var layers: [(unit: Int, places: LayerPlaces)] = []
+    /// Without a matrix where the embedding is the head.
+    private(set) var head: (unit: Int, norm: WeightLayout.VectorPlace, matrix: WeightLayout.MatrixPlace?)?
+
+    var byteCount: Int { layouts.reduce(0) { $0 + $1.byteCount } }
 
     init(file: GGUFFile, model: ModelConfiguration, slice: StageSlice) throws(EngineError) {
         try slice.check(model)
-        layout = WeightLayout(file: file)
-        embedding = slice.hasEmbedding
-            ? try layout.matrix(ModelTensors.embedding, rows: model.vocabulary, columns: model.hidden) : nil
+        if slice.hasEmbedding || (slice.hasHead && model.tiedHead) {
+            var layout = WeightLayout(.embedding, file: file)
+            let matrix = try layout.matrix(ModelTensors.embedding, rows: model.vocabulary, columns: model.hidden)
+            embedding = (add(layout), matrix)
+        }
         for layer in slice.layers {
-            layers.append(try LayerPlaces(ModelTensors.layer(layer), model: model, layout: &layout))
+            var layout = WeightLayout(.layer(layer), file: file)
+            let places = try LayerPlaces(ModelTensors.layer(layer), model: model, layout: &layout)
+            layers.append((add(layout), places))
         }
         if slice.hasHead {
+            var layout = WeightLayout(.head, file: file)
             let norm = try layout.vector(ModelTensors.outputNorm, count: model.hidden)
-            if model.tiedHead, let embedding {
-                head = (norm, embedding)
-            } else {
-                let name = model.tiedHead ? ModelTensors.embedding : ModelTensors.head
-                head = (norm, try layout.matrix(name, rows: model.vocabulary, columns: model.hidden))
-            }
-        } else {
-            head = nil
+            let matrix = model.tiedHead ? nil : try layout.matrix(ModelTensors.head, rows: model.vocabulary, columns: model.hidden)
+            head = (add(layout), norm, matrix)
         }
+    }
+
+    private mutating func add(_ layout: WeightLayout) -> Int {
+        layouts.append(layout)
+        return layouts.count - 1
     }
 }

@@ -1,9 +1,9 @@
 import CKernels
 import ModelFiles
 
-/// Where each weight of a stage will lie in memory, and from which tensor it comes; filled in order, loaded once.
+/// Where each weight of a unit lies in the unit's memory, and from which tensor it comes. Reads no tensor.
 struct WeightLayout {
-    /// A matrix to be packed at `offset`.
+    /// A matrix packed at `offset`.
     struct MatrixPlace {
         let type: sk_type
         let rows: Int
@@ -17,22 +17,30 @@ struct WeightLayout {
         let offset: Int
     }
 
-    private struct MatrixSource {
+    struct MatrixSource {
         let tensor: Tensor
         let place: MatrixPlace
     }
 
-    private struct VectorSource {
+    struct VectorSource {
         let tensor: Tensor
         let place: VectorPlace
     }
 
+    let unit: WeightUnit
     private let file: GGUFFile
-    private var matrices: [MatrixSource] = []
-    private var vectors: [VectorSource] = []
+    private(set) var matrices: [MatrixSource] = []
+    private(set) var vectors: [VectorSource] = []
+    /// Memory that the packed unit takes.
     private(set) var byteCount = 0
 
-    init(file: GGUFFile) { self.file = file }
+    init(_ unit: WeightUnit, file: GGUFFile) {
+        self.unit = unit
+        self.file = file
+    }
+
+    /// Bytes of the file from which the unit is packed.
+    var sourceBytes: Int { matrices.reduce(0) { $0 + $1.tensor.byteCount } + vectors.reduce(0) { $0 + $1.tensor.byteCount } }
 
     /// A matrix of `rows` outputs and `columns` inputs.
     mutating func matrix(_ name: String, rows: Int, columns: Int) throws(EngineError) -> MatrixPlace {
@@ -80,82 +88,28 @@ struct WeightLayout {
         }
         return tensor
     }
-
-    // MARK: Loading
-
-    /// Bytes of the file that one run of the pool reads: enough to keep all threads busy, little enough that progress is
-    /// told several times a second from a slow disk.
-    private static let waveBytes = 16 << 20
-    /// Bytes of the file that one thread reads at a time.
-    private static let pieceBytes = 512 << 10
-
-    /// Some rows of one matrix, the first a multiple of the kernels' row group.
-    private struct Piece {
-        let source: MatrixSource
-        let rows: Range<Int>
-        var fileBytes: Int { rows.count * source.tensor.rowBytes }
-    }
-
-    /// Makes the memory and fills it. `progress` is called on the calling thread.
-    func load(pool: ComputePool, progress: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void) throws -> AlignedMemory {
-        let memory = try AlignedMemory(byteCount: byteCount, for: "the weights")
-        let total = matrices.reduce(0) { $0 + $1.tensor.byteCount } + vectors.reduce(0) { $0 + $1.tensor.byteCount }
-        var done = 0
-        for source in vectors {
-            let floats = memory.bound(to: Float.self, at: source.place.offset, count: source.place.count)
-            source.tensor.dequantize(rows: 0..<1, into: UnsafeMutableBufferPointer(start: floats, count: source.place.count))
-            done += source.tensor.byteCount
-        }
-        try progress(done, total)
-
-        var wave: [Piece] = []
-        var waiting = 0
-        for piece in pieces() {
-            wave.append(piece)
-            waiting += piece.fileBytes
-            guard waiting >= Self.waveBytes else { continue }
-            Self.pack(wave, into: memory, pool: pool)
-            done += waiting
-            try progress(done, total)
-            wave.removeAll(keepingCapacity: true)
-            waiting = 0
-        }
-        if !wave.isEmpty {
-            Self.pack(wave, into: memory, pool: pool)
-            try progress(done + waiting, total)
-        }
-        return memory
-    }
-
-    private func pieces() -> [Piece] {
-        let group = Int(SK_ROW_GROUP)
-        return matrices.flatMap { source in
-            let rows = max(1, Self.pieceBytes / max(1, source.tensor.rowBytes) / group) * group
-            return stride(from: 0, to: source.place.rows, by: rows).map { first in
-                Piece(source: source, rows: first..<min(first + rows, source.place.rows))
-            }
-        }
-    }
-
-    private static func pack(_ pieces: [Piece], into memory: AlignedMemory, pool: ComputePool) {
-        pool.run { thread, threads in
-            for index in stride(from: thread, to: pieces.count, by: threads) {
-                let piece = pieces[index]
-                let place = piece.source.place
-                let offset = place.offset + sk_packed_offset(place.type, Int32(piece.rows.lowerBound), Int32(place.columns))
-                let rows = piece.source.tensor.bytes.baseAddress! + piece.rows.lowerBound * piece.source.tensor.rowBytes
-                sk_pack_rows(place.type, rows, Int32(piece.rows.count), Int32(place.columns), memory.base + offset)
-            }
-        }
-    }
 }
 
-extension AlignedMemory {
+extension WeightLayout.MatrixPlace {
+    /// The matrix, in memory that begins at `base`.
+    func matrix(at base: UnsafeRawPointer) -> sk_matrix {
+        sk_matrix(type: type, rows: Int32(rows), columns: Int32(columns), packed: base + offset)
+    }
+
+    var packedBytes: Int { sk_packed_bytes(type, Int32(rows), Int32(columns)) }
+
+    /// Where a row, a multiple of the kernels' row group, begins in the unit.
+    func offset(ofRow row: Int) -> Int { offset + sk_packed_offset(type, Int32(row), Int32(columns)) }
+}
+
+extension WeightBytes {
     func matrix(_ place: WeightLayout.MatrixPlace) -> sk_matrix {
-        sk_matrix(type: place.type, rows: Int32(place.rows), columns: Int32(place.columns), packed: UnsafeRawPointer(base + place.offset))
+        precondition(place.offset + place.packedBytes <= byteCount, "a matrix outside of its unit")
+        return place.matrix(at: base)
     }
 
     func vector(_ place: WeightLayout.VectorPlace) -> UnsafePointer<Float> {
-        UnsafePointer(bound(to: Float.self, at: place.offset, count: place.count))
+        precondition(place.offset + place.count * MemoryLayout<Float>.stride <= byteCount, "a vector outside of its unit")
+        return (base + place.offset).bindMemory(to: Float.self, capacity: place.count)
     }
 }

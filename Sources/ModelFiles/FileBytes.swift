@@ -16,7 +16,9 @@ package final class FileBytes: @unchecked Sendable {
     package let bytes: UnsafeRawBufferPointer
     /// The path, or what stands for it in messages.
     package let name: String
-    private let isMapped: Bool
+    package let stamp: FileStamp
+    /// Of the mapped file, for reads past the mapping; -1 for bytes in memory.
+    private let descriptor: Int32
 
     init(mapping path: String) throws(ModelFileError) {
         // Non-blocking, so that a pipe is refused below and does not hang here.
@@ -26,8 +28,17 @@ package final class FileBytes: @unchecked Sendable {
                 .cannotOpen, "The model file '\(path)' cannot be opened for reading. Check the path and its permissions.",
                 cause: SystemError.last())
         }
-        defer { close(descriptor) }
+        do {
+            (bytes, stamp) = try Self.map(descriptor, path: path)
+        } catch {
+            close(descriptor)
+            throw error
+        }
+        name = path
+        self.descriptor = descriptor
+    }
 
+    private static func map(_ descriptor: Int32, path: String) throws(ModelFileError) -> (UnsafeRawBufferPointer, FileStamp) {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else {
             throw ModelFileError(.cannotRead, "The size of '\(path)' cannot be read.", cause: SystemError.last())
@@ -36,19 +47,15 @@ package final class FileBytes: @unchecked Sendable {
             throw ModelFileError(
                 .notAFile, "A model file was asked for, but '\(path)' is not a regular file. Give the path of a .gguf file.")
         }
-        name = path
-        isMapped = status.st_size > 0
-        guard status.st_size > 0 else {
-            bytes = UnsafeRawBufferPointer(start: nil, count: 0)
-            return
-        }
         let size = Int(status.st_size)
+        let stamp = FileStamp(byteCount: size, modifiedNanoseconds: status.modifiedNanoseconds)
+        guard size > 0 else { return (UnsafeRawBufferPointer(start: nil, count: 0), stamp) }
         guard let start = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), start != MAP_FAILED else {
             throw ModelFileError(
                 .cannotRead, "The model file '\(path)' (\(size) bytes) cannot be mapped into memory.",
                 cause: SystemError.last())
         }
-        bytes = UnsafeRawBufferPointer(start: start, count: size)
+        return (UnsafeRawBufferPointer(start: start, count: size), stamp)
     }
 
     init(copying source: [UInt8], name: String) {
@@ -56,15 +63,62 @@ package final class FileBytes: @unchecked Sendable {
         copy.copyBytes(from: source)
         bytes = UnsafeRawBufferPointer(copy)
         self.name = name
-        isMapped = false
+        stamp = FileStamp(byteCount: source.count, modifiedNanoseconds: 0)
+        descriptor = -1
     }
 
     deinit {
-        if isMapped {
-            munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count)
+        if descriptor >= 0 {
+            if bytes.count > 0 { munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count) }
+            close(descriptor)
         } else {
             bytes.deallocate()
         }
+    }
+
+    /// Copies the bytes from `offset` on into all of `buffer`, without touching the mapping: no page of it becomes part of
+    /// this process, and a file that was cut short meanwhile is an error and no signal.
+    func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(ModelFileError) {
+        precondition(offset >= 0 && offset + buffer.count <= bytes.count, "bytes outside of '\(name)'")
+        guard buffer.count > 0 else { return }
+        guard descriptor >= 0 else { return buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + buffer.count])) }
+        var done = 0
+        while done < buffer.count {
+            let result = pread(descriptor, buffer.baseAddress! + done, buffer.count - done, off_t(offset + done))
+            if result < 0, errno == EINTR { continue }
+            guard result > 0 else {
+                throw ModelFileError(
+                    .cannotRead,
+                    "\(buffer.count) bytes at offset \(offset) of '\(name)' cannot be read\(result == 0 ? ": the file became shorter" : ""). Fetch it again, or look after the disk.",
+                    cause: result == 0 ? nil : SystemError.last())
+            }
+            done += result
+        }
+    }
+
+    /// Lets the system fetch bytes from the disk that will be read soon. A wish, so it can't fail.
+    func willRead(at offset: Int, count: Int) {
+        #if os(Linux)
+        if descriptor >= 0 { _ = posix_fadvise(descriptor, off_t(offset), off_t(count), POSIX_FADV_WILLNEED) }
+        #endif
+    }
+}
+
+/// What the file system says of a file's content without reading it. Bytes in memory have the time 0.
+package struct FileStamp: Hashable, Sendable {
+    package let byteCount: Int
+    /// Since 1970.
+    package let modifiedNanoseconds: Int64
+}
+
+extension stat {
+    fileprivate var modifiedNanoseconds: Int64 {
+        #if canImport(Darwin)
+        let time = st_mtimespec
+        #else
+        let time = st_mtim
+        #endif
+        return Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec)
     }
 }
 

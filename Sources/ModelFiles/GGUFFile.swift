@@ -83,6 +83,9 @@ package final class GGUFFile: Sendable {
         parts.map { UnsafeRawBufferPointer(rebasing: $0.file.bytes[..<$0.headerEnd]) }
     }
 
+    /// Size and time of each part, in order: another file under the same path has another one, whatever its header says.
+    package var stamps: [FileStamp] { parts.map(\.file.stamp) }
+
     /// The most memory that reading any one part's header reserved for its contents, in bytes; never more than that
     /// part's size (tests hold it to that).
     package var reservedBytesMax: Int { parts.map(\.reservedBytes).max() ?? 0 }

@@ -30,6 +30,15 @@ package struct Tensor: Sendable {
         UnsafeRawBufferPointer(rebasing: storage.bytes[fileOffset..<(fileOffset + byteCount)])
     }
 
+    /// Copies some of the tensor's bytes into all of `buffer`; unlike `bytes` it leaves no page of the file in this process.
+    package func read(_ range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer) throws(ModelFileError) {
+        precondition(range.lowerBound >= 0 && range.upperBound <= byteCount && buffer.count == range.count, "bytes \(range) of '\(name)'")
+        try storage.read(at: fileOffset + range.lowerBound, into: buffer)
+    }
+
+    /// Lets the system fetch bytes that `read` will ask for soon.
+    package func willRead(_ range: Range<Int>) { storage.willRead(at: fileOffset + range.lowerBound, count: range.count) }
+
     /// All elements as 32-bit floats, row after row.
     package func dequantized() -> [Float] {
         [Float](unsafeUninitializedCapacity: elementCount) { buffer, count in

@@ -1,6 +1,7 @@
 import ClusterCore
 import Engine
 import Foundation
+import Logging
 import ModelFiles
 import Synchronization
 
@@ -12,6 +13,8 @@ final class StageThread: Sendable {
     static let commandsMax = 16
     /// Between two reports of a load's progress.
     static let progressIntervalMs: UInt64 = 200
+    /// Between two lines of the log about it.
+    static let progressLogIntervalMs: UInt64 = 5_000
 
     enum Command: Sendable {
         case load(StageAssignment)
@@ -44,6 +47,7 @@ final class StageThread: Sendable {
             NodeThread.nameCurrent("stage")
             var stage = StageHolder(configuration: configuration, isSuperseded: { [self] in isSuperseded })
             while let command = next() { stage.perform(command, report: report) }
+            stage.unload()
             ended.signal()
         }
         thread.stackSize = 8 << 20
@@ -91,12 +95,21 @@ package struct StageThreadConfiguration: Sendable {
     package var instructionSet: InstructionSet
     /// The worker's own copy of the model; tried before the path that the coordinator names.
     package var modelPath: String?
+    /// Where packed weights are kept from one start to the next; `nil` for nowhere.
+    package var cache: PackedCache?
+    /// Hears how loading goes; `nil` for silence.
+    package var logger: Logger?
 
-    package init(threads: Int, processors: [Int32]? = nil, instructionSet: InstructionSet, modelPath: String?) {
+    package init(
+        threads: Int, processors: [Int32]? = nil, instructionSet: InstructionSet, modelPath: String?, cache: PackedCache? = nil,
+        logger: Logger? = nil
+    ) {
         self.threads = threads
         self.processors = processors
         self.instructionSet = instructionSet
         self.modelPath = modelPath
+        self.cache = cache
+        self.logger = logger
     }
 }
 
@@ -106,6 +119,7 @@ private struct StageHolder {
     let isSuperseded: () -> Bool
     private var pool: ComputePool?
     private var weights: StageWeights?
+    private var keeper: WeightKeeper?
     private var digest: ClusterCore.ModelDigest?
     private var stage: Stage?
 
@@ -140,8 +154,11 @@ private struct StageHolder {
 
     private struct Superseded: Error {}
 
-    private mutating func unload() {
+    mutating func unload() {
         stage = nil
+        // It holds the weights too.
+        keeper?.cancel()
+        keeper = nil
         weights = nil
         digest = nil
     }
@@ -152,22 +169,55 @@ private struct StageHolder {
         let pool = try pool ?? ComputePool(threads: configuration.threads, processors: configuration.processors)
         self.pool = pool
         if weights?.slice != slice || digest != assignment.modelDigest {
-            weights = nil
-            let file = try ModelLocator.open(digest: assignment.modelDigest, paths: [configuration.modelPath, assignment.modelPath])
-            var reported = MonotonicClock.now
-            weights = try StageWeights(file: file, model: ModelConfiguration(file: file), slice: slice, pool: pool) { done, total in
-                if isSuperseded() { throw Superseded() }
-                let now = MonotonicClock.now
-                guard now.milliseconds(since: reported) >= StageThread.progressIntervalMs else { return }
-                reported = now
-                report(.loadProgressed(assignment.epoch, bytesDone: UInt64(done), bytesTotal: UInt64(total)))
-            }
+            unload()
+            weights = try loadWeights(assignment, slice, pool, report)
             digest = assignment.modelDigest
         }
         stage = try Stage(
             weights: weights!, kvBlocks: assignment.kvBlocks, kvType: Engine.KVType(assignment.kvType),
             boundary: Engine.BoundaryType(assignment.boundary), rowsMax: Limits.stepRowsMax, pool: pool,
             instructionSet: configuration.instructionSet)
+    }
+
+    private mutating func loadWeights(
+        _ assignment: StageAssignment, _ slice: StageSlice, _ pool: ComputePool, _ report: (StageThread.Report) -> Void
+    ) throws -> StageWeights {
+        let file = try ModelLocator.open(digest: assignment.modelDigest, paths: [configuration.modelPath, assignment.modelPath])
+        let started = MonotonicClock.now
+        var reported = started
+        var logged = started
+        let weights = try StageWeights(
+            file: file, model: ModelConfiguration(file: file), slice: slice, pool: pool, cache: configuration.cache
+        ) { done, total in
+            if isSuperseded() { throw Superseded() }
+            let now = MonotonicClock.now
+            if now.milliseconds(since: reported) >= StageThread.progressIntervalMs {
+                reported = now
+                report(.loadProgressed(assignment.epoch, bytesDone: UInt64(done), bytesTotal: UInt64(total)))
+            }
+            if now.milliseconds(since: logged) >= StageThread.progressLogIntervalMs {
+                logged = now
+                configuration.logger?.info("loading", metadata: ["done_mib": "\(done >> 20)", "of_mib": "\(total >> 20)"])
+            }
+        }
+        log(weights, milliseconds: MonotonicClock.now.milliseconds(since: started))
+        if weights.unkeptBytes > 0 { keeper = WeightKeeper(weights, logger: configuration.logger) }
+        return weights
+    }
+
+    private func log(_ weights: StageWeights, milliseconds: UInt64) {
+        guard let logger = configuration.logger else { return }
+        for (unit, refusal) in weights.origin.refused {
+            logger.warning("kept weights were not used; packing them again", metadata: ["unit": "\(unit.name)", "reason": "\(refusal.rawValue)"])
+        }
+        let origin = weights.origin
+        logger.info(
+            "weights are ready",
+            metadata: [
+                "first_layer": "\(weights.slice.layers.lowerBound)", "layers": "\(weights.slice.layers.count)", "ms": "\(milliseconds)",
+                "mib": "\(weights.byteCount >> 20)", "packed_mib": "\(origin.packedBytes >> 20)", "cached_mib": "\(origin.cachedBytes >> 20)",
+                "mapped_mib": "\(origin.mappedBytes >> 20)", "huge_mib": "\(origin.hugePageBytes >> 20)",
+            ])
     }
 
     private func compute(_ frame: StepFrame, input: ActivationBuffer?) throws -> (StepOutcome, ActivationBuffer?) {

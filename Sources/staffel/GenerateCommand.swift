@@ -64,6 +64,8 @@ struct GenerateCommand: AsyncParsableCommand {
     @Option(help: "Rows of the prompt that are computed together. Changes speed, never tokens.")
     var chunkRows = 512
 
+    @OptionGroup var caching: CacheOptions
+
     @Flag(help: "Print JSON with token ids when done, instead of text as it comes.")
     var json = false
 
@@ -73,7 +75,10 @@ struct GenerateCommand: AsyncParsableCommand {
         let tokenizer = prompting.tokenizer
         let tokens = try promptTokens(prompting)
         let sampling = try samplingSettings()
-        let generator = try LocalGenerator(file: file, options: options()) { done, total in
+        var options = try options()
+        // Uses what workers have kept and keeps nothing: a command that runs once should not fill a disk.
+        options.cache = try caching.packedCache(await Settings(configFile: nil))
+        let generator = try LocalGenerator(file: file, options: options) { done, total in
             showProgress("\rloading \(done * 100 / max(1, total)) %")
         }
         showProgress("\r\u{1B}[K")

@@ -3,12 +3,7 @@ import Foundation
 /// Finds the file that MODEL names: a path, or the name of a model in the local store.
 enum ModelPath {
     /// Where `ops/fetch-model` and people put models that are called by name.
-    static var store: String {
-        let environment = ProcessInfo.processInfo.environment
-        if let cache = environment["STAFFEL_CACHE"] { return cache + "/models" }
-        let base = environment["XDG_CACHE_HOME"] ?? NSHomeDirectory() + "/.cache"
-        return base + "/staffel/models"
-    }
+    static var store: String { CachePath.standard + "/models" }
 
     static func resolve(_ model: String) throws -> String {
         let files = FileManager.default
@@ -24,6 +19,15 @@ enum ModelPath {
         let names = ((try? files.contentsOfDirectory(atPath: store)) ?? []).filter { $0.hasSuffix(".gguf") }.sorted()
         let known = names.isEmpty ? "the local store \(store) is empty" : "the local store \(store) has \(names.joined(separator: ", "))"
         throw CommandFailure("no model '\(model)': it is no file, and \(known)")
+    }
+}
+
+/// Where models (`models/`) and packed weights (`packed/`) lie unless --cache says otherwise.
+enum CachePath {
+    static var standard: String {
+        let environment = ProcessInfo.processInfo.environment
+        if let cache = environment["STAFFEL_CACHE"], !cache.isEmpty { return cache }
+        return (environment["XDG_CACHE_HOME"] ?? NSHomeDirectory() + "/.cache") + "/staffel"
     }
 }
 

@@ -41,6 +41,7 @@ struct UpCommand: AsyncParsableCommand {
     @Option(help: "File with one API key a line, hashed: requests without one of them are refused. (default: no key is asked for)")
     var apiKeys: String?
 
+    @OptionGroup var caching: CacheOptions
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
@@ -51,7 +52,9 @@ struct UpCommand: AsyncParsableCommand {
         let directory = try TemporaryDirectory()
         defer { directory.remove() }
 
-        let children = try plan.children(in: directory.path, passing: common.forwardedFlags)
+        // A wrong size ends this command, not its children one by one.
+        _ = try caching.packedCache(settings)
+        let children = try plan.children(in: directory.path, passing: common.forwardedFlags, workers: caching.forwardedFlags)
         let broken = Mutex<String?>(nil)
         let onEnd: @Sendable (ChildProcess.End) -> Void = { end in
             switch end {
@@ -130,7 +133,7 @@ private struct Cluster {
     }
 
     /// Coordinator, workers, gateway, in the order in which they start.
-    func children(in directory: String, passing flags: [String]) throws -> [ChildProcess] {
+    func children(in directory: String, passing flags: [String], workers workerFlags: [String]) throws -> [ChildProcess] {
         let local = try LocalCluster(directory: directory, workers: workers, endpoint: "tcp://127.0.0.1:\(FreePort.find())")
         let child = ["--exit-with-stdin"] + flags
         var coordinator = ["coordinator", "--model", model, "--state", local.coordinator, "--listen", local.endpoint,
@@ -143,7 +146,7 @@ private struct Cluster {
                 ChildProcess(
                     name: "worker-\(number + 1)",
                     arguments: ["worker", "--state", state, "--model", model, "--name", "worker-\(number + 1)", "--threads", "\(threads)",
-                                "--cpus", processors[number].text, "--memory", "\(memoryBytes)"] + child)
+                                "--cpus", processors[number].text, "--memory", "\(memoryBytes)"] + workerFlags + child)
             }
             + [ChildProcess(name: "gateway", arguments: gateway + child)]
     }

@@ -34,6 +34,7 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: "For people: logs and 'staffel status'. (default: the host's name and the process id)")
     var name: String?
 
+    @OptionGroup var caching: CacheOptions
     @OptionGroup var child: ChildOptions
     @OptionGroup var common: CommonOptions
 
@@ -47,6 +48,7 @@ struct WorkerCommand: AsyncParsableCommand {
             ?? ProcessInfo.processInfo.activeProcessorCount
         let processors = try choice.processors(threads: threads, topology: .current())
         let memory = try settings.bytes("memory", flag: memory) ?? UInt64(Double(MachineMemory.availableBytes) * Self.memoryShare)
+        let cache = try caching.packedCache(settings)
         let instructionSet = try InstructionSet.fromEnvironment()
         let membership = try joining.membership(settings, role: .worker, name: name)
         let capabilities = try MachineProbe.capabilities(
@@ -63,7 +65,8 @@ struct WorkerCommand: AsyncParsableCommand {
                 enrolment: membership.enrolment, keys: membership.keys, session: UInt64.random(in: 1 ... .max), name: name,
                 capabilities: capabilities, dataListen: try settings.endpoint("data-listen", flag: dataListen) ?? "tcp://127.0.0.1:0",
                 dataAdvertise: try settings.endpoint("data-advertise", flag: dataAdvertise),
-                stage: StageThreadConfiguration(threads: threads, processors: processors, instructionSet: instructionSet, modelPath: path)),
+                stage: StageThreadConfiguration(
+                    threads: threads, processors: processors, instructionSet: instructionSet, modelPath: path, cache: cache, logger: logger)),
             logger: logger)
         try await Services.run(name: "worker", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, logger: logger)
     }

@@ -1,0 +1,54 @@
+import CKernels
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Where the pages of a slice's weights lie.
+package enum WeightPlacement: Sendable {
+    /// On machines with one memory node: kept weights are mapped, so that processes share them, and packed ones lie wherever
+    /// the thread stood that packed them.
+    case anywhere
+    /// On machines with several: kept weights are copied too, and each page is first touched, and so placed, by the thread
+    /// that will multiply it. Pays only for threads that stay on their nodes.
+    case nearTheirThreads
+
+    /// What suits this machine.
+    package static var ofThisMachine: WeightPlacement { memoryNodes > 1 ? .nearTheirThreads : .anywhere }
+
+    /// Memory nodes with processors: folders /sys/devices/system/node/node0, node1, …
+    private static var memoryNodes: Int {
+        var count = 0
+        while access("/sys/devices/system/node/node\(count)", F_OK) == 0 { count += 1 }
+        return max(1, count)
+    }
+
+    /// The rows of a matrix, in whole row groups, that thread `thread` of `threads` multiplies when a product is shared out
+    /// by weight bytes, as `sk_matmul` does. The one place that knows.
+    static func rows(_ place: WeightLayout.MatrixPlace, thread: Int, threads: Int) -> Range<Int> {
+        let group = Int(SK_ROW_GROUP)
+        let groups = (place.rows + group - 1) / group
+        return groups * thread / threads * group..<groups * (thread + 1) / threads * group
+    }
+
+    /// First touch: every page of `memory`, which nobody has written to, by the thread that will use its first byte.
+    static func touch(_ layouts: [(layout: WeightLayout, base: UnsafeMutableRawPointer)], pool: ComputePool) {
+        let page = 4096
+        pool.run { thread, threads in
+            for (layout, base) in layouts {
+                for source in layout.matrices {
+                    let rows = rows(source.place, thread: thread, threads: threads)
+                    guard !rows.isEmpty else { continue }
+                    let end = base + source.place.offset(ofRow: rows.upperBound)
+                    var address = (base + source.place.offset(ofRow: rows.lowerBound)).alignedUp(toMultipleOf: page)
+                    while address < end {
+                        address.storeBytes(of: 0, as: UInt8.self)
+                        address += page
+                    }
+                }
+            }
+        }
+    }
+}
