@@ -19,7 +19,7 @@ typedef enum sk_peak {
 
 /// Repeats the widest such instruction that `isa` has, on registers alone, in enough independent chains to hide its latency.
 /// Returns the operations done, a multiplication and an addition counting as two; their rate is the most that any kernel of
-/// that instruction set can reach on one thread. `rounds` > 0; a round is 12 instructions.
+/// that instruction set can reach on one thread. `rounds` > 0; a round is 12 of them.
 uint64_t sk_probe_peak(sk_isa isa, sk_peak peak, uint64_t rounds);
 
 /// Reads `bytes` (a multiple of 2048) from memory aligned to SK_ALIGNMENT, as four streams side by side, which is what one

@@ -2,8 +2,8 @@
 /// the weights have the wanted standard deviation and no mean, and vary by a quarter from block to block as real ones do.
 ///
 /// Integers, correctly rounded products and no library functions, so that a seed gives the same bytes everywhere.
-struct SyntheticBlocks {
-    let type: TensorType
+package struct SyntheticBlocks {
+    package let type: TensorType
     /// What a block's `d` may be: halves, chosen by its own random low byte.
     private let scales: [UInt16]
     /// The same for the minimum; empty where the type has none.
@@ -14,7 +14,7 @@ struct SyntheticBlocks {
     private static let choices = 256
     private static let valueChoices = 4096
 
-    init(type: TensorType, deviation: Float, mean: Float = 0) {
+    package init(type: TensorType, deviation: Float, mean: Float = 0) {
         precondition(mean == 0 || type == .f32, "only float vectors have a mean")
         self.type = type
         let unit = Self.unit(type)
@@ -26,7 +26,7 @@ struct SyntheticBlocks {
     }
 
     /// Fills `bytes`, whole blocks, in a way that only `seed` decides.
-    func fill(_ bytes: UnsafeMutableRawBufferPointer, seed: UInt64) {
+    package func fill(_ bytes: UnsafeMutableRawBufferPointer, seed: UInt64) {
         precondition(bytes.count % type.blockBytes == 0, "\(bytes.count) bytes are no whole blocks of \(type.name)")
         guard let base = bytes.baseAddress else { return }
         var random = SyntheticRandom(seed: seed)
@@ -114,8 +114,8 @@ struct SyntheticBlocks {
     }
 
     private func set(_ field: UnsafeMutableRawPointer, _ half: UInt16) {
-        field.storeBytes(of: UInt8(truncatingIfNeeded: half), as: UInt8.self)
-        field.storeBytes(of: UInt8(truncatingIfNeeded: half >> 8), toByteOffset: 1, as: UInt8.self)
+        set(field, 0, UInt8(truncatingIfNeeded: half))
+        set(field, 1, UInt8(truncatingIfNeeded: half >> 8))
     }
 
     /// Q3_K's sixteen and IQ4_XS's eight factors have 6 bits and are 32 too large; the two high ones of four factors share a byte.
@@ -140,12 +140,16 @@ struct SyntheticBlocks {
             factors.0 |= (lowMinimum | (highMinimum >> 4) << 6) << UInt64(8 * s + 32)
             factors.1 |= (high & 15 | (highMinimum & 15) << 4) << UInt64(8 * s)
         }
-        for byte in 0..<8 { scales.storeBytes(of: UInt8(truncatingIfNeeded: factors.0 >> UInt64(8 * byte)), toByteOffset: byte, as: UInt8.self) }
-        for byte in 0..<4 { scales.storeBytes(of: UInt8(truncatingIfNeeded: factors.1 >> UInt64(8 * byte)), toByteOffset: 8 + byte, as: UInt8.self) }
+        for byte in 0..<8 { set(scales, byte, UInt8(truncatingIfNeeded: factors.0 >> UInt64(8 * byte))) }
+        for byte in 0..<4 { set(scales, 8 + byte, UInt8(truncatingIfNeeded: factors.1 >> UInt64(8 * byte))) }
+    }
+
+    private func set(_ bytes: UnsafeMutableRawPointer, _ index: Int, _ value: UInt8) {
+        bytes.storeBytes(of: value, toByteOffset: index, as: UInt8.self)
     }
 
     private func forEachByte(_ start: UnsafeMutableRawPointer, _ count: Int, _ change: (UInt8) -> UInt8) {
-        for index in 0..<count { start.storeBytes(of: change(start.load(fromByteOffset: index, as: UInt8.self)), toByteOffset: index, as: UInt8.self) }
+        for index in 0..<count { set(start, index, change(start.load(fromByteOffset: index, as: UInt8.self))) }
     }
 
     // MARK: Float types

@@ -1,0 +1,228 @@
+import CKernels
+import Engine
+import Foundation
+import ModelFiles
+
+/// Measures the products of one tensor type on one pool, each beside the machine's own limit at that moment.
+final class KernelBench {
+    /// Read by one probe between two measurements: short, and still several times a cache.
+    private static let probeBytes = 128 << 20
+    /// Most packed bytes of a matrix whose size nobody asked for: out of every cache, and soon made.
+    static let packedBytesMax = 256 << 20
+    private static let activationDeviation: Float = 1
+
+    private let instructionSet: InstructionSet
+    private let pool: ComputePool
+    private let probe: ReadProbe
+    private let rounds: Int
+    private let clock: Stopwatch
+
+    init(pool: ComputePool, instructionSet: InstructionSet, rounds: Int, clock: Stopwatch) throws {
+        self.clock = clock
+        self.pool = pool
+        self.instructionSet = instructionSet
+        self.rounds = rounds
+        probe = try ReadProbe(bytes: Self.probeBytes, instructionSet: instructionSet)
+    }
+
+    // MARK: Figures
+
+    struct Result: Codable {
+        var type: String
+        var rows: Int
+        var columns: Int
+        /// Of the whole packed matrix.
+        var packedBytes: Int
+        var oneColumn: OneColumn
+        var manyColumns: ManyColumns
+        var curve: [CurvePoint]
+    }
+
+    /// Matrix × one column: decoding. `share` is the ratio of the two rates, round by round.
+    struct OneColumn: Codable {
+        var bytesPerSecond: Spread
+        var readBytesPerSecond: Spread
+        var share: Spread
+    }
+
+    /// Matrix × many columns: prefill. Multiplications and additions both count.
+    struct ManyColumns: Codable {
+        var rows: Int
+        var columns: Int
+        var operationsPerSecond: Spread
+        var peakOperationsPerSecond: Spread
+        var share: Spread
+    }
+
+    /// The time of so many columns over that of one, measured just before.
+    struct CurvePoint: Codable {
+        var columns: Int
+        var time: Spread
+    }
+
+    /// Seconds that one run of the pool takes without work.
+    func barrierSeconds() -> Spread {
+        let runs = 2_000
+        let handle = pool.handle
+        return Spread(
+            (0..<rounds).map { _ in
+                seconds { for _ in 0..<runs { sk_pool_run(handle, { _, _, _ in }, nil) } } / Double(runs)
+            })
+    }
+
+    func measure(_ type: TensorType, rows: Int?, columns: Int, prefillColumns: Int, curve: [Int]) throws -> Result {
+        let rowBytes = type.rowBytes(columns: columns)
+        let fitting = max(16, min(29_568, Self.packedBytesMax / rowBytes) / 16 * 16)
+        let matrix = PackedMatrix(type: type, rows: rows ?? fitting, columns: columns)
+        let product = BenchProduct(
+            matrix, batchMax: max(prefillColumns, curve.max() ?? 1), deviation: Self.activationDeviation, pool: pool, instructionSet: instructionSet)
+        product.run(columns: 1)
+        return Result(
+            type: type.name, rows: matrix.rows, columns: columns, packedBytes: matrix.byteCount, oneColumn: oneColumn(product),
+            manyColumns: manyColumns(product, columns: prefillColumns), curve: curve.map { curvePoint(product, columns: $0) })
+    }
+
+    private func oneColumn(_ product: BenchProduct) -> OneColumn {
+        var rates: [Double] = []
+        var limits: [Double] = []
+        var shares: [Double] = []
+        var before = readBytesPerSecond()
+        for _ in 0..<(2 * rounds) {
+            let rate = Double(product.matrix.byteCount) / seconds { product.run(columns: 1) }
+            let after = readBytesPerSecond()
+            let limit = (before + after) / 2
+            rates.append(rate)
+            limits.append(limit)
+            shares.append(rate / limit)
+            before = after
+        }
+        return OneColumn(bytesPerSecond: Spread(rates), readBytesPerSecond: Spread(limits), share: Spread(shares))
+    }
+
+    private func readBytesPerSecond() -> Double {
+        var bytes = 0
+        let time = seconds { bytes = probe.read(pool, bytes: Self.probeBytes) }
+        return Double(bytes) / time
+    }
+
+    private func peakOperationsPerSecond(_ peak: ComputeProbe.Peak) -> Double {
+        var operations = 0.0
+        let time = seconds { operations = ComputeProbe.peakOperations(peak, pool, instructionSet: instructionSet) }
+        return operations / time
+    }
+
+    private func seconds(_ body: () -> Void) -> Double { clock.seconds(threads: pool.threads, body) }
+
+    /// A part of the rows is enough: the more columns, the less the weights' place in memory matters.
+    private static let prefillRowsMax = 8192
+
+    private func manyColumns(_ product: BenchProduct, columns: Int) -> ManyColumns {
+        let rows = min(product.matrix.rows, Self.prefillRowsMax)
+        let peak: ComputeProbe.Peak = product.matrix.isFloat ? .float32 : .int8
+        var rates: [Double] = []
+        var limits: [Double] = []
+        var shares: [Double] = []
+        var before = peakOperationsPerSecond(peak)
+        for _ in 0..<rounds {
+            let operations = 2 * Double(rows) * Double(product.matrix.columns) * Double(columns)
+            let rate = operations / seconds { product.run(columns: columns, rows: rows) }
+            let after = peakOperationsPerSecond(peak)
+            let limit = (before + after) / 2
+            rates.append(rate)
+            limits.append(limit)
+            shares.append(rate / limit)
+            before = after
+        }
+        return ManyColumns(
+            rows: rows, columns: columns, operationsPerSecond: Spread(rates), peakOperationsPerSecond: Spread(limits), share: Spread(shares))
+    }
+
+    private func curvePoint(_ product: BenchProduct, columns: Int) -> CurvePoint {
+        CurvePoint(
+            columns: columns,
+            time: Spread(
+                (0..<rounds).map { _ in
+                    let one = seconds { product.run(columns: 1) }
+                    return seconds { product.run(columns: columns) } / one
+                }))
+    }
+}
+
+/// A matrix of random weights, packed.
+final class PackedMatrix {
+    let rows: Int
+    let columns: Int
+    let byteCount: Int
+    let isFloat: Bool
+    private let base: UnsafeMutableRawPointer
+    fileprivate let kernelMatrix: sk_matrix
+
+    /// Rows that are made and packed at a time; a multiple of the kernels' row group.
+    private static let chunkRows = 256
+    private static let hugePageBytes = 2 << 20
+
+    init(type: TensorType, rows: Int, columns: Int) {
+        let kernelType = sk_type(rawValue: UInt32(type.rawValue))
+        self.rows = rows
+        self.columns = columns
+        isFloat = type.isFloat
+        byteCount = sk_packed_bytes(kernelType, Int32(rows), Int32(columns))
+        base = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: Self.hugePageBytes)
+        #if canImport(Glibc)
+            // As the probe has it. What it measures and what is measured must not differ in their pages.
+            madvise(base, byteCount, MADV_HUGEPAGE)
+        #endif
+        let blocks = SyntheticBlocks(type: type, deviation: 1 / Float(columns).squareRoot())
+        let rowBytes = type.rowBytes(columns: columns)
+        let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.chunkRows * rowBytes, alignment: 64)
+        defer { chunk.deallocate() }
+        for first in stride(from: 0, to: rows, by: Self.chunkRows) {
+            let count = min(Self.chunkRows, rows - first)
+            blocks.fill(UnsafeMutableRawBufferPointer(rebasing: chunk[..<(count * rowBytes)]), seed: UInt64(first))
+            let place = base + sk_packed_offset(kernelType, Int32(first), Int32(columns))
+            sk_pack_rows(kernelType, chunk.baseAddress!, Int32(count), Int32(columns), place)
+        }
+        kernelMatrix = sk_matrix(type: kernelType, rows: Int32(rows), columns: Int32(columns), packed: base)
+    }
+
+    deinit { base.deallocate() }
+}
+
+/// A packed matrix with a batch of activations and room for what comes out.
+final class BenchProduct {
+    let matrix: PackedMatrix
+    private let activations: UnsafeMutableRawPointer
+    private let out: UnsafeMutablePointer<Float>
+    private let pool: ComputePool
+    private let table: OpaquePointer
+
+    init(_ matrix: PackedMatrix, batchMax: Int, deviation: Float, pool: ComputePool, instructionSet: InstructionSet) {
+        self.matrix = matrix
+        self.pool = pool
+        table = instructionSet.table
+        let kind = sk_type_activation(matrix.kernelMatrix.type)
+        let columns = matrix.columns
+        activations = .allocate(byteCount: sk_activation_bytes(kind, Int32(columns)) * batchMax, alignment: Int(SK_ALIGNMENT))
+        out = .allocate(capacity: matrix.rows * batchMax)
+        out.initialize(repeating: 0, count: matrix.rows * batchMax)
+
+        let floats = UnsafeMutableRawBufferPointer.allocate(byteCount: 4 * columns * batchMax, alignment: 64)
+        defer { floats.deallocate() }
+        SyntheticBlocks(type: .f32, deviation: deviation).fill(floats, seed: 99)
+        sk_quantise(
+            table, pool.handle, kind, floats.baseAddress!.assumingMemoryBound(to: Float.self), columns, Int32(batchMax), Int32(columns), activations)
+    }
+
+    deinit {
+        activations.deallocate()
+        out.deallocate()
+    }
+
+    /// The first `rows` rows (all where nil) times `columns` columns.
+    func run(columns: Int, rows: Int? = nil) {
+        var part = matrix.kernelMatrix
+        if let rows { part.rows = Int32(rows) }
+        var product = sk_product(matrix: part, activations: activations, out: out, ldo: matrix.rows)
+        sk_matmul(table, pool.handle, &product, 1, Int32(columns))
+    }
+}
