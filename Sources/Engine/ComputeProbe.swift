@@ -18,7 +18,7 @@ package enum ComputeProbe {
     /// Rounds of `sk_probe_peak` a thread: about two milliseconds with the widest registers.
     private static let peakRounds: UInt64 = 500_000
 
-    /// Does some milliseconds of work at the most that any kernel of the instruction set can reach, on registers alone; the caller has the
+    /// Does about two milliseconds of work at the most that any kernel of the instruction set can reach, on registers alone; the caller has the
     /// clock. Returns the operations done.
     package static func peakOperations(_ peak: Peak, _ pool: ComputePool, instructionSet: InstructionSet) -> Double {
         let isa = instructionSet.isa

@@ -122,10 +122,8 @@ struct BenchModel: ParsableCommand {
                 decodes[index].append(try bench.decode(sequences: setting.sequences, steps: setting.steps, sampling: sampling))
             }
         }
-        let kvBytes = try blocks() * Stage.kvBlockBytes(
-            model: bench.weights.model, layers: bench.weights.model.layers, kvType: KVType(rawValue: kv)!)
         return ModelBenchReport.Run(
-            threads: bench.pool.threads, kvBytes: kvBytes, probeBytes: ModelBench.probeBytes, memory: ProcessMemory.now(), prefill: .init(prefills),
-            decode: decodes.map(ModelBenchReport.Decode.init))
+            threads: bench.pool.threads, kvBytes: bench.kvBytes, probeBytes: MachineLimits.probeBytes, memory: ProcessMemory.now(),
+            prefill: .init(prefills), decode: decodes.map(ModelBenchReport.Decode.init))
     }
 }

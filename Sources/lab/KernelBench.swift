@@ -5,15 +5,13 @@ import ModelFiles
 
 /// Measures the products of one tensor type on one pool, each beside the machine's own limit at that moment.
 final class KernelBench {
-    /// Read by one probe between two measurements: short, and still several times a cache.
-    private static let probeBytes = 128 << 20
     /// Most packed bytes of a matrix whose size nobody asked for: out of every cache, and soon made.
     static let packedBytesMax = 256 << 20
     private static let activationDeviation: Float = 1
 
     private let instructionSet: InstructionSet
     private let pool: ComputePool
-    private let probe: ReadProbe
+    private let limits: MachineLimits
     private let rounds: Int
     private let clock: Stopwatch
 
@@ -22,7 +20,7 @@ final class KernelBench {
         self.pool = pool
         self.instructionSet = instructionSet
         self.rounds = rounds
-        probe = try ReadProbe(bytes: Self.probeBytes, instructionSet: instructionSet)
+        limits = try MachineLimits(pool: pool, instructionSet: instructionSet, clock: clock)
     }
 
     // MARK: Figures
@@ -84,31 +82,19 @@ final class KernelBench {
 
     private func oneColumn(_ product: BenchProduct) -> OneColumn {
         var rates: [Double] = []
-        var limits: [Double] = []
+        var bounds: [Double] = []
         var shares: [Double] = []
-        var before = readBytesPerSecond()
+        var before = limits.readBytesPerSecond()
         for _ in 0..<(2 * rounds) {
             let rate = Double(product.matrix.byteCount) / seconds { product.run(columns: 1) }
-            let after = readBytesPerSecond()
-            let limit = (before + after) / 2
+            let after = limits.readBytesPerSecond()
+            let bound = (before + after) / 2
             rates.append(rate)
-            limits.append(limit)
-            shares.append(rate / limit)
+            bounds.append(bound)
+            shares.append(rate / bound)
             before = after
         }
-        return OneColumn(bytesPerSecond: Spread(rates), readBytesPerSecond: Spread(limits), share: Spread(shares))
-    }
-
-    private func readBytesPerSecond() -> Double {
-        var bytes = 0
-        let time = seconds { bytes = probe.read(pool, bytes: Self.probeBytes) }
-        return Double(bytes) / time
-    }
-
-    private func peakOperationsPerSecond(_ peak: ComputeProbe.Peak) -> Double {
-        var operations = 0.0
-        let time = seconds { operations = ComputeProbe.peakOperations(peak, pool, instructionSet: instructionSet) }
-        return operations / time
+        return OneColumn(bytesPerSecond: Spread(rates), readBytesPerSecond: Spread(bounds), share: Spread(shares))
     }
 
     private func seconds(_ body: () -> Void) -> Double { clock.seconds(threads: pool.threads, body) }
@@ -120,21 +106,21 @@ final class KernelBench {
         let rows = min(product.matrix.rows, Self.prefillRowsMax)
         let peak: ComputeProbe.Peak = product.matrix.isFloat ? .float32 : .int8
         var rates: [Double] = []
-        var limits: [Double] = []
+        var bounds: [Double] = []
         var shares: [Double] = []
-        var before = peakOperationsPerSecond(peak)
+        var before = limits.peakOperationsPerSecond(peak)
         for _ in 0..<rounds {
             let operations = 2 * Double(rows) * Double(product.matrix.columns) * Double(columns)
             let rate = operations / seconds { product.run(columns: columns, rows: rows) }
-            let after = peakOperationsPerSecond(peak)
-            let limit = (before + after) / 2
+            let after = limits.peakOperationsPerSecond(peak)
+            let bound = (before + after) / 2
             rates.append(rate)
-            limits.append(limit)
-            shares.append(rate / limit)
+            bounds.append(bound)
+            shares.append(rate / bound)
             before = after
         }
         return ManyColumns(
-            rows: rows, columns: columns, operationsPerSecond: Spread(rates), peakOperationsPerSecond: Spread(limits), share: Spread(shares))
+            rows: rows, columns: columns, operationsPerSecond: Spread(rates), peakOperationsPerSecond: Spread(bounds), share: Spread(shares))
     }
 
     private func curvePoint(_ product: BenchProduct, columns: Int) -> CurvePoint {

@@ -6,17 +6,15 @@ import ModelFiles
 /// A whole model at work on one pool, measured in llama-bench's terms: `pp` is a prompt in one batch, `tg` tokens one by one. Every
 /// measurement has the machine's own limit, taken just before, in between and just after, beside it.
 final class ModelBench {
-    /// Read by one probe between two measurements: short, and still several times a cache.
-    static let probeBytes = 128 << 20
     /// Decode steps are measured in pieces about so long, a probe between two: the machine's bandwidth may change at any second.
     private static let pieceSeconds = 0.25
 
     let weights: StageWeights
     let pool: ComputePool
     let work: ModelWork
-    private let instructionSet: InstructionSet
     private let stage: Stage
-    private let probe: ReadProbe
+    let limits: MachineLimits
+    let kvBytes: Int
 
     /// `rowsMax`: the most rows of a batch. `blocks`: KV blocks for the largest measurement, see `blocks(sequences:positions:)`.
     init(
@@ -24,28 +22,14 @@ final class ModelBench {
     ) throws {
         self.weights = weights
         self.work = work
-        self.instructionSet = instructionSet
         pool = try ComputePool(threads: threads)
-        probe = try ReadProbe(bytes: Self.probeBytes, instructionSet: instructionSet)
+        limits = try MachineLimits(pool: pool, instructionSet: instructionSet)
+        kvBytes = blocks * Stage.kvBlockBytes(model: weights.model, layers: weights.model.layers, kvType: kvType)
         stage = try Stage(weights: weights, kvBlocks: blocks, kvType: kvType, rowsMax: rowsMax, pool: pool, instructionSet: instructionSet)
     }
 
     /// KV blocks that `sequences` of so many positions each take.
     static func blocks(sequences: Int, positions: Int) -> Int { sequences * ((positions + Int(SK_KV_BLOCK) - 1) / Int(SK_KV_BLOCK)) }
-
-    // MARK: Limits
-
-    func readBytesPerSecond() -> Double {
-        var bytes = 0
-        let time = Self.seconds { bytes = probe.read(pool, bytes: Self.probeBytes) }
-        return Double(bytes) / time
-    }
-
-    func peakOperationsPerSecond(_ peak: ComputeProbe.Peak) -> Double {
-        var operations = 0.0
-        let time = Self.seconds { operations = ComputeProbe.peakOperations(peak, pool, instructionSet: instructionSet) }
-        return operations / time
-    }
 
     // MARK: Prefill
 
@@ -58,14 +42,14 @@ final class ModelBench {
     }
 
     func prefill(tokens count: Int) throws -> Prefill {
-        let idealBefore = work.idealSeconds(rows: count, peak: peakOperationsPerSecond)
+        let idealBefore = work.idealSeconds(rows: count, peak: limits.peakOperationsPerSecond)
         stage.reset()
         let tokens = Self.tokens(count, vocabulary: weights.model.vocabulary, sequence: 0)
         let opening = SequenceOpening(sequence: 0, tokens: tokens, promptLength: count, sampling: .greedy)
         let blocks = (0..<Int32(Self.blocks(sequences: 1, positions: count))).map { $0 }
         let segment = BatchSegment(sequence: 0, start: 0, tokens: tokens, newBlocks: blocks, samples: true)
         let time = try Self.seconds { try expectDraws(stage.run(StageBatch(opens: [opening], segments: [segment])), 1) }
-        let ideal = (idealBefore + work.idealSeconds(rows: count, peak: peakOperationsPerSecond)) / 2
+        let ideal = (idealBefore + work.idealSeconds(rows: count, peak: limits.peakOperationsPerSecond)) / 2
         return Prefill(tokens: count, seconds: time, tokensPerSecond: Double(count) / time, shareOfPeak: ideal / time)
     }
 
@@ -94,7 +78,7 @@ final class ModelBench {
         var time = 0.0
         var ideal = 0.0
         var bytes = 0.0
-        var probes = [readBytesPerSecond()]
+        var probes = [limits.readBytesPerSecond()]
         var done = 0
         while done < steps {
             let first = done
@@ -105,7 +89,7 @@ final class ModelBench {
                     done += 1
                 } while done < steps && (ContinuousClock().now - start) / .seconds(1) < Self.pieceSeconds
             }
-            probes.append(readBytesPerSecond())
+            probes.append(limits.readBytesPerSecond())
             let read = (first..<done).reduce(0.0) { $0 + work.bytesRead(sequences: sequences, position: $1) }
             time += piece
             bytes += read

@@ -17,6 +17,10 @@ struct ModelBenchServer {
         var threads: Int
         var packedBytes: Int
         var weightBytesPerToken: Int
+        /// Room for keys and values of the largest measurement.
+        var kvBytes: Int
+        /// Part of the memory that belongs to the measurement.
+        var probeBytes = MachineLimits.probeBytes
     }
 
     private struct Probe: Codable {
@@ -32,7 +36,10 @@ struct ModelBenchServer {
     }
 
     func run() throws {
-        try answer(Ready(threads: bench.pool.threads, packedBytes: bench.weights.byteCount, weightBytesPerToken: bench.work.weightBytes))
+        try answer(
+            Ready(
+                threads: bench.pool.threads, packedBytes: bench.weights.byteCount, weightBytesPerToken: bench.work.weightBytes,
+                kvBytes: bench.kvBytes))
         while let line = readLine() {
             let words = line.split(separator: " ")
             guard let name = words.first else { continue }
@@ -49,7 +56,7 @@ struct ModelBenchServer {
         case ("batch", 2) where (1...limits.sequences).contains(numbers[0]) && (1...limits.steps).contains(numbers[1]):
             try answer(bench.decode(sequences: numbers[0], steps: numbers[1]))
         case ("probe", 0):
-            try answer(Probe(readBytesPerSecond: bench.readBytesPerSecond()))
+            try answer(Probe(readBytesPerSecond: bench.limits.readBytesPerSecond()))
         case ("memory", 0):
             try answer(ProcessMemory.now())
         default:

@@ -8,7 +8,7 @@ not matter that virtual machines change their speed every few seconds.
     tg N       N tokens one by one
     batch S    S sequences, a token each in every step: tokens a second of all
     limit      of the arithmetic peak (pp), of the read bandwidth measured between the steps (tg, batch): Staffel's share
-    memory     resident after all of it; weights: packed, as Staffel holds them. Staffel's is without its probe's memory
+    memory     resident, and over the packed weights with room for keys and values. Staffel's is without its probe's memory
 
 Both keep keys and values in f16. llama.cpp uses flash attention wherever that is faster for it.
 """
@@ -23,13 +23,16 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-PROBE_BYTES = 128 << 20
 # Threads that wait for more work spin for a moment before they sleep; the next engine should not pay for it.
 PAUSE_SECONDS = 0.05
 
 # The goals' models: shape, layers, types. 32000 tokens, as in the figures they are compared with, so that Q8_0 too is about 4 GB.
 SHAPES = [("qwen2-72b", 4, ("q4_0", "q4_k_m", "q8_0")), ("llama-7b", 16, ("q4_0",))]
 VOCABULARY = 32_000
+
+
+class Ended(Exception):
+    """An engine ended before it answered, most likely because it cannot use the file; it has said why."""
 
 
 class Engine:
@@ -42,25 +45,37 @@ class Engine:
     def read(self):
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"'{' '.join(self.process.args[:4])} …' ended with {self.process.wait()}")
+            raise Ended(f"'{' '.join(self.process.args[:4])} ...' ended with {self.process.wait()}")
         return json.loads(line)
 
     def ask(self, line):
         time.sleep(PAUSE_SECONDS)
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # What follows says how it ended.
         return self.read()
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.process.stdin.close()
         self.process.wait()
 
 
 def measure(model, threads, arguments):
     lengths = ["--threads", str(threads), "--pp", str(arguments.pp), "--tg", str(arguments.tg), "--steps", str(arguments.steps)]
-    peer = Engine([sys.executable, str(HERE / "llama_peer.py"), model, *lengths])
     batches = ",".join(map(str, arguments.batch))
-    ours = Engine([arguments.lab, "bench", "model", model, "--serve", *lengths, "--batch", batches])
+    with (
+        Engine([arguments.lab, "bench", "model", model, "--serve", *lengths, "--batch", batches]) as ours,
+        Engine([sys.executable, str(HERE / "llama_peer.py"), model, *lengths]) as peer,
+    ):
+        return compare(model, threads, arguments, ours, peer)
+
+
+def compare(model, threads, arguments, ours, peer):
     works = [f"pp {arguments.pp}", f"tg {arguments.tg}"] + [f"batch {count} {arguments.steps}" for count in arguments.batch]
     rounds = {work: [] for work in works}
     # The first of each finds cold pages and lets the peer choose its attention.
@@ -68,6 +83,9 @@ def measure(model, threads, arguments):
         say(f"{model}, {threads} threads: warming up, {work}")
         ours.ask(shorter(work))
         peer.ask(shorter(work))
+        if work.startswith("tg"):
+            # Before the peer makes contexts for batches, each with keys and values of its own.
+            peer_memory = peer.ask("memory")["residentBytes"]
     for number in range(arguments.rounds):
         say(f"{model}, {threads} threads: round {number + 1} of {arguments.rounds}")
         for work in works:
@@ -75,13 +93,10 @@ def measure(model, threads, arguments):
             for engine in (ours, peer) if number % 2 == 0 else (peer, ours):
                 answers[engine] = engine.ask(work)
             rounds[work].append((answers[ours], answers[peer]))
-    result = {
-        "model": model, "threads": threads, "packedBytes": ours.ready["packedBytes"], "weightBytesPerToken": ours.ready["weightBytesPerToken"],
-        "peer": peer.ready["system"], "work": [summary(work, rounds[work]) for work in works],
-        "memory": {"ours": ours.ask("memory")["residentBytes"] - PROBE_BYTES, "peer": peer.ask("memory")["residentBytes"]}}
-    ours.close()
-    peer.close()
-    return result
+    return {
+        "model": model, "threads": threads, "packedBytes": ours.ready["packedBytes"], "kvBytes": ours.ready["kvBytes"],
+        "weightBytesPerToken": ours.ready["weightBytesPerToken"], "peer": peer.ready["system"], "work": [summary(work, rounds[work]) for work in works],
+        "memory": {"ours": ours.ask("memory")["residentBytes"] - ours.ready["probeBytes"], "peer": peer_memory}}
 
 
 def shorter(work):
@@ -114,9 +129,9 @@ def show(result):
         print(
             f"{name:<10} {work['ours']['median']:>10.1f} {work['peer']['median']:>10.1f}   {ratio['median']:.2f} ({ratio['min']:.2f} - {ratio['max']:.2f})"
             f"{100 * work['share']['median']:>11.0f} %")
-    memory, packed = result["memory"], result["packedBytes"]
+    memory, packed = result["memory"], result["packedBytes"] + result["kvBytes"]
     print(f"{'memory MB':<10} {memory['ours'] / 1e6:>10.0f} {memory['peer'] / 1e6:>10.0f}   "
-          f"{memory['ours'] / packed:.2f} and {memory['peer'] / packed:.2f} of the weights", flush=True)
+          f"{memory['ours'] / packed:.2f} and {memory['peer'] / packed:.2f} of weights and KV", flush=True)
 
 
 def models(arguments):
@@ -160,14 +175,21 @@ def main():
     parser.add_argument("--json", help="a file for all figures")
     arguments = parser.parse_args()
     results = []
+    missed = 0
     for model in models(arguments):
         for threads in arguments.threads:
-            results.append(measure(model, threads, arguments))
+            try:
+                results.append(measure(model, threads, arguments))
+            except Ended as error:
+                say(f"{model} is not measured: {error}")
+                missed += 1
+                break
             show(results[-1])
             if arguments.json:
                 with open(arguments.json, "w") as file:
                     json.dump(results, file, indent=1)
                     file.write("\n")
+    sys.exit(1 if missed else 0)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,10 @@ class Context:
             self.decode(sequences)
         return time.perf_counter() - start
 
+    def close(self):
+        llama.llama_batch_free(self.batch)
+        llama.llama_free(self.handle)
+
     def logits_are_finite(self):
         row = llama.llama_get_logits_ith(self.handle, -1)
         return all(abs(row[i]) < 1e30 for i in range(0, self.vocabulary, 97))
@@ -111,6 +115,8 @@ class Peer:
             self.flash[kind] = min(taken[True]) <= min(taken[False])
             if not self.context(kind, self.flash[kind]).logits_are_finite():
                 raise SystemExit("llama.cpp's logits are not finite")
+            if kind not in ("pp", "tg"):
+                self.contexts.pop((kind, not self.flash[kind])).close()
         return self.context(kind, self.flash[kind])
 
     def pp(self, tokens):
