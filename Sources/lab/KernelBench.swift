@@ -1,6 +1,5 @@
 import CKernels
 import Engine
-import Foundation
 import ModelFiles
 
 /// Measures the products of one tensor type on one pool, each beside the machine's own limit at that moment.
@@ -131,84 +130,5 @@ final class KernelBench {
                     let one = seconds { product.run(columns: 1) }
                     return seconds { product.run(columns: columns) } / one
                 }))
-    }
-}
-
-/// A matrix of random weights, packed.
-final class PackedMatrix {
-    let rows: Int
-    let columns: Int
-    let byteCount: Int
-    let isFloat: Bool
-    private let base: UnsafeMutableRawPointer
-    fileprivate let kernelMatrix: sk_matrix
-
-    /// Rows that are made and packed at a time; a multiple of the kernels' row group.
-    private static let chunkRows = 256
-    private static let hugePageBytes = 2 << 20
-
-    init(type: TensorType, rows: Int, columns: Int) {
-        let kernelType = sk_type(rawValue: UInt32(type.rawValue))
-        self.rows = rows
-        self.columns = columns
-        isFloat = type.isFloat
-        byteCount = sk_packed_bytes(kernelType, Int32(rows), Int32(columns))
-        base = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: Self.hugePageBytes)
-        #if canImport(Glibc)
-            // As the probe has it. What it measures and what is measured must not differ in their pages.
-            madvise(base, byteCount, MADV_HUGEPAGE)
-        #endif
-        let blocks = SyntheticBlocks(type: type, deviation: 1 / Float(columns).squareRoot())
-        let rowBytes = type.rowBytes(columns: columns)
-        let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.chunkRows * rowBytes, alignment: 64)
-        defer { chunk.deallocate() }
-        for first in stride(from: 0, to: rows, by: Self.chunkRows) {
-            let count = min(Self.chunkRows, rows - first)
-            blocks.fill(UnsafeMutableRawBufferPointer(rebasing: chunk[..<(count * rowBytes)]), seed: UInt64(first))
-            let place = base + sk_packed_offset(kernelType, Int32(first), Int32(columns))
-            sk_pack_rows(kernelType, chunk.baseAddress!, Int32(count), Int32(columns), place)
-        }
-        kernelMatrix = sk_matrix(type: kernelType, rows: Int32(rows), columns: Int32(columns), packed: base)
-    }
-
-    deinit { base.deallocate() }
-}
-
-/// A packed matrix with a batch of activations and room for what comes out.
-final class BenchProduct {
-    let matrix: PackedMatrix
-    private let activations: UnsafeMutableRawPointer
-    private let out: UnsafeMutablePointer<Float>
-    private let pool: ComputePool
-    private let table: OpaquePointer
-
-    init(_ matrix: PackedMatrix, batchMax: Int, deviation: Float, pool: ComputePool, instructionSet: InstructionSet) {
-        self.matrix = matrix
-        self.pool = pool
-        table = instructionSet.table
-        let kind = sk_type_activation(matrix.kernelMatrix.type)
-        let columns = matrix.columns
-        activations = .allocate(byteCount: sk_activation_bytes(kind, Int32(columns)) * batchMax, alignment: Int(SK_ALIGNMENT))
-        out = .allocate(capacity: matrix.rows * batchMax)
-        out.initialize(repeating: 0, count: matrix.rows * batchMax)
-
-        let floats = UnsafeMutableRawBufferPointer.allocate(byteCount: 4 * columns * batchMax, alignment: 64)
-        defer { floats.deallocate() }
-        SyntheticBlocks(type: .f32, deviation: deviation).fill(floats, seed: 99)
-        sk_quantise(
-            table, pool.handle, kind, floats.baseAddress!.assumingMemoryBound(to: Float.self), columns, Int32(batchMax), Int32(columns), activations)
-    }
-
-    deinit {
-        activations.deallocate()
-        out.deallocate()
-    }
-
-    /// The first `rows` rows (all where nil) times `columns` columns.
-    func run(columns: Int, rows: Int? = nil) {
-        var part = matrix.kernelMatrix
-        if let rows { part.rows = Int32(rows) }
-        var product = sk_product(matrix: part, activations: activations, out: out, ldo: matrix.rows)
-        sk_matmul(table, pool.handle, &product, 1, Int32(columns))
     }
 }

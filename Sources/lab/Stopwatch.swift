@@ -1,5 +1,5 @@
 import ArgumentParser
-import Glibc
+import Foundation
 
 /// What a second is. On a machine that does nothing else both clocks tell the same; where other processes take turns with the
 /// measured one, only processor time tells what the code takes.
