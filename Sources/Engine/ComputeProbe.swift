@@ -1,14 +1,43 @@
 import CKernels
+import Synchronization
 
-/// Measures how many integer operations (a multiplication and an addition count as two) the threads of a pool do together in a prompt's
-/// products: the bound on prefill.
+/// Measures how many operations (a multiplication and an addition count as two) the threads of a pool do together.
 package enum ComputeProbe {
+    // MARK: What the machine allows
+
+    /// Which instruction's limit.
+    package enum Peak: Sendable {
+        /// 8-bit dot products: the bound on products of quantised weights.
+        case int8
+        /// f32 fused multiply-add: the bound on products of float weights.
+        case float32
+
+        var kernelPeak: sk_peak { self == .int8 ? SK_PEAK_INT8 : SK_PEAK_F32 }
+    }
+
+    /// Rounds of `sk_probe_peak` a thread: about two milliseconds with the widest registers.
+    private static let peakRounds: UInt64 = 500_000
+
+    /// Does about two milliseconds of work at the most that any kernel of the instruction set can reach, on registers alone; the caller has the
+    /// clock. Returns the operations done.
+    package static func peakOperations(_ peak: Peak, _ pool: ComputePool, instructionSet: InstructionSet) -> Double {
+        let isa = instructionSet.isa
+        let done = Atomic<UInt64>(0)
+        pool.run { _, _ in
+            _ = done.add(sk_probe_peak(isa, peak.kernelPeak, peakRounds), ordering: .relaxed)
+        }
+        return Double(done.load(ordering: .relaxed))
+    }
+
+    // MARK: What products reach
+
     private static let rows: Int32 = 2048
     private static let columns: Int32 = 2048
     private static let batch: Int32 = 128
     private static let rounds = 4
 
-    /// Takes a few hundredths of a second; the best of some rounds, since a first one wakes threads and caches.
+    /// Integer operations in the products of a prompt with 4-bit weights: what prefill gets of the peak, and so what a plan counts with. Takes a
+    /// few hundredths of a second; the best of some rounds, since a first one wakes threads and caches.
     package static func operationsPerSecond(_ pool: ComputePool, instructionSet: InstructionSet) throws(EngineError) -> Double {
         let kernels = instructionSet.kernels
         let weights = try AlignedMemory(byteCount: sk_packed_bytes(SK_TYPE_Q4_0, rows, columns), for: "the compute probe")

@@ -6,7 +6,7 @@ import Foundation
     static let configuration = CommandConfiguration(
         commandName: "lab",
         abstract: "Measure Staffel, and lay open what it computes.",
-        subcommands: [Bench.self, Logits.self, Tokenize.self, Convert.self])
+        subcommands: [Bench.self, Synth.self, Logits.self, Tokenize.self, Convert.self])
 
     /// As the library's, but wrong usage ends with 2, as all of Staffel's commands do, not with 64.
     static func main() {
@@ -25,5 +25,5 @@ import Foundation
 
 struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Measure speed beside what the machine allows.", subcommands: [BenchModel.self, BenchTokenizer.self])
+        abstract: "Measure speed beside what the machine allows.", subcommands: [BenchKernels.self, BenchModel.self, BenchTokenizer.self])
 }
