@@ -8,7 +8,7 @@ struct Convert: ParsableCommand {
     enum Target: String, ExpressibleByArgument, CaseIterable {
         case f32, f16, bf16
 
-        var conversion: ModelConversion.Target {
+        var conversion: ConversionRecipe {
             switch self {
             case .f32: .f32
             case .f16: .f16
