@@ -15,24 +15,33 @@ package struct Scheduler: Sendable {
         package var contextTokens: Int
         package var vocabulary: Int
         package var endTokens: [TokenID]
+        /// Whether a request uses the keys and values that another left or is about to leave of the same beginning.
+        package var sharesPrefixes = true
     }
 
-    private let settings: Settings
+    let settings: Settings
     /// Only ever asked by id: a dictionary's order differs per process.
-    private var sequences: [SequenceID: GeneratedSequence] = [:]
-    package private(set) var waiting = WaitingLine()
+    var sequences: [SequenceID: GeneratedSequence] = [:]
+    package internal(set) var waiting = WaitingLine()
     /// In order of precedence.
-    package private(set) var running: [SequenceID] = []
-    package private(set) var allocator = BlockAllocator(total: 0)
+    package internal(set) var running: [SequenceID] = []
+    package internal(set) var allocator = BlockAllocator(total: 0)
     package private(set) var inFlight: Deque<StepInFlight> = []
     /// Sequences whose state the stages may forget; told with the next step.
     private var closing: [SequenceID] = []
+    /// Copies that the stages make with the next step.
+    var copying: [BlockCopy] = []
+    /// Waiting sequences whose beginning another one is about to compute: the block that they wait for.
+    var awaited: [SequenceID: BlockID] = [:]
     private var probe: (sequence: SequenceID, blocks: [BlockID])?
     private var epoch = Epoch(0)
     private var nextNumber: UInt64 = 1
     private var inFlightMax = 0
     private var clock: StepClock
     package private(set) var preemptions: UInt64 = 0
+    /// Positions that admitted sequences had to prefill, and those of them that were there already.
+    package internal(set) var prefillPositions: UInt64 = 0
+    package internal(set) var prefillPositionsShared: UInt64 = 0
 
     package init(settings: Settings, clock: StepClock) {
         self.settings = settings
@@ -61,6 +70,8 @@ package struct Scheduler: Sendable {
         inFlight.removeAll()
         inFlightMax = 0
         closing = []
+        copying = []
+        awaited = [:]
         probe = nil
         for id in running {
             _ = sequences[id]!.loseState()
@@ -92,6 +103,7 @@ package struct Scheduler: Sendable {
     /// Its blocks are free at once (why that is safe: `BlockAllocator`); steps with its rows pass through without effect.
     package mutating func remove(_ id: SequenceID) {
         guard let sequence = sequences[id] else { preconditionFailure("only open sequences are removed") }
+        awaited[id] = nil
         if !waiting.remove(sequence.precedence) { stop(id) }
         sequences[id] = nil
     }
@@ -115,22 +127,6 @@ package struct Scheduler: Sendable {
         addPrefillRows(to: &draft)
         return draft.isEmpty ? nil : launch(draft, at: now)
     }
-
-    /// In strict order: who comes first is not overtaken, however many blocks it needs.
-    private mutating func admitWaiting() {
-        while running.count < settings.sequencesRunningMax, let id = waiting.first, let sequence = sequences[id] {
-            // Rows of it from before its preemption still come back; their token belongs to its prompt.
-            guard sequence.stepsInFlight == 0 else { return }
-            let wanted = BlockAllocator.blocks(forPositions: sequence.tokens.count)
-            guard allocator.freeCount >= wanted + reserve, let blocks = allocator.allocate(wanted) else { return }
-            sequences[id]!.admit(blocks)
-            waiting.removeFirst()
-            insertRunning(id)
-        }
-    }
-
-    /// Blocks kept free for those who run, so that a newcomer is not admitted only to be preempted by the next decode row.
-    private var reserve: Int { min(running.count, allocator.total / 8) }
 
     /// An even share of all that decode, so that each stage has a group to work on; who waited longest first. One that has to wait for a block
     /// takes nobody's place.
@@ -160,14 +156,16 @@ package struct Scheduler: Sendable {
         for part in draft.parts {
             if !sequences[part.sequence]!.isOpen { opens.append(sequences[part.sequence]!.opening(modelEndTokens: settings.endTokens)) }
             segments.append(sequences[part.sequence]!.sendRows(part.rows, in: StepNumber(nextNumber)))
+            noteWritten(by: part.sequence)
         }
         return launch(segments, opens: opens, at: now)
     }
 
     private mutating func launch(_ segments: [Segment], opens: [SequenceOpen], at now: Instant) -> Step {
-        let step = Step(epoch: epoch, number: StepNumber(nextNumber), opens: opens, closes: closing, segments: segments)
+        let step = Step(epoch: epoch, number: StepNumber(nextNumber), opens: opens, closes: closing, copies: copying, segments: segments)
         nextNumber += 1
         closing = []
+        copying = []
         inFlight.append(StepInFlight(step, sentAt: now))
         return step
     }
@@ -198,7 +196,7 @@ package struct Scheduler: Sendable {
 
     private func isRunning(_ id: SequenceID) -> Bool { running.contains(id) }
 
-    private mutating func insertRunning(_ id: SequenceID) {
+    mutating func insertRunning(_ id: SequenceID) {
         let precedence = sequences[id]!.precedence
         let index = running.firstIndex { precedence < sequences[$0]!.precedence } ?? running.count
         running.insert(id, at: index)

@@ -663,10 +663,17 @@ struct  Staffel__V1__Step
   uint64_t *closes;
   size_t n_segments;
   Staffel__V1__Segment **segments;
+  /*
+   * KV blocks to copy, pair by pair in order.
+   */
+  size_t n_copies_from;
+  uint32_t *copies_from;
+  size_t n_copies_to;
+  uint32_t *copies_to;
 };
 #define STAFFEL__V1__STEP__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__step__descriptor) \
-    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0,NULL }
+    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL }
 
 
 struct  Staffel__V1__SequenceOpen
@@ -685,10 +692,15 @@ struct  Staffel__V1__SequenceOpen
   int32_t *end_tokens;
   protobuf_c_boolean has_top_logprobs;
   uint32_t top_logprobs;
+  /*
+   * Positions whose keys and values are in the sequence's first blocks already.
+   */
+  protobuf_c_boolean has_cached;
+  uint32_t cached;
 };
 #define STAFFEL__V1__SEQUENCE_OPEN__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__sequence_open__descriptor) \
-    , 0, 0, 0, 0, 0,NULL, 0, 0, NULL, 0,NULL, 0, 0 }
+    , 0, 0, 0, 0, 0,NULL, 0, 0, NULL, 0,NULL, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__Segment
