@@ -10,7 +10,10 @@ import DequeModule
 package struct Scheduler: Sendable {
     package struct Settings: Hashable, Sendable {
         package var stepRowsMax: Int
+        /// Of one step. Fewer where others decode, so that their tokens keep coming.
         package var prefillRowsPerStep: Int
+        /// See `StepShape`.
+        package var interTokenBudgetMs: UInt64?
         package var sequencesRunningMax: Int
         package var contextTokens: Int
         package var vocabulary: Int
@@ -37,6 +40,7 @@ package struct Scheduler: Sendable {
     private var epoch = Epoch(0)
     private var nextNumber: UInt64 = 1
     private var inFlightMax = 0
+    package private(set) var shape: StepShape
     private var clock: StepClock
     package private(set) var preemptions: UInt64 = 0
     /// Positions that admitted sequences had to prefill, and those of them that were there already.
@@ -46,6 +50,7 @@ package struct Scheduler: Sendable {
     package init(settings: Settings, clock: StepClock) {
         self.settings = settings
         self.clock = clock
+        shape = StepShape(stages: 0, prefillRowsMax: settings.prefillRowsPerStep, interTokenBudgetMs: settings.interTokenBudgetMs)
     }
 
     package var openCount: Int { sequences.count }
@@ -57,11 +62,12 @@ package struct Scheduler: Sendable {
     // MARK: - Epochs
 
     /// The stages of `epoch` are ready and hold no sequence.
-    package mutating func begin(epoch: Epoch, kvBlocks: Int, stepsInFlightMax: Int) {
+    package mutating func begin(epoch: Epoch, kvBlocks: Int, stages: Int, stepsInFlightMax: Int) {
         precondition(running.isEmpty && inFlight.isEmpty, "an epoch begins with nothing in flight")
         self.epoch = epoch
         nextNumber = 1
         inFlightMax = stepsInFlightMax
+        shape = StepShape(stages: stages, prefillRowsMax: settings.prefillRowsPerStep, interTokenBudgetMs: settings.interTokenBudgetMs)
         allocator = BlockAllocator(total: kvBlocks)
     }
 
@@ -123,16 +129,19 @@ package struct Scheduler: Sendable {
         guard inFlight.count < inFlightMax else { return nil }
         admitWaiting()
         var draft = StepDraft(rowsMax: settings.stepRowsMax)
-        addDecodeRows(to: &draft)
-        addPrefillRows(to: &draft)
+        let decoding = running.count { sequences[$0]!.isDecoding }
+        let groups = shape.groups(decoding: decoding, inFlightMax: inFlightMax)
+        addDecodeRows(to: &draft, groups: groups)
+        // Where others decode but are all in flight, their next step is as much in this one's way.
+        let beside = decoding == 0 ? 0 : max(draft.parts.count, (decoding + groups - 1) / groups)
+        addPrefillRows(to: &draft, atMost: shape.prefillRows(beside: beside, groups: groups))
         return draft.isEmpty ? nil : launch(draft, at: now)
     }
 
-    /// An even share of all that decode, so that each stage has a group to work on; who waited longest first. One that has to wait for a block
-    /// takes nobody's place.
-    private mutating func addDecodeRows(to draft: inout StepDraft) {
+    /// One group of those that decode, who waited longest first. One that has to wait for a block takes nobody's place.
+    private mutating func addDecodeRows(to draft: inout StepDraft, groups: Int) {
         let decoding = running.compactMap { sequences[$0] }.filter(\.isDecoding)
-        let share = (decoding.count + inFlightMax - 1) / inFlightMax
+        let share = (decoding.count + groups - 1) / groups
         let ready = decoding.filter { $0.stepsInFlight == 0 }.sorted { ($0.lastStep, $0.precedence) < ($1.lastStep, $1.precedence) }
         for member in ready where draft.parts.count < share && draft.rowsLeft > 0 && isRunning(member.id) {
             if makeRoom(for: member.id, sparing: draft) { draft.add(member.id, rows: 1) }
@@ -140,8 +149,8 @@ package struct Scheduler: Sendable {
     }
 
     /// Prompts in order; a prompt's next chunk may follow while earlier ones are in flight.
-    private mutating func addPrefillRows(to draft: inout StepDraft) {
-        var budget = min(settings.prefillRowsPerStep, draft.rowsLeft)
+    private mutating func addPrefillRows(to draft: inout StepDraft, atMost rows: Int) {
+        var budget = min(rows, draft.rowsLeft)
         for id in running where budget > 0 {
             guard let sequence = sequences[id], !sequence.isDecoding, sequence.pending > 0 else { continue }
             let rows = min(sequence.pending, budget)
@@ -232,6 +241,7 @@ package struct Scheduler: Sendable {
 
         inFlight.removeFirst()
         clock.finished(oldest, at: now)
+        shape.note(rows: oldest.rowCount, sampledRows: oldest.rows.count { $0.sampledPosition != nil }, timings: result.timings)
         for rows in oldest.rows { sequences[rows.sequence]?.stepReturned() }
         endProbe(after: oldest)
         let advances = result.tokens.compactMap { advance($0) }

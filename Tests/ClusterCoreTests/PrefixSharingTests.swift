@@ -146,7 +146,7 @@ struct ScheduledRun {
             endTokens: [])
         settings.sharesPrefixes = sharesPrefixes
         scheduler = Scheduler(settings: settings, clock: StepClock(floorMs: 10_000, unmeasuredMs: 60_000, factor: 8))
-        scheduler.begin(epoch: epoch, kvBlocks: blocks, stepsInFlightMax: stages)
+        scheduler.begin(epoch: epoch, kvBlocks: blocks, stages: stages, stepsInFlightMax: stages)
     }
 
     mutating func add(id: UInt64, prompt: [TokenID], maxTokens: Int32, choices: Int = 1, priority: Int32 = 0) {
@@ -173,7 +173,7 @@ struct ScheduledRun {
         sent = []
         tables = [:]
         memory = [UInt64](repeating: .max, count: memory.count)
-        scheduler.begin(epoch: epoch, kvBlocks: blocks, stepsInFlightMax: stages)
+        scheduler.begin(epoch: epoch, kvBlocks: blocks, stages: stages, stepsInFlightMax: stages)
         audit()
     }
 
