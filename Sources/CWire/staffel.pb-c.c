@@ -4921,7 +4921,7 @@ const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor =
   (ProtobufCMessageInit) staffel__v1__sampled_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[13] =
+static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[16] =
 {
   {
     "model_name",
@@ -5079,15 +5079,54 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "kv_blocks_cached",
+    14,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__StatusReport, has_kv_blocks_cached),
+    offsetof(Staffel__V1__StatusReport, kv_blocks_cached),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "prefill_positions",
+    15,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_prefill_positions),
+    offsetof(Staffel__V1__StatusReport, prefill_positions),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "prefill_positions_shared",
+    16,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_prefill_positions_shared),
+    offsetof(Staffel__V1__StatusReport, prefill_positions_shared),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   2,   /* field[2] = epoch */
   12,   /* field[12] = frames_dropped */
   4,   /* field[4] = gateways */
   1,   /* field[1] = health */
+  13,   /* field[13] = kv_blocks_cached */
   8,   /* field[8] = kv_blocks_total */
   7,   /* field[7] = kv_blocks_used */
   0,   /* field[0] = model_name */
+  14,   /* field[14] = prefill_positions */
+  15,   /* field[15] = prefill_positions_shared */
   5,   /* field[5] = requests_waiting */
   6,   /* field[6] = sequences_running */
   10,   /* field[10] = steps_done */
@@ -5098,7 +5137,7 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
 static const ProtobufCIntRange staffel__v1__status_report__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 13 }
+  { 0, 16 }
 };
 const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
 {
@@ -5108,7 +5147,7 @@ const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
   "Staffel__V1__StatusReport",
   "staffel.v1",
   sizeof(Staffel__V1__StatusReport),
-  13,
+  16,
   staffel__v1__status_report__field_descriptors,
   staffel__v1__status_report__field_indices_by_name,
   1,  staffel__v1__status_report__number_ranges,

@@ -822,10 +822,16 @@ struct  Staffel__V1__StatusReport
   uint64_t tokens_generated;
   protobuf_c_boolean has_frames_dropped;
   uint64_t frames_dropped;
+  protobuf_c_boolean has_kv_blocks_cached;
+  uint32_t kv_blocks_cached;
+  protobuf_c_boolean has_prefill_positions;
+  uint64_t prefill_positions;
+  protobuf_c_boolean has_prefill_positions_shared;
+  uint64_t prefill_positions_shared;
 };
 #define STAFFEL__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__status_report__descriptor) \
-    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__WorkerStatus
