@@ -4266,7 +4266,7 @@ const ProtobufCMessageDescriptor staffel__v1__stage_peer__descriptor =
   (ProtobufCMessageInit) staffel__v1__stage_peer__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__step__field_descriptors[5] =
+static const ProtobufCFieldDescriptor staffel__v1__step__field_descriptors[7] =
 {
   {
     "epoch",
@@ -4328,9 +4328,35 @@ static const ProtobufCFieldDescriptor staffel__v1__step__field_descriptors[5] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "copies_from",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_FIXED32,
+    offsetof(Staffel__V1__Step, n_copies_from),
+    offsetof(Staffel__V1__Step, copies_from),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "copies_to",
+    7,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_FIXED32,
+    offsetof(Staffel__V1__Step, n_copies_to),
+    offsetof(Staffel__V1__Step, copies_to),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__step__field_indices_by_name[] = {
   3,   /* field[3] = closes */
+  5,   /* field[5] = copies_from */
+  6,   /* field[6] = copies_to */
   0,   /* field[0] = epoch */
   1,   /* field[1] = number */
   2,   /* field[2] = opens */
@@ -4339,7 +4365,7 @@ static const unsigned staffel__v1__step__field_indices_by_name[] = {
 static const ProtobufCIntRange staffel__v1__step__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor staffel__v1__step__descriptor =
 {
@@ -4349,14 +4375,14 @@ const ProtobufCMessageDescriptor staffel__v1__step__descriptor =
   "Staffel__V1__Step",
   "staffel.v1",
   sizeof(Staffel__V1__Step),
-  5,
+  7,
   staffel__v1__step__field_descriptors,
   staffel__v1__step__field_indices_by_name,
   1,  staffel__v1__step__number_ranges,
   (ProtobufCMessageInit) staffel__v1__step__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__sequence_open__field_descriptors[7] =
+static const ProtobufCFieldDescriptor staffel__v1__sequence_open__field_descriptors[8] =
 {
   {
     "sequence",
@@ -4442,8 +4468,21 @@ static const ProtobufCFieldDescriptor staffel__v1__sequence_open__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "cached",
+    8,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__SequenceOpen, has_cached),
+    offsetof(Staffel__V1__SequenceOpen, cached),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__sequence_open__field_indices_by_name[] = {
+  7,   /* field[7] = cached */
   1,   /* field[1] = choice */
   5,   /* field[5] = end_tokens */
   3,   /* field[3] = prompt_length */
@@ -4455,7 +4494,7 @@ static const unsigned staffel__v1__sequence_open__field_indices_by_name[] = {
 static const ProtobufCIntRange staffel__v1__sequence_open__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor staffel__v1__sequence_open__descriptor =
 {
@@ -4465,7 +4504,7 @@ const ProtobufCMessageDescriptor staffel__v1__sequence_open__descriptor =
   "Staffel__V1__SequenceOpen",
   "staffel.v1",
   sizeof(Staffel__V1__SequenceOpen),
-  7,
+  8,
   staffel__v1__sequence_open__field_descriptors,
   staffel__v1__sequence_open__field_indices_by_name,
   1,  staffel__v1__sequence_open__number_ranges,
@@ -4882,7 +4921,7 @@ const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor =
   (ProtobufCMessageInit) staffel__v1__sampled_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[13] =
+static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[16] =
 {
   {
     "model_name",
@@ -5040,15 +5079,54 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "kv_blocks_cached",
+    14,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__StatusReport, has_kv_blocks_cached),
+    offsetof(Staffel__V1__StatusReport, kv_blocks_cached),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "prefill_positions",
+    15,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_prefill_positions),
+    offsetof(Staffel__V1__StatusReport, prefill_positions),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "prefill_positions_shared",
+    16,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_prefill_positions_shared),
+    offsetof(Staffel__V1__StatusReport, prefill_positions_shared),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   2,   /* field[2] = epoch */
   12,   /* field[12] = frames_dropped */
   4,   /* field[4] = gateways */
   1,   /* field[1] = health */
+  13,   /* field[13] = kv_blocks_cached */
   8,   /* field[8] = kv_blocks_total */
   7,   /* field[7] = kv_blocks_used */
   0,   /* field[0] = model_name */
+  14,   /* field[14] = prefill_positions */
+  15,   /* field[15] = prefill_positions_shared */
   5,   /* field[5] = requests_waiting */
   6,   /* field[6] = sequences_running */
   10,   /* field[10] = steps_done */
@@ -5059,7 +5137,7 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
 static const ProtobufCIntRange staffel__v1__status_report__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 13 }
+  { 0, 16 }
 };
 const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
 {
@@ -5069,7 +5147,7 @@ const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
   "Staffel__V1__StatusReport",
   "staffel.v1",
   sizeof(Staffel__V1__StatusReport),
-  13,
+  16,
   staffel__v1__status_report__field_descriptors,
   staffel__v1__status_report__field_indices_by_name,
   1,  staffel__v1__status_report__number_ranges,

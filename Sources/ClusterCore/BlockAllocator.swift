@@ -1,38 +1,99 @@
-/// Who may write which KV block. The same ids on all stages, so one account serves them all.
+/// Which KV blocks are free, who reads which, and what the full ones hold. The same ids on all stages, so one account serves them all.
+///
+/// A block is free, or it is held by one or more sequences, or nobody holds it but its content may serve again (idle): then it is in the
+/// prefix index, and is given out anew when nothing else is left, the one that was idle longest first.
 ///
 /// A block may be handed out again while steps that use it for its old owner are still in flight: the new owner's rows travel in a later step,
 /// every stage computes steps strictly in the order of their numbers (a gap ends the epoch), so at each stage the old owner's
-/// last read comes before the new owner's first write; and a sequence reads only positions that it wrote itself.
-package struct BlockAllocator: Hashable, Sendable {
+/// last read comes before the new owner's first write; and a sequence reads only positions that it, or whoever it shares a block with, wrote.
+///
+/// Only full blocks are shared, and full blocks are never written again; so what is shared never changes.
+package struct BlockAllocator: Sendable {
     package let total: Int
     private var free: [BlockID]
-    private var isFree: [Bool]
+    /// By block: how many sequences hold it.
+    private var holders: [Int32]
+    private var idle: IdleBlocks
+    private var index: PrefixIndex
+    /// Idle blocks whose content was given up for a new one.
+    package private(set) var evictions: UInt64 = 0
 
     package init(total: Int) {
         self.total = total
         // Taken from the end: low ids first, so that little-used clusters touch little memory.
         free = (0..<total).reversed().map { BlockID(UInt32($0)) }
-        isFree = [Bool](repeating: true, count: total)
+        holders = [Int32](repeating: 0, count: total)
+        idle = IdleBlocks(total: total)
+        index = PrefixIndex(total: total)
     }
 
-    package var freeCount: Int { free.count }
+    /// Blocks that can be had: free and idle ones.
+    package var freeCount: Int { free.count + idle.count }
+    /// Blocks that nobody holds but that serve the next request with the same beginning.
+    package var idleCount: Int { idle.count }
 
-    /// `count` blocks, or `nil` and no change when there are not so many.
+    package func holderCount(_ block: BlockID) -> Int { Int(holders[Int(block.value)]) }
+
+    /// `count` blocks for one holder, or `nil` and no change when there are not so many.
     package mutating func allocate(_ count: Int) -> [BlockID]? {
-        guard count <= free.count else { return nil }
-        let taken = Array(free.suffix(count).reversed())
-        free.removeLast(count)
-        for block in taken { isFree[Int(block.value)] = false }
-        return taken
-    }
-
-    package mutating func release(_ blocks: [BlockID]) {
-        for block in blocks.reversed() {
-            precondition(!isFree[Int(block.value)], "a block is freed once")
-            isFree[Int(block.value)] = true
-            free.append(block)
+        guard count <= freeCount else { return nil }
+        return (0..<count).map { _ in
+            let block = free.popLast() ?? evict()
+            holders[Int(block.value)] = 1
+            return block
         }
     }
+
+    private mutating func evict() -> BlockID {
+        guard let block = idle.removeOldest() else { preconditionFailure("the free blocks were counted") }
+        index.remove(block)
+        evictions += 1
+        return block
+    }
+
+    /// Another sequence holds `blocks` too.
+    package mutating func hold(_ blocks: [BlockID]) {
+        for block in blocks {
+            if holders[Int(block.value)] == 0 { idle.remove(block) }
+            holders[Int(block.value)] += 1
+        }
+    }
+
+    /// A sequence gives up `blocks`, its table in order. Later ones become idle before earlier ones, so that the end of a prefix is evicted before
+    /// its beginning, without which it could not be found.
+    package mutating func release(_ blocks: [BlockID]) {
+        for block in blocks.reversed() {
+            let place = Int(block.value)
+            precondition(holders[place] > 0, "who gives a block up holds it")
+            holders[place] -= 1
+            guard holders[place] == 0 else { continue }
+            if index.isWritten(block) {
+                idle.append(block)
+            } else {
+                index.remove(block)
+                free.append(block)
+            }
+        }
+    }
+
+    // MARK: - Prefixes
+
+    /// The blocks that hold, or will hold, the keys and values of the longest known beginning of `tokens`, at most `most` blocks.
+    package func match(_ tokens: [TokenID], most: Int) -> [BlockID] { index.match(tokens, most: most) }
+
+    /// Whether the block's rows have been sent to the stages.
+    package func isWritten(_ block: BlockID) -> Bool { index.isWritten(block) }
+    package func isIndexed(_ block: BlockID) -> Bool { index.contains(block) }
+
+    /// Notes that `block`, held by the caller, will hold `tokens` (a block's worth) after what `parent` holds (`nil`: at the beginning).
+    /// `false` and no change when another block does already.
+    package mutating func promise(_ block: BlockID, after parent: BlockID?, tokens: ArraySlice<TokenID>) -> Bool {
+        precondition(parent.map { index.contains($0) } ?? true, "a chain has no gap")
+        return index.insert(block, after: parent, tokens: tokens)
+    }
+
+    /// The rows of a promised block are on their way: from the next step on, others may read it.
+    package mutating func written(_ block: BlockID) { index.markWritten(block) }
 
     package static func blocks(forPositions positions: Int) -> Int {
         (positions + Limits.positionsPerBlock - 1) / Limits.positionsPerBlock

@@ -33,8 +33,10 @@ package struct Coordinator: Sendable {
         scheduler = Scheduler(
             settings: Scheduler.Settings(
                 stepRowsMax: configuration.stepRowsMax, prefillRowsPerStep: configuration.prefillRowsPerStep,
+                interTokenBudgetMs: configuration.interTokenBudgetMs,
                 sequencesRunningMax: configuration.sequencesRunningMax, contextTokens: configuration.contextTokens,
-                vocabulary: configuration.model.vocabulary, endTokens: configuration.model.endTokens),
+                vocabulary: configuration.model.vocabulary, endTokens: configuration.model.endTokens,
+                sharesPrefixes: configuration.sharesPrefixes),
             clock: clock)
         announced = ClusterHealth(state: .waitingForWorkers, detail: "")
         announced = health

@@ -23,8 +23,12 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     /// KV blocks are made as memory allows, up to this.
     package var kvBlocksMax: Int = 8_192
     package var stepRowsMax: Int = Limits.stepRowsMax
-    /// Prefill rows of one step, so that a long prompt stops others' decoding for no longer than that.
+    /// Prefill rows of one step, when nobody decodes.
     package var prefillRowsPerStep: Int = 256
+    /// The longest time between two tokens of a running sequence that others' prefill may cause. `nil`: twice what it is without.
+    package var interTokenBudgetMs: UInt64?
+    /// Whether requests with the same beginning share its keys and values.
+    package var sharesPrefixes = true
     /// Steps in flight for each stage of the plan.
     package var stepsInFlightPerStage: Int = 1
 

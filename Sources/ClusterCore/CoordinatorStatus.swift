@@ -6,7 +6,9 @@ extension Coordinator {
             workers: membership.workers.values.map { workerStatus($0, at: now) }, gateways: membership.gateways.count,
             requestsWaiting: scheduler.waiting.count, sequencesRunning: scheduler.running.count,
             kvBlocksUsed: scheduler.allocator.total - scheduler.allocator.freeCount, kvBlocksTotal: scheduler.allocator.total,
+            kvBlocksCached: scheduler.allocator.idleCount,
             stepsInFlight: scheduler.inFlight.count, stepsDone: metrics.stepsDone, tokensGenerated: metrics.generatedTokens,
+            prefillPositions: scheduler.prefillPositions, prefillPositionsShared: scheduler.prefillPositionsShared,
             framesDropped: metrics.dropped.total)
     }
 

@@ -28,6 +28,11 @@ package struct GeneratedSequence: Hashable, Sendable {
     /// The first `blocksSent` of them are known to the stages.
     package private(set) var blocks: [BlockID] = []
     private var blocksSent = 0
+    /// Positions whose keys and values were there already when it was admitted.
+    package private(set) var cached = 0
+    /// So many leading blocks stand in the prefix index, through this sequence or another; whether more may follow.
+    package private(set) var indexed = 0
+    package private(set) var mayIndex = false
     /// Steps of this epoch with rows of this sequence that have not come back.
     package private(set) var stepsInFlight = 0
     /// The last step that had rows of this sequence: who waited longest goes into the next one.
@@ -53,7 +58,7 @@ package struct GeneratedSequence: Hashable, Sendable {
     package var pending: Int { tokens.count - sent }
 
     /// Its prefill is sent: from now on one row a step, the next only after the last one's token has come.
-    package var isDecoding: Bool { sent > 0 && sent >= prefillEnd }
+    package var isDecoding: Bool { prefillEnd > 0 && sent >= prefillEnd }
 
     /// Blocks that are still missing before its next `rows` rows can be sent.
     package func blocksMissing(forRows rows: Int) -> Int {
@@ -62,11 +67,20 @@ package struct GeneratedSequence: Hashable, Sendable {
 
     package mutating func give(_ more: [BlockID]) { blocks += more }
 
-    /// It runs from now on, with blocks for all tokens known.
-    package mutating func admit(_ blocks: [BlockID]) {
+    /// It runs from now on, with blocks for all tokens known, of which the first hold keys and values of `cached` positions. At least the
+    /// last known token has still to be sent: what follows it is drawn from its row.
+    package mutating func admit(_ blocks: [BlockID], cached: Int = 0) {
         precondition(sent == 0 && self.blocks.isEmpty, "a sequence is admitted without state")
+        precondition(cached < tokens.count, "the last row is always computed")
         self.blocks = blocks
+        self.cached = cached
+        sent = cached
         prefillEnd = tokens.count
+    }
+
+    package mutating func setIndexed(_ count: Int, mayIndex: Bool) {
+        indexed = count
+        self.mayIndex = mayIndex
     }
 
     /// The next `rows` rows as a segment of step `number`. They have blocks.
@@ -96,6 +110,9 @@ package struct GeneratedSequence: Hashable, Sendable {
             sent = 0
             blocks = []
             blocksSent = 0
+            cached = 0
+            indexed = 0
+            mayIndex = false
             isOpen = false
         }
         return blocks
@@ -121,7 +138,7 @@ package struct GeneratedSequence: Hashable, Sendable {
     /// What the stages must know before its first rows.
     package func opening(modelEndTokens: [TokenID]) -> SequenceOpen {
         SequenceOpen(
-            sequence: id, choice: precedence.choice, tokens: tokens, promptLength: promptLength, sampling: sampling,
+            sequence: id, choice: precedence.choice, tokens: tokens, promptLength: promptLength, cached: cached, sampling: sampling,
             endTokens: ascending(modelEndTokens, sampling.stopTokens), topLogprobs: topLogprobs)
     }
 

@@ -241,15 +241,20 @@ package struct StatusReport: Hashable, Sendable {
     package var sequencesRunning: Int
     package var kvBlocksUsed: Int
     package var kvBlocksTotal: Int
+    /// Of those not used: so many hold beginnings that serve later requests.
+    package var kvBlocksCached: Int
     package var stepsInFlight: Int
     package var stepsDone: UInt64
     package var tokensGenerated: UInt64
+    /// Positions of prompts that were to be computed, and those of them that were there already.
+    package var prefillPositions: UInt64
+    package var prefillPositionsShared: UInt64
     package var framesDropped: UInt64
 
     package init(
         modelName: String, health: ClusterHealth, epoch: Epoch, workers: [WorkerStatus], gateways: Int, requestsWaiting: Int,
-        sequencesRunning: Int, kvBlocksUsed: Int, kvBlocksTotal: Int, stepsInFlight: Int, stepsDone: UInt64,
-        tokensGenerated: UInt64, framesDropped: UInt64
+        sequencesRunning: Int, kvBlocksUsed: Int, kvBlocksTotal: Int, kvBlocksCached: Int, stepsInFlight: Int, stepsDone: UInt64,
+        tokensGenerated: UInt64, prefillPositions: UInt64, prefillPositionsShared: UInt64, framesDropped: UInt64
     ) {
         self.modelName = modelName
         self.health = health
@@ -260,9 +265,12 @@ package struct StatusReport: Hashable, Sendable {
         self.sequencesRunning = sequencesRunning
         self.kvBlocksUsed = kvBlocksUsed
         self.kvBlocksTotal = kvBlocksTotal
+        self.kvBlocksCached = kvBlocksCached
         self.stepsInFlight = stepsInFlight
         self.stepsDone = stepsDone
         self.tokensGenerated = tokensGenerated
+        self.prefillPositions = prefillPositions
+        self.prefillPositionsShared = prefillPositionsShared
         self.framesDropped = framesDropped
     }
 }

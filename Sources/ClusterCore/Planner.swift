@@ -1,11 +1,13 @@
 /// Cuts a model's layers into stages: a pure function of the model and the workers.
 ///
 /// A stage's time is the bytes it reads for one decode step (its layers, on the last stage the head too) over its worker's measured
-/// bandwidth. The plan has the smallest possible longest stage time; among those, it uses the most workers, because spare workers
-/// give room for KV; among those, its times are the most even (smallest sum of squares).
+/// bandwidth. The plan has the smallest possible longest stage time of all cuts in all orders of the workers; among those, it uses the most
+/// workers, because spare workers give room for KV; among those, its times are the most even (smallest sum of squares).
 ///
-/// Stages follow the workers' keys in ascending order: unlike the order of joining, it is the same after the coordinator's restart, so a
-/// restarted cluster gets the cuts whose weights its workers still hold.
+/// Stages follow the workers' keys in ascending order wherever that costs nothing: unlike the order of joining, it is the same after the
+/// coordinator's restart, so a restarted cluster gets the cuts whose weights its workers still hold. Where it does cost (who is last bears the
+/// head, who is first the embedding), the order is chosen too (`PlannerOrder`): exactly up to `exactWorkersMax`, beyond by trying each
+/// worker as the last.
 package struct Planner: Sendable {
     /// What counts of a worker.
     package struct Candidate: Hashable, Sendable {
@@ -22,14 +24,15 @@ package struct Planner: Sendable {
     }
 
     private let model: ModelProfile
-    private let workers: [Candidate]
+    /// In the order of their stages.
+    let workers: [Candidate]
     private let kvBlocksMin: Int
     private let kvBlocksMax: Int
     /// `layerBytesBefore[i]`: bytes of layers 0..<i.
     private let layerBytesBefore: [UInt64]
     private let kvBlockBytesPerLayer: UInt64
 
-    private var layerCount: Int { model.layerBytes.count }
+    var layerCount: Int { model.layerBytes.count }
 
     /// - Parameters:
     ///   - contextTokens: the KV memory must hold at least one sequence of so many positions.
@@ -39,30 +42,45 @@ package struct Planner: Sendable {
         model: ModelProfile, workers: [Candidate], contextTokens: Int, kvBlocksMax: Int
     ) -> Result<Plan, Failure> {
         precondition(!model.layerBytes.isEmpty && contextTokens > 0, "a model has layers and a context")
-        let planner = Planner(model: model, workers: workers, contextTokens: contextTokens, kvBlocksMax: kvBlocksMax)
-        guard let longest = planner.shortestLongestTime() else { return .failure(planner.shortfall()) }
+        let byKey = workers.sorted { $0.key < $1.key }
+        let planner = Planner(model: model, workers: byKey, contextTokens: contextTokens, kvBlocksMax: kvBlocksMax)
+        let inOrderOfKeys = planner.shortestLongestTime()
+        if let order = planner.betterOrder(than: inOrderOfKeys ?? .infinity) {
+            let ordered = Planner(model: model, workers: order, contextTokens: contextTokens, kvBlocksMax: kvBlocksMax)
+            if let longest = ordered.shortestLongestTime() { return .success(ordered.evenPlan(within: longest)) }
+        }
+        guard let longest = inOrderOfKeys else { return .failure(planner.shortfall()) }
         return .success(planner.evenPlan(within: longest))
     }
 
     private init(model: ModelProfile, workers: [Candidate], contextTokens: Int, kvBlocksMax: Int) {
         self.model = model
-        self.workers = workers.sorted { $0.key < $1.key }
+        self.workers = workers
         kvBlocksMin = (contextTokens + Limits.positionsPerBlock - 1) / Limits.positionsPerBlock
         self.kvBlocksMax = max(kvBlocksMax, kvBlocksMin)
         layerBytesBefore = model.layerBytes.reduce(into: [0]) { sums, bytes in sums.append(sums[sums.count - 1] + bytes) }
         kvBlockBytesPerLayer = model.kvBytesPerTokenPerLayer * UInt64(Limits.positionsPerBlock)
     }
 
+    /// The same problem with the workers in another order.
+    func with(_ order: [Int]) -> Planner {
+        Planner(
+            model: model, workers: order.map { workers[$0] }, contextTokens: kvBlocksMin * Limits.positionsPerBlock, kvBlocksMax: kvBlocksMax)
+    }
+
     // MARK: - The shortest longest time
 
     /// `nil` when no cut fits the workers' memory.
-    private func shortestLongestTime() -> Double? {
-        guard var reached = longestTime(within: .infinity) else { return nil }
+    func shortestLongestTime() -> Double? { Self.shortest { longestTime(within: $0) } }
+
+    /// The smallest time for which `reached` finds a plan; it tells the time of the plan that it finds within a limit.
+    static func shortest(_ longestTime: (_ limit: Double) -> Double?) -> Double? {
+        guard var reached = longestTime(.infinity) else { return nil }
         var missed = 0.0
         while reached - missed > reached * 1e-12 {
             let middle = missed + (reached - missed) / 2
             guard middle > missed, middle < reached else { break }
-            if let better = longestTime(within: middle) { reached = better } else { missed = middle }
+            if let better = longestTime(middle) { reached = better } else { missed = middle }
         }
         return reached
     }
@@ -88,7 +106,7 @@ package struct Planner: Sendable {
     }
 
     /// The largest `end` such that `worker` can have `start..<end` as a stage that is not the last. `start` when there is none.
-    private func furthest(_ worker: Candidate, from start: Int, limit: Double) -> Int {
+    func furthest(_ worker: Candidate, from start: Int, limit: Double) -> Int {
         var (fitting, tooFar) = (start, layerCount + 1)
         while tooFar - fitting > 1 {
             let middle = (fitting + tooFar) / 2
@@ -163,13 +181,13 @@ package struct Planner: Sendable {
 
     // MARK: - Costs
 
-    private func fits(_ worker: Candidate, _ layers: Range<Int>, limit: Double, last: Bool? = nil) -> Bool {
+    func fits(_ worker: Candidate, _ layers: Range<Int>, limit: Double, last: Bool? = nil) -> Bool {
         let last = last ?? (layers.upperBound == layerCount)
         guard layers.upperBound <= layerCount, time(worker, layers, last: last) <= limit else { return false }
         return weightBytes(layers, last: last) + kvBytesMin(layers) <= worker.memoryBytes
     }
 
-    private func time(_ worker: Candidate, _ layers: Range<Int>, last: Bool? = nil) -> Double {
+    func time(_ worker: Candidate, _ layers: Range<Int>, last: Bool? = nil) -> Double {
         let last = last ?? (layers.upperBound == layerCount)
         return Double(layerBytes(layers) + (last ? model.headBytes : 0)) / worker.readBytesPerSecond
     }

@@ -10,33 +10,47 @@ import DequeModule
 package struct Scheduler: Sendable {
     package struct Settings: Hashable, Sendable {
         package var stepRowsMax: Int
+        /// Of one step. Fewer where others decode, so that their tokens keep coming.
         package var prefillRowsPerStep: Int
+        /// See `StepShape`.
+        package var interTokenBudgetMs: UInt64?
         package var sequencesRunningMax: Int
         package var contextTokens: Int
         package var vocabulary: Int
         package var endTokens: [TokenID]
+        /// Whether a request uses the keys and values that another left or is about to leave of the same beginning.
+        package var sharesPrefixes = true
     }
 
-    private let settings: Settings
+    let settings: Settings
     /// Only ever asked by id: a dictionary's order differs per process.
-    private var sequences: [SequenceID: GeneratedSequence] = [:]
-    package private(set) var waiting = WaitingLine()
+    var sequences: [SequenceID: GeneratedSequence] = [:]
+    package internal(set) var waiting = WaitingLine()
     /// In order of precedence.
-    package private(set) var running: [SequenceID] = []
-    package private(set) var allocator = BlockAllocator(total: 0)
+    package internal(set) var running: [SequenceID] = []
+    package internal(set) var allocator = BlockAllocator(total: 0)
     package private(set) var inFlight: Deque<StepInFlight> = []
     /// Sequences whose state the stages may forget; told with the next step.
     private var closing: [SequenceID] = []
+    /// Copies that the stages make with the next step.
+    var copying: [BlockCopy] = []
+    /// Waiting sequences whose beginning another one is about to compute: the block that they wait for.
+    var awaited: [SequenceID: BlockID] = [:]
     private var probe: (sequence: SequenceID, blocks: [BlockID])?
     private var epoch = Epoch(0)
     private var nextNumber: UInt64 = 1
     private var inFlightMax = 0
+    package private(set) var shape: StepShape
     private var clock: StepClock
     package private(set) var preemptions: UInt64 = 0
+    /// Positions that admitted sequences had to prefill, and those of them that were there already.
+    package internal(set) var prefillPositions: UInt64 = 0
+    package internal(set) var prefillPositionsShared: UInt64 = 0
 
     package init(settings: Settings, clock: StepClock) {
         self.settings = settings
         self.clock = clock
+        shape = StepShape(stages: 0, prefillRowsMax: settings.prefillRowsPerStep, interTokenBudgetMs: settings.interTokenBudgetMs)
     }
 
     package var openCount: Int { sequences.count }
@@ -48,11 +62,12 @@ package struct Scheduler: Sendable {
     // MARK: - Epochs
 
     /// The stages of `epoch` are ready and hold no sequence.
-    package mutating func begin(epoch: Epoch, kvBlocks: Int, stepsInFlightMax: Int) {
+    package mutating func begin(epoch: Epoch, kvBlocks: Int, stages: Int, stepsInFlightMax: Int) {
         precondition(running.isEmpty && inFlight.isEmpty, "an epoch begins with nothing in flight")
         self.epoch = epoch
         nextNumber = 1
         inFlightMax = stepsInFlightMax
+        shape = StepShape(stages: stages, prefillRowsMax: settings.prefillRowsPerStep, interTokenBudgetMs: settings.interTokenBudgetMs)
         allocator = BlockAllocator(total: kvBlocks)
     }
 
@@ -61,6 +76,8 @@ package struct Scheduler: Sendable {
         inFlight.removeAll()
         inFlightMax = 0
         closing = []
+        copying = []
+        awaited = [:]
         probe = nil
         for id in running {
             _ = sequences[id]!.loseState()
@@ -92,6 +109,7 @@ package struct Scheduler: Sendable {
     /// Its blocks are free at once (why that is safe: `BlockAllocator`); steps with its rows pass through without effect.
     package mutating func remove(_ id: SequenceID) {
         guard let sequence = sequences[id] else { preconditionFailure("only open sequences are removed") }
+        awaited[id] = nil
         if !waiting.remove(sequence.precedence) { stop(id) }
         sequences[id] = nil
     }
@@ -111,32 +129,19 @@ package struct Scheduler: Sendable {
         guard inFlight.count < inFlightMax else { return nil }
         admitWaiting()
         var draft = StepDraft(rowsMax: settings.stepRowsMax)
-        addDecodeRows(to: &draft)
-        addPrefillRows(to: &draft)
+        let decoding = running.count { sequences[$0]!.isDecoding }
+        let groups = shape.groups(decoding: decoding, inFlightMax: inFlightMax)
+        addDecodeRows(to: &draft, groups: groups)
+        // Where others decode but are all in flight, their next step is as much in this one's way.
+        let beside = decoding == 0 ? 0 : max(draft.parts.count, (decoding + groups - 1) / groups)
+        addPrefillRows(to: &draft, atMost: shape.prefillRows(beside: beside, groups: groups))
         return draft.isEmpty ? nil : launch(draft, at: now)
     }
 
-    /// In strict order: who comes first is not overtaken, however many blocks it needs.
-    private mutating func admitWaiting() {
-        while running.count < settings.sequencesRunningMax, let id = waiting.first, let sequence = sequences[id] {
-            // Rows of it from before its preemption still come back; their token belongs to its prompt.
-            guard sequence.stepsInFlight == 0 else { return }
-            let wanted = BlockAllocator.blocks(forPositions: sequence.tokens.count)
-            guard allocator.freeCount >= wanted + reserve, let blocks = allocator.allocate(wanted) else { return }
-            sequences[id]!.admit(blocks)
-            waiting.removeFirst()
-            insertRunning(id)
-        }
-    }
-
-    /// Blocks kept free for those who run, so that a newcomer is not admitted only to be preempted by the next decode row.
-    private var reserve: Int { min(running.count, allocator.total / 8) }
-
-    /// An even share of all that decode, so that each stage has a group to work on; who waited longest first. One that has to wait for a block
-    /// takes nobody's place.
-    private mutating func addDecodeRows(to draft: inout StepDraft) {
+    /// One group of those that decode, who waited longest first. One that has to wait for a block takes nobody's place.
+    private mutating func addDecodeRows(to draft: inout StepDraft, groups: Int) {
         let decoding = running.compactMap { sequences[$0] }.filter(\.isDecoding)
-        let share = (decoding.count + inFlightMax - 1) / inFlightMax
+        let share = (decoding.count + groups - 1) / groups
         let ready = decoding.filter { $0.stepsInFlight == 0 }.sorted { ($0.lastStep, $0.precedence) < ($1.lastStep, $1.precedence) }
         for member in ready where draft.parts.count < share && draft.rowsLeft > 0 && isRunning(member.id) {
             if makeRoom(for: member.id, sparing: draft) { draft.add(member.id, rows: 1) }
@@ -144,8 +149,8 @@ package struct Scheduler: Sendable {
     }
 
     /// Prompts in order; a prompt's next chunk may follow while earlier ones are in flight.
-    private mutating func addPrefillRows(to draft: inout StepDraft) {
-        var budget = min(settings.prefillRowsPerStep, draft.rowsLeft)
+    private mutating func addPrefillRows(to draft: inout StepDraft, atMost rows: Int) {
+        var budget = min(rows, draft.rowsLeft)
         for id in running where budget > 0 {
             guard let sequence = sequences[id], !sequence.isDecoding, sequence.pending > 0 else { continue }
             let rows = min(sequence.pending, budget)
@@ -160,14 +165,16 @@ package struct Scheduler: Sendable {
         for part in draft.parts {
             if !sequences[part.sequence]!.isOpen { opens.append(sequences[part.sequence]!.opening(modelEndTokens: settings.endTokens)) }
             segments.append(sequences[part.sequence]!.sendRows(part.rows, in: StepNumber(nextNumber)))
+            noteWritten(by: part.sequence)
         }
         return launch(segments, opens: opens, at: now)
     }
 
     private mutating func launch(_ segments: [Segment], opens: [SequenceOpen], at now: Instant) -> Step {
-        let step = Step(epoch: epoch, number: StepNumber(nextNumber), opens: opens, closes: closing, segments: segments)
+        let step = Step(epoch: epoch, number: StepNumber(nextNumber), opens: opens, closes: closing, copies: copying, segments: segments)
         nextNumber += 1
         closing = []
+        copying = []
         inFlight.append(StepInFlight(step, sentAt: now))
         return step
     }
@@ -198,7 +205,7 @@ package struct Scheduler: Sendable {
 
     private func isRunning(_ id: SequenceID) -> Bool { running.contains(id) }
 
-    private mutating func insertRunning(_ id: SequenceID) {
+    mutating func insertRunning(_ id: SequenceID) {
         let precedence = sequences[id]!.precedence
         let index = running.firstIndex { precedence < sequences[$0]!.precedence } ?? running.count
         running.insert(id, at: index)
@@ -234,6 +241,7 @@ package struct Scheduler: Sendable {
 
         inFlight.removeFirst()
         clock.finished(oldest, at: now)
+        shape.note(rows: oldest.rowCount, sampledRows: oldest.rows.count { $0.sampledPosition != nil }, timings: result.timings)
         for rows in oldest.rows { sequences[rows.sequence]?.stepReturned() }
         endProbe(after: oldest)
         let advances = result.tokens.compactMap { advance($0) }

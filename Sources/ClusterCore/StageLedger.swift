@@ -1,9 +1,9 @@
 /// What a stage's sequences must look like after all steps so far: each one's length and blocks. A step that does not continue from there
 /// is refused before the stage thread sees it, so the engine may rely on what it gets.
 ///
-/// Checked: sequences are open, positions continue, blocks cover the rows and lie in the KV memory, each sequence has at most one segment, row
-/// and segment counts are within `Limits`. Left to the engine: token ids against the vocabulary, the payload's size. That no two
-/// sequences have one block is the coordinator's account; a stage cannot tell a freed block from a shared one.
+/// Checked: sequences are open, positions continue, blocks cover the rows and lie in the KV memory, each sequence has at most one segment, row,
+/// segment and copy counts are within `Limits`. Left to the engine: token ids against the vocabulary, the payload's size, and that no row is
+/// written into a block that two sequences hold. What a block holds is the coordinator's account.
 struct StageLedger: Hashable, Sendable {
     private struct Entry: Hashable, Sendable {
         var length: Int
@@ -20,9 +20,14 @@ struct StageLedger: Hashable, Sendable {
     mutating func take(_ step: Step) -> String? {
         guard step.segments.count <= Limits.stepSegmentsMax else { return "\(step.segments.count) segments" }
         for sequence in step.closes where entries.removeValue(forKey: sequence) == nil { return "it closes a sequence that is not open" }
+        guard step.copies.count <= Limits.stepSegmentsMax else { return "\(step.copies.count) copies" }
+        for copy in step.copies where Int(copy.from.value) >= kvBlocks || Int(copy.to.value) >= kvBlocks {
+            return "it copies a block outside the KV memory"
+        }
         for open in step.opens {
             guard open.promptLength >= 1, open.promptLength <= open.tokens.count else { return "it opens a sequence without a prompt" }
-            guard entries.updateValue(Entry(length: 0, blockCount: 0), forKey: open.sequence) == nil else { return "it opens a sequence twice" }
+            guard (0..<open.tokens.count).contains(open.cached) else { return "it opens a sequence that has no row to compute" }
+            guard entries.updateValue(Entry(length: open.cached, blockCount: 0), forKey: open.sequence) == nil else { return "it opens a sequence twice" }
         }
         var rows = 0
         var seen: Set<SequenceID> = []

@@ -6,19 +6,35 @@ package struct Step: Hashable, Sendable {
     package var number: StepNumber
     /// Sequences that a stage has not heard of in this epoch; applied before the rows.
     package var opens: [SequenceOpen]
-    /// Sequences whose state a stage forgets; applied before `opens`.
+    /// Sequences whose state a stage forgets; applied first.
     package var closes: [SequenceID]
+    /// Blocks whose content a stage copies, one after the other; applied before `opens` and rows.
+    package var copies: [BlockCopy]
     /// Rows in order. At most one segment a sequence.
     package var segments: [Segment]
 
     package var rowCount: Int { segments.reduce(0) { $0 + $1.tokens.count } }
 
-    package init(epoch: Epoch, number: StepNumber, opens: [SequenceOpen] = [], closes: [SequenceID] = [], segments: [Segment]) {
+    package init(
+        epoch: Epoch, number: StepNumber, opens: [SequenceOpen] = [], closes: [SequenceID] = [], copies: [BlockCopy] = [], segments: [Segment]
+    ) {
         self.epoch = epoch
         self.number = number
         self.opens = opens
         self.closes = closes
+        self.copies = copies
         self.segments = segments
+    }
+}
+
+/// Copy on write: a sequence that shares its past up to the middle of a block gets that block's content in one of its own.
+package struct BlockCopy: Hashable, Sendable {
+    package var from: BlockID
+    package var to: BlockID
+
+    package init(from: BlockID, to: BlockID) {
+        self.from = from
+        self.to = to
     }
 }
 
@@ -30,19 +46,22 @@ package struct SequenceOpen: Hashable, Sendable {
     /// Prompt, then what was generated so far. Penalties look at these.
     package var tokens: [TokenID]
     package var promptLength: Int
+    /// Positions whose keys and values are in the first blocks already: its first row is this position. Less than `tokens` has.
+    package var cached: Int
     package var sampling: SamplingParameters
     /// The model's end tokens plus the request's stop tokens, ascending: what `minTokens` forbids.
     package var endTokens: [TokenID]
     package var topLogprobs: Int?
 
     package init(
-        sequence: SequenceID, choice: UInt32, tokens: [TokenID], promptLength: Int, sampling: SamplingParameters,
+        sequence: SequenceID, choice: UInt32, tokens: [TokenID], promptLength: Int, cached: Int = 0, sampling: SamplingParameters,
         endTokens: [TokenID], topLogprobs: Int?
     ) {
         self.sequence = sequence
         self.choice = choice
         self.tokens = tokens
         self.promptLength = promptLength
+        self.cached = cached
         self.sampling = sampling
         self.endTokens = endTokens
         self.topLogprobs = topLogprobs

@@ -21,8 +21,6 @@ package struct WaitingLine: Hashable, Sendable {
         places.insert(Place(precedence: precedence, id: id), at: index)
     }
 
-    package mutating func removeFirst() { places.removeLast() }
-
     /// Whether it was there.
     @discardableResult
     package mutating func remove(_ precedence: GeneratedSequence.Precedence) -> Bool {

@@ -30,6 +30,13 @@ final class KVMemory {
         }
     }
 
+    /// Block `from` into block `to`, in all layers.
+    func copy(from: Int, to: Int) {
+        for layer in layers where from != to {
+            (layer.base + to * layer.stride).copyMemory(from: layer.base + from * layer.stride, byteCount: layer.stride)
+        }
+    }
+
     /// Bytes of one block of one layer.
     static func blockBytes(model: ModelConfiguration, type: KVType) -> Int {
         sk_kv_block_bytes(type.kernelType, Int32(model.kvHeads), Int32(model.headDimension))

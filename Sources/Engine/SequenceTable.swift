@@ -1,6 +1,9 @@
 import CKernels
 
-/// The sequences that a stage holds: their tokens, their positions, their KV blocks, and who owns each block.
+/// The sequences that a stage holds: their tokens, their positions, their KV blocks, and how many hold each block.
+///
+/// Sequences with the same beginning may hold the same blocks, but only full ones of their past: a row is written only into a block that its
+/// sequence alone holds.
 ///
 /// A batch is checked as a whole before any of it is applied, so a wrong one changes nothing. All stages apply the same
 /// rules to the same batches, so all of them accept a batch or none does.
@@ -12,8 +15,8 @@ struct SequenceTable {
     let draws: Bool
 
     private var sequences: [UInt64: SequenceState] = [:]
-    /// The sequence that holds each block. A block has one owner: sharing would let one sequence overwrite another's past.
-    private var owners: [UInt64?]
+    /// By block: how many sequences hold it.
+    private var holders: [Int32]
     /// Blocks and sequences named so far by the batch under check; kept to spare allocations.
     private var named: Set<Int32> = []
     private var seen: Set<UInt64> = []
@@ -23,19 +26,20 @@ struct SequenceTable {
         self.contextLength = contextLength
         self.rowsMax = rowsMax
         self.draws = draws
-        owners = Array(repeating: nil, count: blocks)
+        holders = Array(repeating: 0, count: blocks)
     }
 
     subscript(sequence: UInt64) -> SequenceState { sequences[sequence]! }
 
-    /// Checks `batch`, then applies it: closes, opens, and the positions and blocks of its segments.
+    /// Checks `batch`, then applies it: closes, opens, and the positions and blocks of its segments. Copying is the caller's.
     mutating func apply(_ batch: StageBatch) throws(EngineError) {
         try checkOpens(batch)
+        try checkCopies(batch)
         try checkSegments(batch)
         for sequence in batch.closes { forget(sequence) }
         for opening in batch.opens { sequences[opening.sequence] = SequenceState(opening, counts: draws && opening.sampling.countsTokens) }
         for segment in batch.segments {
-            for block in segment.newBlocks { owners[Int(block)] = segment.sequence }
+            for block in segment.newBlocks { holders[Int(block)] += 1 }
             sequences[segment.sequence]!.advance(segment)
         }
     }
@@ -46,7 +50,7 @@ struct SequenceTable {
 
     private mutating func forget(_ sequence: UInt64) {
         guard let state = sequences.removeValue(forKey: sequence) else { return }
-        for block in state.blocks { owners[Int(block)] = nil }
+        for block in state.blocks { holders[Int(block)] -= 1 }
     }
 
     // MARK: Checks
@@ -61,6 +65,9 @@ struct SequenceTable {
             guard !opening.tokens.isEmpty, (1...opening.tokens.count).contains(opening.promptLength) else {
                 throw bad("Sequence \(id) is opened with \(opening.tokens.count) tokens of which \(opening.promptLength) are the prompt; a prompt has at least one.")
             }
+            guard (0..<opening.tokens.count).contains(opening.cached) else {
+                throw bad("Sequence \(id) is opened with \(opening.tokens.count) tokens, \(opening.cached) of them computed; at least the last has to be left.")
+            }
             try checkTokens(opening.tokens, of: id)
             try opening.sampling.check(vocabulary: vocabulary)
             try checkTokens(opening.endTokens, of: id)
@@ -71,6 +78,21 @@ struct SequenceTable {
                 throw bad("Sequence \(id) asks for \(opening.topLogprobs ?? 0) alternatives a token; at most \(Sampler.topLogprobsMax) are given.")
             }
         }
+    }
+
+    private func checkCopies(_ batch: StageBatch) throws(EngineError) {
+        for copy in batch.copies {
+            for block in [copy.from, copy.to] where block < 0 || block >= holders.count {
+                throw bad("KV block \(block) is to be copied or written; this stage has \(holders.count).")
+            }
+            guard holdersLeft(of: copy.to, after: batch.closes) == 0 else { throw bad("KV block \(copy.to) is to be overwritten by a copy, but it is in use.") }
+        }
+    }
+
+    /// Sequences that hold the block once the batch has closed its own.
+    private func holdersLeft(of block: Int32, after closes: [UInt64]) -> Int {
+        guard holders[Int(block)] > 0 else { return 0 }
+        return Int(holders[Int(block)]) - closes.count { sequences[$0]?.blocks.contains(block) ?? false }
     }
 
     private mutating func checkSegments(_ batch: StageBatch) throws(EngineError) {
@@ -92,7 +114,7 @@ struct SequenceTable {
         guard !segment.tokens.isEmpty else { throw bad("Sequence \(id) has a segment without tokens.") }
         try checkTokens(segment.tokens, of: id)
 
-        let length = state?.length ?? 0
+        let length = state?.length ?? opening!.cached
         guard segment.start == length else {
             throw bad("Sequence \(id) goes on at position \(segment.start), but it has \(length) positions: rows must follow each other.")
         }
@@ -102,13 +124,7 @@ struct SequenceTable {
         guard blocks * KVMemory.positionsPerBlock >= end else {
             throw bad("Sequence \(id) would have \(end) positions, but only \(blocks) KV blocks of \(KVMemory.positionsPerBlock).")
         }
-        for block in segment.newBlocks {
-            guard block >= 0, block < owners.count else { throw bad("Sequence \(id) is given KV block \(block); this stage has \(owners.count).") }
-            let owner = owners[Int(block)]
-            guard owner == nil || batch.closes.contains(owner!), named.insert(block).inserted else {
-                throw bad("Sequence \(id) is given KV block \(block), which \(owner.map { "sequence \($0)" } ?? "this batch") uses already.")
-            }
-        }
+        try checkBlocks(of: segment, held: state?.blocks ?? UnsafeBufferPointer(start: nil, count: 0), cached: opening?.cached ?? 0, in: batch)
 
         let known = opening?.tokens ?? state!.tokens
         let overlap = max(0, min(end, known.count) - length)
@@ -117,6 +133,26 @@ struct SequenceTable {
         }
         guard !segment.samples || end >= known.count else {
             throw bad("Sequence \(id) is to draw a token after position \(end - 1), but \(known.count) tokens are known already.")
+        }
+    }
+
+    /// New blocks belong to nobody, but for those that hold nothing but computed positions of a sequence just opened; and rows go only into
+    /// blocks that nobody else holds.
+    private mutating func checkBlocks(
+        of segment: BatchSegment, held: UnsafeBufferPointer<Int32>, cached: Int, in batch: StageBatch
+    ) throws(EngineError) {
+        let size = KVMemory.positionsPerBlock
+        for (index, block) in segment.newBlocks.enumerated() {
+            guard block >= 0, block < holders.count else {
+                throw bad("Sequence \(segment.sequence) is given KV block \(block); this stage has \(holders.count).")
+            }
+            if (held.count + index + 1) * size <= cached { continue }
+            guard holdersLeft(of: block, after: batch.closes) == 0, named.insert(block).inserted else {
+                throw bad("Sequence \(segment.sequence) is given KV block \(block), which is in use already.")
+            }
+        }
+        for block in held.dropFirst(segment.start / size) where holdersLeft(of: block, after: batch.closes) > 1 {
+            throw bad("Sequence \(segment.sequence) is to write into KV block \(block), which another one holds too.")
         }
     }
 
@@ -153,6 +189,7 @@ final class SequenceState {
         topLogprobs = opening.topLogprobs
         promptLength = opening.promptLength
         tokens = opening.tokens
+        length = opening.cached
         if wanted { counts = TokenCounts(tokens: tokens, promptLength: promptLength) }
     }
 

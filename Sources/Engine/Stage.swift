@@ -101,6 +101,7 @@ package final class Stage {
         try check("input", bytes: input.count, wanted: weights.slice.hasEmbedding ? 0 : rows * boundaryRowBytes)
         try check("output", bytes: outputBytes, wanted: weights.slice.hasHead ? 0 : rows * boundaryRowBytes)
         try table.apply(batch)
+        for copy in batch.copies { pass.kv.copy(from: Int(copy.from), to: Int(copy.to)) }
         guard rows > 0 else { return }
         placeSpans(batch)
         if weights.slice.hasEmbedding {

@@ -4,6 +4,8 @@
 package struct StageBatch: Sendable {
     /// Sequences to forget; their blocks are free from here on. One that the stage does not know is already forgotten.
     package var closes: [UInt64]
+    /// KV blocks whose content goes into others, one copy after the other. A block that is written so belongs to nobody yet.
+    package var copies: [BlockCopy]
     package var opens: [SequenceOpening]
     /// Rows in order; at most one segment a sequence.
     package var segments: [BatchSegment]
@@ -12,8 +14,21 @@ package struct StageBatch: Sendable {
 
     package var rowCount: Int { segments.reduce(0) { $0 + $1.tokens.count } }
 
-    package init(closes: [UInt64] = [], opens: [SequenceOpening] = [], segments: [BatchSegment], poisoned: [UInt64] = []) {
+    package struct BlockCopy: Hashable, Sendable {
+        package var from: Int32
+        package var to: Int32
+
+        package init(from: Int32, to: Int32) {
+            self.from = from
+            self.to = to
+        }
+    }
+
+    package init(
+        closes: [UInt64] = [], copies: [BlockCopy] = [], opens: [SequenceOpening] = [], segments: [BatchSegment], poisoned: [UInt64] = []
+    ) {
         self.closes = closes
+        self.copies = copies
         self.opens = opens
         self.segments = segments
         self.poisoned = poisoned
@@ -27,6 +42,8 @@ package struct SequenceOpening: Sendable {
     package var tokens: [Int32]
     /// How many of `tokens` are the prompt.
     package var promptLength: Int
+    /// Positions whose keys and values are in the first blocks already, left by another sequence with the same tokens; less than all.
+    package var cached: Int
     package var sampling: SamplingSettings
     /// Index of the choice in its request: part of the random numbers' counter.
     package var choice: UInt32
@@ -36,12 +53,13 @@ package struct SequenceOpening: Sendable {
     package var topLogprobs: Int?
 
     package init(
-        sequence: UInt64, tokens: [Int32], promptLength: Int, sampling: SamplingSettings = .greedy, choice: UInt32 = 0,
+        sequence: UInt64, tokens: [Int32], promptLength: Int, cached: Int = 0, sampling: SamplingSettings = .greedy, choice: UInt32 = 0,
         endTokens: [Int32] = [], topLogprobs: Int? = nil
     ) {
         self.sequence = sequence
         self.tokens = tokens
         self.promptLength = promptLength
+        self.cached = cached
         self.sampling = sampling
         self.choice = choice
         self.endTokens = endTokens

@@ -8,6 +8,7 @@ extension StageBatch {
     init(_ frame: StepFrame) {
         self.init(
             closes: frame.step.closes.map(\.value),
+            copies: frame.step.copies.map { StageBatch.BlockCopy(from: Int32($0.from.value), to: Int32($0.to.value)) },
             opens: frame.step.opens.map(SequenceOpening.init),
             segments: frame.step.segments.map { segment in
                 BatchSegment(
@@ -21,8 +22,8 @@ extension StageBatch {
 extension SequenceOpening {
     init(_ open: SequenceOpen) {
         self.init(
-            sequence: open.sequence.value, tokens: open.tokens, promptLength: open.promptLength, sampling: SamplingSettings(open.sampling),
-            choice: open.choice, endTokens: open.endTokens, topLogprobs: open.topLogprobs)
+            sequence: open.sequence.value, tokens: open.tokens, promptLength: open.promptLength, cached: open.cached,
+            sampling: SamplingSettings(open.sampling), choice: open.choice, endTokens: open.endTokens, topLogprobs: open.topLogprobs)
     }
 }
 

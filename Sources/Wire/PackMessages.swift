@@ -253,6 +253,9 @@ extension PackArena {
             (m.has_steps_done, m.steps_done) = (1, value.stepsDone)
             (m.has_tokens_generated, m.tokens_generated) = (1, value.tokensGenerated)
             (m.has_frames_dropped, m.frames_dropped) = (1, value.framesDropped)
+            (m.has_kv_blocks_cached, m.kv_blocks_cached) = (1, UInt32(value.kvBlocksCached))
+            (m.has_prefill_positions, m.prefill_positions) = (1, value.prefillPositions)
+            (m.has_prefill_positions_shared, m.prefill_positions_shared) = (1, value.prefillPositionsShared)
         }
     }
 

@@ -64,6 +64,8 @@ extension PackArena {
             (m.n_opens, m.opens) = (value.opens.count, table(value.opens, sequenceOpen))
             (m.n_closes, m.closes) = (value.closes.count, copy(value.closes.map(\.value)))
             (m.n_segments, m.segments) = (value.segments.count, table(value.segments, segment))
+            (m.n_copies_from, m.copies_from) = (value.copies.count, copy(value.copies.map(\.from.value)))
+            (m.n_copies_to, m.copies_to) = (value.copies.count, copy(value.copies.map(\.to.value)))
         }
     }
 
@@ -73,6 +75,7 @@ extension PackArena {
             (m.has_choice, m.choice) = (1, value.choice)
             (m.n_tokens, m.tokens) = (value.tokens.count, copy(value.tokens))
             (m.has_prompt_length, m.prompt_length) = (1, UInt32(value.promptLength))
+            (m.has_cached, m.cached) = (1, UInt32(value.cached))
             m.sampling = sampling(value.sampling)
             (m.n_end_tokens, m.end_tokens) = (value.endTokens.count, copy(value.endTokens))
             if let top = value.topLogprobs { (m.has_top_logprobs, m.top_logprobs) = (1, UInt32(top)) }

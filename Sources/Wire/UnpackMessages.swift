@@ -251,9 +251,12 @@ extension Unpack {
             requestsWaiting: try f.integer(m.has_requests_waiting, m.requests_waiting, "requests_waiting", 0...WireLimits.requestsMax),
             sequencesRunning: try f.integer(m.has_sequences_running, m.sequences_running, "sequences_running", 0...WireLimits.requestsMax),
             kvBlocksUsed: try f.integer(m.has_kv_blocks_used, m.kv_blocks_used, "kv_blocks_used", 0...blocksTotal), kvBlocksTotal: blocksTotal,
+            kvBlocksCached: try f.integer(m.has_kv_blocks_cached, m.kv_blocks_cached, "kv_blocks_cached", 0...blocksTotal),
             stepsInFlight: try f.integer(m.has_steps_in_flight, m.steps_in_flight, "steps_in_flight", 0...WireLimits.requestsMax),
             stepsDone: try f.counter(m.has_steps_done, m.steps_done, "steps_done"),
             tokensGenerated: try f.counter(m.has_tokens_generated, m.tokens_generated, "tokens_generated"),
+            prefillPositions: try f.counter(m.has_prefill_positions, m.prefill_positions, "prefill_positions"),
+            prefillPositionsShared: try f.counter(m.has_prefill_positions_shared, m.prefill_positions_shared, "prefill_positions_shared"),
             framesDropped: try f.counter(m.has_frames_dropped, m.frames_dropped, "frames_dropped"))
     }
 

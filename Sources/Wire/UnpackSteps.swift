@@ -100,11 +100,17 @@ extension Unpack {
         try f.requireDistinct(segments.map(\.sequence), "segments")
         let step = Step(
             epoch: try f.epoch(m.has_epoch, m.epoch), number: StepNumber(try f.counter(m.has_number, m.number, "number")), opens: opens,
-            closes: closes,
-            segments: segments)
+            closes: closes, copies: try copies(m, f), segments: segments)
         try f.require(step.number.value > 0, "number", "is 0, steps are numbered from 1")
         try f.require(step.rowCount <= Limits.stepRowsMax, "segments", "has \(step.rowCount) rows, allowed are \(Limits.stepRowsMax)")
         return step
+    }
+
+    private static func copies(_ m: Staffel__V1__Step, _ f: Fields) throws(WireError) -> [BlockCopy] {
+        try f.require(
+            m.n_copies_from <= Limits.stepSegmentsMax, "copies_from", "has \(m.n_copies_from) entries, allowed are \(Limits.stepSegmentsMax)")
+        try f.require(m.n_copies_to == m.n_copies_from, "copies_to", "has \(m.n_copies_to) entries for \(m.n_copies_from) copies")
+        return (0..<m.n_copies_from).map { BlockCopy(from: BlockID(m.copies_from[$0]), to: BlockID(m.copies_to[$0])) }
     }
 
     static func sequenceOpen(_ p: UnsafePointer<Staffel__V1__SequenceOpen>) throws(WireError) -> SequenceOpen {
@@ -117,6 +123,7 @@ extension Unpack {
             sequence: try f.sequence(m.has_sequence, m.sequence),
             choice: UInt32(try f.integer(m.has_choice, m.choice, "choice", 0...Limits.choicesMax - 1)),
             tokens: tokens, promptLength: try f.integer(m.has_prompt_length, m.prompt_length, "prompt_length", 1...tokens.count),
+            cached: try f.integer(m.has_cached, m.cached, "cached", 0...tokens.count - 1),
             sampling: try sampling(f.submessage(m.sampling, "sampling")), endTokens: endTokens,
             topLogprobs: try topLogprobs(m.has_top_logprobs, m.top_logprobs, f))
     }

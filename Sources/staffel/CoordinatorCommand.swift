@@ -36,6 +36,12 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: "What passes between layers: f32 or bf16. (default: f32)")
     var boundary: String?
 
+    @Option(help: "Milliseconds between two tokens of a stream that others' prompts may cause. (default: twice what it is without them)")
+    var itlBudgetMs: Int?
+
+    @Option(help: "Whether requests share the keys and values of a common beginning: on or off. (default: on)")
+    var prefixSharing: String?
+
     @OptionGroup var child: ChildOptions
     @OptionGroup var common: CommonOptions
 
@@ -59,6 +65,8 @@ struct CoordinatorCommand: AsyncParsableCommand {
             parameterCount: served.parameterCount, modelBytes: served.fileBytes)
         configuration.kvType = kvType
         configuration.boundary = try Self.boundary(settings.string("boundary", flag: boundary))
+        configuration.interTokenBudgetMs = try settings.integer("itl-budget-ms", flag: itlBudgetMs, in: 1...3_600_000).map(UInt64.init)
+        configuration.sharesPrefixes = try Self.onOrOff("prefix-sharing", settings.string("prefix-sharing", flag: prefixSharing)) ?? true
         let node = try CoordinatorNode(
             settings: CoordinatorSettings(
                 state: StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),
@@ -74,6 +82,15 @@ struct CoordinatorCommand: AsyncParsableCommand {
         case "f32": .f32
         case "q8_0": .q8
         case let other?: throw ValidationError("kv-type is '\(other)': give f16, f32 or q8_0")
+        }
+    }
+
+    private static func onOrOff(_ name: String, _ text: String?) throws -> Bool? {
+        switch text {
+        case nil: nil
+        case "on": true
+        case "off": false
+        case let other?: throw ValidationError("\(name) is '\(other)': give on or off")
         }
     }
 

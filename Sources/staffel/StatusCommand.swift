@@ -26,7 +26,7 @@ struct StatusCommand: AsyncParsableCommand {
         var lines = [
             "\(report.modelName): \(report.health.state), \(report.health.detail)",
             "epoch \(report.epoch.value)  gateways \(report.gateways)  requests waiting \(report.requestsWaiting)  sequences running \(report.sequencesRunning)",
-            "KV blocks \(report.kvBlocksUsed) of \(report.kvBlocksTotal)  steps in flight \(report.stepsInFlight), done \(report.stepsDone)"
+            "KV blocks \(report.kvBlocksUsed) of \(report.kvBlocksTotal), \(report.kvBlocksCached) more hold known beginnings  steps in flight \(report.stepsInFlight), done \(report.stepsDone)"
                 + "  tokens generated \(report.tokensGenerated)  frames dropped \(report.framesDropped)",
             "",
             row("WORKER", "NAME", "LAYERS", "STATE", "BUSY", "READ", "COMPUTE", "MEMORY", "THREADS", "ISA"),
@@ -61,7 +61,9 @@ struct StatusCommand: AsyncParsableCommand {
         let object: [String: Any] = [
             "model": report.modelName, "state": "\(report.health.state)", "detail": report.health.detail, "epoch": report.epoch.value,
             "gateways": report.gateways, "requests_waiting": report.requestsWaiting, "sequences_running": report.sequencesRunning,
-            "kv_blocks_used": report.kvBlocksUsed, "kv_blocks_total": report.kvBlocksTotal, "steps_in_flight": report.stepsInFlight,
+            "kv_blocks_used": report.kvBlocksUsed, "kv_blocks_total": report.kvBlocksTotal,
+            "kv_blocks_cached": report.kvBlocksCached, "prefill_positions": report.prefillPositions,
+            "prefill_positions_shared": report.prefillPositionsShared, "steps_in_flight": report.stepsInFlight,
             "steps_done": report.stepsDone, "tokens_generated": report.tokensGenerated, "frames_dropped": report.framesDropped,
             "workers": workers,
         ]

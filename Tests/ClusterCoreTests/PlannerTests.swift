@@ -29,22 +29,24 @@ import Testing
             return bytes
         }
 
-        /// Every way to give the layers to the workers in order, each having some or none: the shortest longest stage time.
+        /// Every way to give the layers to the workers, in every order, each having some or none: the shortest longest stage time.
         func bestByTryingAll() -> Double? {
-            let sorted = workers.sorted { $0.key < $1.key }
             let minBlocks = (contextTokens + 31) / 32
-            func best(_ worker: Int, from start: Int) -> Double? {
+            func best(_ left: [Planner.Candidate], from start: Int) -> Double? {
                 if start == model.layerBytes.count { return 0 }
-                guard worker < sorted.count else { return nil }
-                var result = best(worker + 1, from: start)
-                for end in start + 1...model.layerBytes.count where memory(start..<end, blocks: minBlocks) <= sorted[worker].memoryBytes {
-                    guard let rest = best(worker + 1, from: end) else { continue }
-                    let longest = max(rest, stageTime(sorted[worker], start..<end))
-                    result = min(result ?? longest, longest)
+                var result: Double?
+                for (index, worker) in left.enumerated() {
+                    var others = left
+                    others.remove(at: index)
+                    for end in start + 1...model.layerBytes.count where memory(start..<end, blocks: minBlocks) <= worker.memoryBytes {
+                        guard let rest = best(others, from: end) else { continue }
+                        let longest = max(rest, stageTime(worker, start..<end))
+                        result = min(result ?? longest, longest)
+                    }
                 }
                 return result
             }
-            return best(0, from: 0)
+            return best(workers, from: 0)
         }
     }
 
@@ -77,9 +79,10 @@ import Testing
                     plan.stages.first?.layers.lowerBound == 0 && plan.stages.last?.layers.upperBound == problem.model.layerBytes.count, "seed \(seed)"
                 )
                 #expect(
-                    zip(plan.stages, plan.stages.dropFirst()).allSatisfy { $0.layers.upperBound == $1.layers.lowerBound && $0.worker < $1.worker },
+                    zip(plan.stages, plan.stages.dropFirst()).allSatisfy { $0.layers.upperBound == $1.layers.lowerBound },
                     "seed \(seed)")
                 #expect(plan.stages.allSatisfy { !$0.layers.isEmpty }, "seed \(seed)")
+                #expect(Set(plan.stages.map(\.worker)).count == plan.stages.count, "seed \(seed)")
                 #expect((2...10).contains(plan.kvBlocks), "seed \(seed)")
                 var longest = 0.0
                 for stage in plan.stages {
@@ -108,6 +111,24 @@ import Testing
         let plan = try Planner.plan(model: model, workers: workers, contextTokens: 64, kvBlocksMax: 500).get()
         #expect(plan.stages.map(\.layers) == [0..<3, 3..<6, 6..<9, 9..<12])
         #expect(plan.kvBlocks == 500)
+    }
+
+    @Test func theSlowOneDoesNotGetTheHead() throws {
+        let model = Self.model([UInt64](repeating: 100, count: 9), embedding: 0, head: 400, tied: false, kv: 1)
+        let workers = (0..<3).map { Planner.Candidate(key: Self.key($0), memoryBytes: 1 << 40, readBytesPerSecond: $0 == 2 ? 1e9 : 4e9) }
+        let plan = try Planner.plan(model: model, workers: workers, contextTokens: 64, kvBlocksMax: 500).get()
+        #expect(plan.stages.last?.worker != Self.key(2) && plan.stages.count == 3)
+    }
+
+    @Test func beyondTheExactTheBoundIsClose() throws {
+        let model = Self.model([UInt64](repeating: 1 << 30, count: 120), embedding: 1 << 30, head: 2 << 30, tied: false, kv: 4_096)
+        let workers = (0..<20).map { Planner.Candidate(key: Self.key($0), memoryBytes: 64 << 30, readBytesPerSecond: 1e9 * Double(1 + $0 % 4)) }
+        let plan = try Planner.plan(model: model, workers: workers, contextTokens: 8_192, kvBlocksMax: 8_192).get()
+        let problem = Problem(model: model, workers: workers, contextTokens: 8_192)
+        let longest = plan.stages.map { stage in problem.stageTime(workers.first { $0.key == stage.worker }!, stage.layers) }.max()!
+        // If layers could be split at will.
+        let bound = Double(122 << 30) / workers.reduce(0) { $0 + $1.readBytesPerSecond }
+        #expect(longest >= bound && longest < 1.25 * bound, "\(longest) against \(bound)")
     }
 
     @Test func spareWorkersAreUsedWhenThatCostsNothing() throws {

@@ -9,7 +9,7 @@ import Testing
                 stepRowsMax: 128, prefillRowsPerStep: prefillRows, sequencesRunningMax: running, contextTokens: context, vocabulary: 1_000,
                 endTokens: [0]),
             clock: StepClock(floorMs: 10_000, unmeasuredMs: 60_000, factor: 8))
-        scheduler.begin(epoch: Epoch(1), kvBlocks: blocks, stepsInFlightMax: inFlight)
+        scheduler.begin(epoch: Epoch(1), kvBlocks: blocks, stages: inFlight, stepsInFlightMax: inFlight)
         return scheduler
     }
 
@@ -150,7 +150,7 @@ import Testing
         scheduler.halt()
         #expect(!hasNext(&scheduler))
         #expect(take(&scheduler, result(lost)) == .unknown)
-        scheduler.begin(epoch: Epoch(2), kvBlocks: 10, stepsInFlightMax: 1)
+        scheduler.begin(epoch: Epoch(2), kvBlocks: 10, stages: 1, stepsInFlightMax: 1)
         let again = try next(&scheduler)
         #expect(again.number == StepNumber(1) && again.epoch == Epoch(2))
         #expect(again.opens.first?.tokens == [5, 5, 5, 9] && again.segments[0].tokens == [5, 5, 5, 9] && again.segments[0].samples)

@@ -58,7 +58,7 @@ import Testing
     @Test(arguments: 0..<8) func clientsComeAndGoWithFewBlocks(seed: UInt64) {
         var settings = ToyCluster.Settings()
         settings.workers = 1 + Int(seed % 4)
-        settings.kvBlocks = 4 + Int(seed % 5)
+        settings.kvBlocks = 4 + Int(seed % 4)
         settings.stepsInFlightPerStage = 1 + Int(seed % 2)
         var cluster = ToyCluster(seed: seed, settings: settings)
         for _ in 0..<60 {

@@ -169,12 +169,13 @@ private struct CoordinatorPlayer {
     }
 
     private static func words(_ step: Step) -> String {
-        let opens = step.opens.map { " opens \($0.sequence.value)\($0.tokens)" }.joined()
+        let opens = step.opens.map { " opens \($0.sequence.value)\($0.tokens)" + ($0.cached > 0 ? " cached \($0.cached)" : "") }.joined()
         let closes = step.closes.map { " closes \($0.value)" }.joined()
+        let copies = step.copies.map { " copies \($0.from.value) to \($0.to.value)" }.joined()
         let rows = step.segments.map { segment in
             " rows \(segment.sequence.value)@\(segment.start)\(segment.tokens)" + (segment.newBlocks.isEmpty ? "" : " blocks \(segment.newBlocks.map(\.value))")
                 + (segment.samples ? " sampled" : "")
         }
-        return "step \(step.epoch.value).\(step.number.value)" + closes + opens + rows.joined()
+        return "step \(step.epoch.value).\(step.number.value)" + closes + copies + opens + rows.joined()
     }
 }

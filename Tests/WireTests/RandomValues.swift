@@ -88,6 +88,7 @@ extension Seeded {
         let opened = sequences.filter { _ in bool() }
         return Step(
             epoch: epoch(), number: stepNumber(), opens: opened.map { open(SequenceID($0)) }, closes: distinct(0...5).map { SequenceID($0) },
+            copies: many(0...5) { BlockCopy(from: BlockID(UInt32(truncatingIfNeeded: $0.next())), to: BlockID(UInt32(truncatingIfNeeded: $0.next()))) },
             segments: sequences.map { segment(SequenceID($0), rows) })
     }
 
@@ -190,7 +191,7 @@ extension Seeded {
         let tokens = many(1...100) { $0.token() }
         return SequenceOpen(
             sequence: sequence, choice: UInt32(int(0...Limits.choicesMax - 1)), tokens: tokens, promptLength: int(1...tokens.count),
-            sampling: sampling(),
+            cached: int(0...tokens.count - 1), sampling: sampling(),
             endTokens: tokensAscending(0...6), topLogprobs: maybe { $0.int(0...Limits.topLogprobsMax) })
     }
 
@@ -227,6 +228,7 @@ extension Seeded {
                     key: $0.key(), name: $0.name(), capabilities: $0.capabilities(), layers: $0.bool() ? 0..<0 : $0.layers(), state: $0.name(),
                     computeShare: Double.random(in: 0...1, using: &$0), lastStep: $0.stepNumber())
             }, gateways: int(0...Limits.gatewaysMax), requestsWaiting: int(0...1000), sequencesRunning: int(0...1000), kvBlocksUsed: int(0...blocks),
-            kvBlocksTotal: blocks, stepsInFlight: int(0...1000), stepsDone: next() >> 2, tokensGenerated: next() >> 2, framesDropped: next() >> 2)
+            kvBlocksTotal: blocks, kvBlocksCached: int(0...blocks), stepsInFlight: int(0...1000), stepsDone: next() >> 2, tokensGenerated: next() >> 2,
+            prefillPositions: next() >> 2, prefillPositionsShared: next() >> 2, framesDropped: next() >> 2)
     }
 }

@@ -56,7 +56,7 @@ func decodeStepFrame(_ bytes: [UInt8]) throws(WireError) -> StepFrame {
             #expect(payload == frame.step.rowCount * 576 * 2)
             try WireCodec.checkPayload(byteCount: payload, of: frame, hidden: 576, boundary: .bf16)
             #expect(throws: WireError.self) { try WireCodec.checkPayload(byteCount: payload + 1, of: frame, hidden: 576, boundary: .bf16) }
-            #expect(throws: WireError.self) { try WireCodec.checkPayload(byteCount: payload + 576 * 4, of: frame, hidden: 576, boundary: .f32) }
+            #expect(throws: WireError.self) { try WireCodec.checkPayload(byteCount: 2 * payload + 1, of: frame, hidden: 576, boundary: .f32) }
         }
     }
 

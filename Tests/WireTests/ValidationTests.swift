@@ -149,6 +149,9 @@ extension ValidationTests {
         refuseStep("Step.closes") { $0.closes = [SequenceID(3), SequenceID(3)] }
         refuseStep("Step.closes") { $0.closes = [SequenceID(.max)] }
         refuseStep("Step.closes") { $0.closes = (0...WireLimits.stepClosesMax).map { SequenceID(UInt64($0)) } }
+        refuseStep("Step.copies_from") {
+            $0.copies = (0...UInt32(Limits.stepSegmentsMax)).map { BlockCopy(from: BlockID($0), to: BlockID($0)) }
+        }
         refuseStep("Segment.tokens") { $0.segments[0].tokens = [] }
         refuseStep("Segment.tokens") { $0.segments[0].tokens = [-2] }
         refuseStep("Segment.tokens") { $0.segments = [segment(1, rows: Limits.stepRowsMax + 1)] }
@@ -285,6 +288,8 @@ extension ValidationTests {
         report.workers = []
         (report.kvBlocksTotal, report.kvBlocksUsed) = (1, 2)
         refuse("StatusReport.kv_blocks_used", .status(report))
+        (report.kvBlocksUsed, report.kvBlocksCached) = (1, 2)
+        refuse("StatusReport.kv_blocks_cached", .status(report))
     }
 
     /// What no value of ours can hold: broken texts, keys of another length, enums of tomorrow.

@@ -664,10 +664,17 @@ struct  Staffel__V1__Step
   uint64_t *closes;
   size_t n_segments;
   Staffel__V1__Segment **segments;
+  /*
+   * KV blocks to copy, pair by pair in order.
+   */
+  size_t n_copies_from;
+  uint32_t *copies_from;
+  size_t n_copies_to;
+  uint32_t *copies_to;
 };
 #define STAFFEL__V1__STEP__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__step__descriptor) \
-    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0,NULL }
+    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL }
 
 
 struct  Staffel__V1__SequenceOpen
@@ -686,10 +693,15 @@ struct  Staffel__V1__SequenceOpen
   int32_t *end_tokens;
   protobuf_c_boolean has_top_logprobs;
   uint32_t top_logprobs;
+  /*
+   * Positions whose keys and values are in the sequence's first blocks already.
+   */
+  protobuf_c_boolean has_cached;
+  uint32_t cached;
 };
 #define STAFFEL__V1__SEQUENCE_OPEN__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__sequence_open__descriptor) \
-    , 0, 0, 0, 0, 0,NULL, 0, 0, NULL, 0,NULL, 0, 0 }
+    , 0, 0, 0, 0, 0,NULL, 0, 0, NULL, 0,NULL, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__Segment
@@ -811,10 +823,16 @@ struct  Staffel__V1__StatusReport
   uint64_t tokens_generated;
   protobuf_c_boolean has_frames_dropped;
   uint64_t frames_dropped;
+  protobuf_c_boolean has_kv_blocks_cached;
+  uint32_t kv_blocks_cached;
+  protobuf_c_boolean has_prefill_positions;
+  uint64_t prefill_positions;
+  protobuf_c_boolean has_prefill_positions_shared;
+  uint64_t prefill_positions_shared;
 };
 #define STAFFEL__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__status_report__descriptor) \
-    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__WorkerStatus

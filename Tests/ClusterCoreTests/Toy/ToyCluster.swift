@@ -171,7 +171,12 @@ struct ToyCluster {
         sampling.ignoreEndTokens = numbers.oneIn(3)
         if numbers.oneIn(4) { sampling.stopTokens = [TokenID.random(in: 0..<TokenID(settings.model.vocabulary), using: &numbers)] }
         let length = numbers.oneIn(5) ? Int.random(in: 1..<settings.model.contextTokens, using: &numbers) : Int.random(in: 1...30, using: &numbers)
-        let prompt = (0..<length).map { _ in TokenID.random(in: 0..<TokenID(settings.model.vocabulary), using: &numbers) }
+        var prompt = (0..<length).map { _ in TokenID.random(in: 0..<TokenID(settings.model.vocabulary), using: &numbers) }
+        // Often the beginning of an earlier prompt, as chats and system prompts have it.
+        if numbers.oneIn(2), let earlier = order.randomElement(using: &numbers).flatMap({ streams[$0]?.request.prompt }) {
+            let shared = Int.random(in: 0...min(earlier.count, prompt.count), using: &numbers)
+            prompt.replaceSubrange(..<shared, with: earlier[..<shared])
+        }
         return GenerationRequest(
             id: RequestID(high: numbers.next(), low: numbers.next()), prompt: prompt, sampling: sampling,
             choices: numbers.oneIn(6) ? 2 : 1, priority: numbers.oneIn(6) ? 1 : 0)
@@ -376,17 +381,16 @@ extension Coordinator {
     /// What must hold after every event.
     func audit(into findings: inout [String]) {
         let allocator = scheduler.allocator
-        var owned: Set<BlockID> = []
-        var count = 0
+        var holders: [BlockID: Int] = [:]
         for id in scheduler.running {
             guard let sequence = scheduler[id] else { return findings.append("a sequence runs that is not open") }
-            count += sequence.blocks.count
-            owned.formUnion(sequence.blocks)
+            for block in sequence.blocks { holders[block, default: 0] += 1 }
+            if Set(sequence.blocks).count != sequence.blocks.count { findings.append("a sequence has a block twice") }
             if requests[sequence.request] == nil { findings.append("a sequence runs for no request") }
         }
-        if owned.count != count { findings.append("two sequences own one block") }
+        if holders.contains(where: { allocator.holderCount($0.key) != $0.value }) { findings.append("holders of a block are miscounted") }
         let probing = if case .proving = deployment.phase { 1 } else { 0 }
-        if allocator.freeCount + count + probing != allocator.total { findings.append("blocks were lost or made up") }
+        if allocator.freeCount + holders.count + probing != allocator.total { findings.append("blocks were lost or made up") }
         if scheduler.waiting.count + scheduler.running.count != scheduler.openCount { findings.append("a sequence neither waits nor runs") }
         if let plan = deployment.plan, scheduler.inFlight.count > plan.stages.count * configuration.stepsInFlightPerStage {
             findings.append("too many steps are in flight")

@@ -82,6 +82,12 @@ struct ToyStage {
     /// Rows' values in and out, in the segments' order.
     mutating func compute(_ step: Step, input: [UInt64]?) -> (outcome: StepOutcome, output: [UInt64]) {
         for id in step.closes { sequences[id] = nil }
+        for copy in step.copies {
+            let size = Limits.positionsPerBlock
+            for index in memory.indices {
+                for slot in 0..<size { memory[index][Int(copy.to.value) * size + slot] = memory[index][Int(copy.from.value) * size + slot] }
+            }
+        }
         for open in step.opens { sequences[open.sequence] = Sequence(open: open) }
         var output: [UInt64] = []
         var tokens: [SampledToken] = []

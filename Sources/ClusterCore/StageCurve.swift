@@ -1,0 +1,56 @@
+/// How long a stage takes for a step of so many rows, learned from the steps that it computed.
+///
+/// Rows are kept in classes, four to each doubling; a class knows the mean of its rows and times, in which the last ones count most. Between
+/// classes the time is a straight line; above the largest it grows in proportion, which is the most it can; and it never falls with more rows.
+package struct StageCurve: Hashable, Sendable {
+    private struct Point: Hashable, Sendable {
+        var rows: Double
+        var nanoseconds: Double
+    }
+
+    /// A new measurement counts for an eighth.
+    private static let weight = 0.125
+    /// One far above what is known is a pause of the machine, not of the arithmetic: it counts as this many times the known.
+    private static let outlier = 4.0
+
+    private var points: [Point?] = []
+
+    package init() {}
+
+    package var isEmpty: Bool { points.allSatisfy { $0 == nil } }
+
+    package mutating func note(rows: Int, nanoseconds: UInt64) {
+        guard rows > 0 else { return }
+        let index = Self.rowClass(rows)
+        while points.count <= index { points.append(nil) }
+        guard let known = points[index] else {
+            points[index] = Point(rows: Double(rows), nanoseconds: Double(nanoseconds))
+            return
+        }
+        let time = min(Double(nanoseconds), known.nanoseconds * Self.outlier)
+        points[index] = Point(
+            rows: known.rows + Self.weight * (Double(rows) - known.rows), nanoseconds: known.nanoseconds + Self.weight * (time - known.nanoseconds))
+    }
+
+    /// `nil` before anything was measured.
+    package func nanoseconds(rows: Int) -> Double? {
+        var below: Point?
+        for case let point? in points {
+            let point = Point(rows: point.rows, nanoseconds: max(point.nanoseconds, below?.nanoseconds ?? 0))
+            if point.rows >= Double(rows) {
+                guard let below, point.rows > below.rows else { return point.nanoseconds }
+                let share = (Double(rows) - below.rows) / (point.rows - below.rows)
+                return below.nanoseconds + share * (point.nanoseconds - below.nanoseconds)
+            }
+            below = point
+        }
+        return below.map { $0.nanoseconds * Double(rows) / $0.rows }
+    }
+
+    /// 1, 2, 3, 4, 5, 6, 7, 8–9, 10–11, 12–13, 14–15, 16–19, …
+    private static func rowClass(_ rows: Int) -> Int {
+        guard rows >= 4 else { return rows }
+        let octave = Int.bitWidth - 1 - rows.leadingZeroBitCount
+        return 4 * (octave - 2) + rows >> (octave - 2)
+    }
+}

@@ -1,0 +1,70 @@
+/// How many groups decoding sequences are divided into, and how many prefill rows may join a step, from what the stages were measured to take.
+///
+/// Groups that follow each other through the stages keep all of them at work; but each group reads all weights again. With G groups of r rows,
+/// where stage s takes t_s(r), every sequence gets a token once in
+///
+///     T(G) = max( t_1(r) + … + t_S(r),  G · max t_s(r) )
+///
+/// which is a group's own way through the pipeline, or the longest stage's turn with every group, whichever is longer.
+package struct StepShape: Sendable {
+    /// By stage: steps in which every row is sampled (decoding), and all others.
+    private var decode: [StageCurve]
+    private var mixed: [StageCurve]
+    /// The longest time between a running sequence's tokens that prefill may cause; `nil`: twice what it is without.
+    private let interTokenBudgetNanoseconds: Double?
+    private let prefillRowsMax: Int
+
+    /// Fewer rows of a prompt at a time hardly shorten a step, and the prompt would take for ever.
+    static let prefillRowsMin = 16
+
+    package init(stages: Int, prefillRowsMax: Int, interTokenBudgetMs: UInt64?) {
+        decode = [StageCurve](repeating: StageCurve(), count: stages)
+        mixed = decode
+        self.prefillRowsMax = prefillRowsMax
+        interTokenBudgetNanoseconds = interTokenBudgetMs.map { Double($0) * 1e6 }
+    }
+
+    /// A step came back. Timings of another number of stages say nothing.
+    package mutating func note(rows: Int, sampledRows: Int, timings: [StageTiming]) {
+        guard timings.count == decode.count else { return }
+        for (stage, timing) in timings.enumerated() {
+            if sampledRows == rows { decode[stage].note(rows: rows, nanoseconds: timing.computeNanoseconds) }
+            mixed[stage].note(rows: rows, nanoseconds: timing.computeNanoseconds)
+        }
+    }
+
+    /// The number of groups with the shortest T, the smaller one of equals. As many as may be in flight before anything is known.
+    package func groups(decoding count: Int, inFlightMax: Int) -> Int {
+        let most = max(1, min(count, inFlightMax))
+        var best = most
+        var shortest = Double.infinity
+        for groups in (1...most).reversed() {
+            guard let time = interval(decode, rows: (count + groups - 1) / groups, groups: groups) else { return most }
+            if time <= shortest { (best, shortest) = (groups, time) }
+        }
+        return best
+    }
+
+    /// Rows of prompts in a step that decodes `rows` sequences, of which there are `groups` groups in all.
+    package func prefillRows(beside rows: Int, groups: Int) -> Int {
+        guard rows > 0, let undisturbed = interval(decode, rows: rows, groups: groups) else { return prefillRowsMax }
+        let budget = max(2 * undisturbed, interTokenBudgetNanoseconds ?? 0)
+        var (fitting, tooMany) = (0, prefillRowsMax + 1)
+        while tooMany - fitting > 1 {
+            let middle = (fitting + tooMany) / 2
+            guard let time = interval(mixed, rows: rows + middle, groups: groups) else { return prefillRowsMax }
+            if time <= budget { fitting = middle } else { tooMany = middle }
+        }
+        return min(prefillRowsMax, max(fitting, Self.prefillRowsMin))
+    }
+
+    private func interval(_ curves: [StageCurve], rows: Int, groups: Int) -> Double? {
+        var (sum, longest) = (0.0, 0.0)
+        for curve in curves {
+            guard let time = curve.nanoseconds(rows: rows) else { return nil }
+            sum += time
+            longest = max(longest, time)
+        }
+        return max(sum, Double(groups) * longest)
+    }
+}

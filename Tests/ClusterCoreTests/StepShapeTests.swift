@@ -1,0 +1,73 @@
+import Testing
+
+@testable import ClusterCore
+
+@Suite struct StepShapeTests {
+    /// Stages whose times are `fixed + rows · perRow` microseconds, measured at some row counts.
+    private static func shape(_ stages: [(fixed: Double, perRow: Double)], rows: [Int], budgetMs: UInt64? = nil) -> StepShape {
+        var shape = StepShape(stages: stages.count, prefillRowsMax: 256, interTokenBudgetMs: budgetMs)
+        for count in rows {
+            let timings = stages.map {
+                StageTiming(queueNanoseconds: 0, computeNanoseconds: UInt64(1_000 * ($0.fixed + Double(count) * $0.perRow)))
+            }
+            shape.note(rows: count, sampledRows: count, timings: timings)
+        }
+        return shape
+    }
+
+    private static let sizes = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128, 256]
+
+    @Test func beforeAnythingIsKnownEveryStageGetsAGroup() {
+        let shape = StepShape(stages: 3, prefillRowsMax: 256, interTokenBudgetMs: nil)
+        #expect(shape.groups(decoding: 9, inFlightMax: 3) == 3)
+        #expect(shape.groups(decoding: 2, inFlightMax: 3) == 2)
+        #expect(shape.groups(decoding: 0, inFlightMax: 3) == 1)
+        #expect(shape.prefillRows(beside: 4, groups: 3) == 256)
+    }
+
+    @Test func batchesAreSplitWhereRowsCost() {
+        let shape = Self.shape([(10, 10), (10, 10)], rows: Self.sizes)
+        #expect(shape.groups(decoding: 8, inFlightMax: 2) == 2)
+    }
+
+    @Test func batchesStayWholeWhereSplittingOnlyReadsWeightsAgain() {
+        // One stage takes nearly all the time whatever the rows: a second group would only wait for it.
+        let shape = Self.shape([(10, 0.01), (100, 0.01)], rows: Self.sizes)
+        #expect(shape.groups(decoding: 8, inFlightMax: 2) == 1)
+    }
+
+    @Test func prefillKeepsWithinTheBudget() {
+        // A step of r rows takes 1 ms + r · 0.1 ms on each of two stages; four decode in each of two groups.
+        let stages = [(1_000.0, 100.0), (1_000.0, 100.0)]
+        let twice = Self.shape(stages, rows: Self.sizes)
+        #expect(twice.prefillRows(beside: 4, groups: 2) == 16, "twice 2.8 ms leaves 14 rows, fewer than the least")
+        let wide = Self.shape(stages, rows: Self.sizes, budgetMs: 20)
+        #expect(wide.prefillRows(beside: 4, groups: 2) == 86)
+        #expect(wide.prefillRows(beside: 0, groups: 1) == 256)
+    }
+
+    @Test func curvesInterpolateAndNeverFall() {
+        var curve = StageCurve()
+        #expect(curve.nanoseconds(rows: 1) == nil)
+        curve.note(rows: 2, nanoseconds: 100)
+        #expect(curve.nanoseconds(rows: 1) == 100 && curve.nanoseconds(rows: 4) == 200)
+        curve.note(rows: 6, nanoseconds: 300)
+        #expect(curve.nanoseconds(rows: 4) == 200)
+        curve.note(rows: 32, nanoseconds: 250)
+        #expect(curve.nanoseconds(rows: 20) == 300 && curve.nanoseconds(rows: 64) == 600)
+        for _ in 0..<100 { curve.note(rows: 2, nanoseconds: 50) }
+        #expect(curve.nanoseconds(rows: 2)! < 51)
+        curve.note(rows: 2, nanoseconds: .max)
+        #expect(curve.nanoseconds(rows: 2)! < 80, "one pause of the machine is not the stage's time")
+    }
+
+    @Test func everyRowCountHasAClass() {
+        for rows in 1...512 {
+            var curve = StageCurve()
+            curve.note(rows: rows, nanoseconds: 1_000)
+            #expect(curve.nanoseconds(rows: rows) == 1_000)
+            curve.note(rows: 2 * rows, nanoseconds: 2_000)
+            #expect(curve.nanoseconds(rows: 2 * rows) == 2_000 && curve.nanoseconds(rows: rows) == 1_000)
+        }
+    }
+}
