@@ -47,7 +47,7 @@ final class StageThread: Sendable {
             NodeThread.nameCurrent("stage")
             var stage = StageHolder(configuration: configuration, isSuperseded: { [self] in isSuperseded })
             while let command = next() { stage.perform(command, report: report) }
-            stage.unload()
+            stage.end()
             ended.signal()
         }
         thread.stackSize = 8 << 20
@@ -119,13 +119,14 @@ private struct StageHolder {
     let isSuperseded: () -> Bool
     private var pool: ComputePool?
     private var weights: StageWeights?
-    private var keeper: WeightKeeper?
+    private let keeper: WeightKeeper?
     private var digest: ClusterCore.ModelDigest?
     private var stage: Stage?
 
     init(configuration: StageThreadConfiguration, isSuperseded: @escaping () -> Bool) {
         self.configuration = configuration
         self.isSuperseded = isSuperseded
+        keeper = configuration.cache == nil ? nil : WeightKeeper(logger: configuration.logger)
     }
 
     mutating func perform(_ command: StageThread.Command, report: (StageThread.Report) -> Void) {
@@ -154,13 +155,17 @@ private struct StageHolder {
 
     private struct Superseded: Error {}
 
-    mutating func unload() {
+    private mutating func unload() {
         stage = nil
         // It holds the weights too.
         keeper?.cancel()
-        keeper = nil
         weights = nil
         digest = nil
+    }
+
+    mutating func end() {
+        unload()
+        keeper?.end()
     }
 
     private mutating func load(_ assignment: StageAssignment, report: (StageThread.Report) -> Void) throws {
@@ -179,7 +184,7 @@ private struct StageHolder {
             instructionSet: configuration.instructionSet)
     }
 
-    private mutating func loadWeights(
+    private func loadWeights(
         _ assignment: StageAssignment, _ slice: StageSlice, _ pool: ComputePool, _ report: (StageThread.Report) -> Void
     ) throws -> StageWeights {
         let file = try ModelLocator.open(digest: assignment.modelDigest, paths: [configuration.modelPath, assignment.modelPath])
@@ -201,7 +206,7 @@ private struct StageHolder {
             }
         }
         log(weights, milliseconds: MonotonicClock.now.milliseconds(since: started))
-        if weights.unkeptBytes > 0 { keeper = WeightKeeper(weights, logger: configuration.logger) }
+        if weights.unkeptBytes > 0 { keeper?.keep(weights) }
         return weights
     }
 
