@@ -43,7 +43,7 @@ package struct ConversionRecipe: Sendable, Equatable {
 
         /// Of formats in which all matrices are the same; the K formats' "small" mixes come nearest to that.
         private static let fileTypes: [TensorType: UInt32] = [
-            .f32: 0, .f16: 1, .bf16: 32, .q4_0: 2, .q4_1: 3, .q5_0: 8, .q5_1: 9, .q8_0: 7, .q2_K: 21, .q3_K: 11, .q4_K: 14, .q5_K: 16, .q6_K: 18,
+            .f32: 0, .f16: 1, .bf16: 32, .q4_0: 2, .q4_1: 3, .q5_0: 8, .q5_1: 9, .q8_0: 7, .q2_K: 10, .q3_K: 11, .q4_K: 14, .q5_K: 16, .q6_K: 18,
             .iq4_NL: 25, .iq4_XS: 30,
         ]
     }
