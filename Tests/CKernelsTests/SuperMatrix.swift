@@ -100,8 +100,8 @@ struct SuperMatrix {
             return (twoBits(32) - (byte(e % 32) >> (e / 32) & 1 == 1 ? 0 : 4), (low | high << 4) - 32, 0)
         case SK_TYPE_Q4_K, SK_TYPE_Q5_K:
             let s = e / 32
-            let scale = s < 4 ? byte(4 + s) & 63 : byte(8 + s) & 15 | byte(s) >> 6 << 4
-            let minimum = s < 4 ? byte(8 + s) & 63 : byte(8 + s) >> 4 | byte(4 + s) >> 6 << 4
+            let scale = s < 4 ? byte(4 + s) & 63 : byte(8 + s) & 15 | (byte(s) >> 6) << 4
+            let minimum = s < 4 ? byte(8 + s) & 63 : byte(8 + s) >> 4 | (byte(4 + s) >> 6) << 4
             if type == SK_TYPE_Q4_K { return (nibble(16), scale, minimum) }
             return (nibble(48) | (byte(16 + e % 32) >> s & 1) << 4, scale, minimum)
         case SK_TYPE_Q6_K:

@@ -157,7 +157,8 @@ import Testing
                     Array(repeating: .greatestFiniteMagnitude, count: columns), Array(repeating: -.leastNonzeroMagnitude, count: columns)]
         let one = (0..<columns).flatMap { row in
             (0..<columns / 256).flatMap { b in
-                var block = [UInt8](repeating: 0, count: 128) + [UInt8](repeating: 0b10101010, count: 64) + [UInt8](repeating: 1, count: 16) + [0, 0x3c]
+                var block = [UInt8](repeating: 0, count: 128) + [UInt8](repeating: 0b10101010, count: 64)
+                block += [UInt8](repeating: 1, count: 16) + [0, 0x3c]
                 let e = row - b * 256  // q = 32 means 0; one element gets 33
                 if (0..<256).contains(e) { block[e / 128 * 64 + e % 64] |= e % 128 < 64 ? 1 : 16 }
                 return block
