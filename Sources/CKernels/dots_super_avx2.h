@@ -6,14 +6,14 @@
 #include "lanes.h"
 #include "packed_super.h"
 
-enum { SUPER_COLUMNS = 4, SUPER_CODE_OFFSET = 0 };
+enum { SUPER_COLUMNS = 4, SUPER_CODE_OFFSET = 0, SUPER_STARTS = 0 };
 
 /// Rows 0 ... 7 and 8 ... 15: sums of pairs in 16 bits, or for IQ4_XS sums in 32.
 typedef struct super_sum {
     __m256i half[2];
 } super_sum;
 
-SK_INLINE super_sum super_zero(void) { return (super_sum){{_mm256_setzero_si256(), _mm256_setzero_si256()}}; }
+SK_INLINE super_sum super_start(int32_t start) { return (super_sum){{_mm256_set1_epi32(start), _mm256_set1_epi32(start)}}; }
 
 /// A step adds to each 16-bit sum a pair of products, at most 254 times the largest weight: 7 * 254 * 4 = 7,112 (Q3_K),
 /// 15 * 254 * 8 = 30,480 (Q4_K), 31 * 254 * 4 = 31,496 (Q5_K), 63 * 254 * 2 = 32,004 (Q6_K). No VPMADDUBSW saturates, no sum wraps.

@@ -6,10 +6,10 @@
 #include "lanes.h"
 #include "packed_super.h"
 
-enum { SUPER_COLUMNS = 4, SUPER_CODE_OFFSET = 128 };
+enum { SUPER_COLUMNS = 4, SUPER_CODE_OFFSET = 128, SUPER_STARTS = 1 };
 
 typedef ilanes super_sum;
-SK_INLINE super_sum super_zero(void) { return ilanes_splat(0); }
+SK_INLINE super_sum super_start(int32_t start) { return ilanes_splat(start); }
 SK_INLINE int super_steps_max(sk_type type) { return (void)type, 8; }
 
 SK_INLINE ulanes super_codes(ulanes w) {

@@ -54,8 +54,9 @@ static inline int super_high_bits(sk_type type) {
     return type == SK_TYPE_Q6_K ? 2 : type == SK_TYPE_Q3_K || type == SK_TYPE_Q5_K ? 1 : 0;
 }
 static inline bool super_has_minima(sk_type type) { return type == SK_TYPE_Q2_K || type == SK_TYPE_Q4_K || type == SK_TYPE_Q5_K; }
-/// log2 of what was added to weights to make them unsigned, in the types without minima. IQ4_XS: see `super_codes`.
-static inline int super_zero_shift(sk_type type) { return type == SK_TYPE_Q6_K ? 5 : 2; }
+/// log2 of what was added to weights to make them unsigned, in the types without minima. In IQ4_XS the products do so where their
+/// instruction set asks for it: the packed codes are mere numbers.
+static inline int super_zero_shift(sk_type type) { return type == SK_TYPE_Q6_K ? 5 : type == SK_TYPE_Q3_K ? 2 : 7; }
 
 /// Bytes of a row's scales in a block.
 static inline size_t super_scale_bytes(sk_type type) {

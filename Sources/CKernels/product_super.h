@@ -3,7 +3,8 @@
 //   SUPER_COLUMNS                                    columns of its largest tile
 //   SUPER_CODE_OFFSET                                what it wants added to the values of IQ4_XS's codes: 128, or 0 for signed weights
 //   super_steps_max(type)                            steps whose sum a super_sum holds
-//   super_sum, super_zero()                          sums of 16 rows for one column
+//   super_sum, super_start(start)                    sums of 16 rows for one column; they start at 0
+//   SUPER_STARTS                                     1 where they may start at any other int32 as well, and hold a whole part
 //   super_codes(w)                                   the code's value, + SUPER_CODE_OFFSET, for each byte
 //   super_step(type, C, w, q, at, sum)               sum[c] += 16 rows' dot products of four weights (unsigned) and q[c] + at
 //   super_fold(type, C, sum, scale, total)           total[c] += sum[c] * scale
@@ -76,9 +77,13 @@ SK_INLINE ulanes super_weights(sk_type type, const uint8_t *slices, int step) {
     return w | (v & (((1u << top) - 1) << bits) * 0x01010101u);
 }
 
-/// total[c] = sum over the block of scale u a. Weights as they lie packed in `slices`, or `spread`: 64 bytes for each step.
+/// What the sums of a column's parts start at: -S << zero shift, which is the correction of types without minima at no cost.
+typedef int32_t super_starts[SUPER_PARTS];
+
+/// total[c] = sum over the block of scale (u a + start). Weights as they lie packed in `slices`, or `spread`: 64 bytes for each step.
+/// starts: of each column, or null for zeros.
 SK_INLINE void super_dots(sk_type type, const bool spread, const int C, const uint8_t *slices, const super_scales *scales, const char *const *q,
-                          ilanes *total) {
+                          const super_starts *starts, ilanes *total) {
     const int steps = super_part(type) / 4;
     const int fold = steps < super_steps_max(type) ? steps : super_steps_max(type);
     SK_UNROLL for (int c = 0; c < C; c++) total[c] = ilanes_splat(0);
@@ -89,7 +94,7 @@ SK_INLINE void super_dots(sk_type type, const bool spread, const int C, const ui
             ilanes scale = (ilanes)(scales->scale[word] << (24 - 8 * part)) >> 24;
             SK_UNROLL for (int first = part * steps; first < (part + 1) * steps; first += fold) {
                 super_sum sum[SUPER_COLUMNS];
-                SK_UNROLL for (int c = 0; c < C; c++) sum[c] = super_zero();
+                SK_UNROLL for (int c = 0; c < C; c++) sum[c] = super_start(starts != NULL ? starts[c][4 * word + part] : 0);
                 SK_UNROLL for (int step = first; step < first + fold; step++) {
                     ulanes w = spread ? words_load(here + 64 * step) : super_weights(type, here, step);
                     super_step(type, C, w, q, 16 * steps * word + 4 * step, sum);
@@ -124,10 +129,9 @@ SK_INLINE void super_head_load(sk_type type, const uint8_t *block, super_head *o
 }
 
 /// Adds block `b` to the outputs of C columns. x: C activation rows `stride` bytes apart.
-SK_INLINE void super_block(sk_type type, const bool spread, const int C, const super_head *head, const uint8_t *weights, const char *x,
-                           size_t stride, const super_row_parts *parts, size_t b, lanes *acc) {
+SK_INLINE void super_block(sk_type type, const bool spread, const int C, const super_head *head, const uint8_t *weights, const super_starts *starts,
+                           const char *x, size_t stride, const super_row_parts *parts, size_t b, lanes *acc) {
     const bool minima = super_has_minima(type), signed_codes = type == SK_TYPE_IQ4_XS && SUPER_CODE_OFFSET == 0;
-    const int zero_shift = type == SK_TYPE_IQ4_XS ? 7 : super_zero_shift(type);
     const size_t sums_at = super_part(type) == 16 ? parts->sums_16 + b * 32 : parts->sums_32 + b * 16;
     const char *q[SUPER_COLUMNS], *minus_sum[SUPER_COLUMNS];
     SK_UNROLL for (int c = 0; c < C; c++) {
@@ -135,12 +139,13 @@ SK_INLINE void super_block(sk_type type, const bool spread, const int C, const s
         minus_sum[c] = x + (size_t)c * stride + sums_at;
     }
     ilanes total[SUPER_COLUMNS], correction[SUPER_COLUMNS];
-    super_dots(type, spread, C, weights, &head->scales, q, total);
-    if (!signed_codes) super_corrections(type, C, &head->scales, minus_sum, correction);
+    super_dots(type, spread, C, weights, &head->scales, q, starts, total);
+    const bool corrected = minima || (starts == NULL && !signed_codes);
+    if (corrected) super_corrections(type, C, &head->scales, minus_sum, correction);
     SK_UNROLL for (int c = 0; c < C; c++) {
         float s;
         memcpy(&s, x + (size_t)c * stride + parts->scales + b * sizeof s, sizeof s);
-        if (!minima && !signed_codes) total[c] += correction[c] << zero_shift;
+        if (corrected && !minima) total[c] += correction[c] << super_zero_shift(type);
         acc[c] = lanes_fma(head->d * lanes_splat(s), lanes_to_float(total[c]), acc[c]);
         if (minima) acc[c] = lanes_fma(head->dmin * lanes_splat(s), lanes_to_float(correction[c]), acc[c]);
     }
@@ -167,7 +172,7 @@ SK_INLINE void super_tile(sk_type type, const int C, const product_range *range,
     for (size_t b = 0; b < blocks; b++, block += super_block_bytes(type)) {
         super_head head;
         super_head_load(type, block, &head);
-        super_block(type, false, C, &head, block + super_slices_at(type), x, range->stride, &parts, b, acc);
+        super_block(type, false, C, &head, block + super_slices_at(type), NULL, x, range->stride, &parts, b, acc);
     }
     super_store(range, group, column, C, acc);
 }
@@ -188,7 +193,21 @@ SK_INLINE void super_few(sk_type type, const product_range *range, int32_t group
 
 // ---- Many columns: the weights of a block are spread once, one byte each, and all columns take them from there
 
-enum { SUPER_COLUMNS_AT_ONCE = 64 };  // their activations stay in the second cache while all groups pass over them
+enum { SUPER_COLUMNS_AT_ONCE = 128 };  // their activations stay in the second cache while all groups pass over them
+
+SK_INLINE void super_starts_load(sk_type type, const char *x, size_t stride, const super_row_parts *parts, size_t b, int32_t count,
+                                 super_starts *starts) {
+    typedef int16_t sixteen __attribute__((vector_size(32)));
+    const size_t bytes = super_part(type) == 16 ? 32 : 16;
+    const size_t sums_at = super_part(type) == 16 ? parts->sums_16 + b * bytes : parts->sums_32 + b * bytes;
+    for (int32_t c = 0; c < count; c++) {
+        sixteen sums = {0};
+        memcpy(&sums, x + (size_t)c * stride + sums_at, bytes);
+        ilanes v = __builtin_convertvector(sums, ilanes) << super_zero_shift(type);
+        v = __builtin_shufflevector(v, v, 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
+        memcpy(starts[c], &v, sizeof v);
+    }
+}
 
 SK_INLINE void super_many(sk_type type, const product_range *range, int32_t group, int32_t first, int32_t count) {
     const size_t blocks = (size_t)range->columns / SUPER_BLOCK;
@@ -196,6 +215,8 @@ SK_INLINE void super_many(sk_type type, const product_range *range, int32_t grou
     const super_row_parts parts = super_row_parts_of(range->columns);
     lanes acc[SUPER_COLUMNS_AT_ONCE];
     uint8_t weights[SUPER_BLOCK * SK_ROW_GROUP] __attribute__((aligned(64)));
+    const bool started = SUPER_STARTS && !super_has_minima(type);
+    super_starts starts[SUPER_COLUMNS_AT_ONCE] __attribute__((aligned(64)));
     for (int32_t c = 0; c < count; c++) acc[c] = lanes_splat(0.0f);
     for (size_t b = 0; b < blocks; b++, block += super_block_bytes(type)) {
         super_head head;
@@ -207,8 +228,14 @@ SK_INLINE void super_many(sk_type type, const product_range *range, int32_t grou
                 memcpy(weights + 64 * (SUPER_SLICE_STEPS * i + step), &w, sizeof w);
             }
         const char *x = range->activations + (size_t)first * range->stride;
-        for (int32_t c = 0; c < count; c += SUPER_COLUMNS, x += SUPER_COLUMNS * range->stride)
-            super_block(type, true, SUPER_COLUMNS, &head, weights, x, range->stride, &parts, b, acc + c);
+        if (started) super_starts_load(type, x, range->stride, &parts, b, count, starts);
+        for (int32_t c = 0; c < count; c += SUPER_COLUMNS, x += SUPER_COLUMNS * range->stride) {
+            // 256 bytes of each of the next rows, too short for the processor to see them coming.
+            SK_UNROLL for (size_t i = 0; i < SUPER_COLUMNS; i++)
+                SK_UNROLL for (size_t at = 0; at < SUPER_BLOCK; at += 64)
+                    __builtin_prefetch(x + (SUPER_COLUMNS + i) * range->stride + b * SUPER_BLOCK + at);
+            super_block(type, true, SUPER_COLUMNS, &head, weights, started ? starts + c : NULL, x, range->stride, &parts, b, acc + c);
+        }
     }
     for (int32_t c = 0; c < count; c += SUPER_COLUMNS) super_store(range, group, first + c, SUPER_COLUMNS, acc + c);
 }

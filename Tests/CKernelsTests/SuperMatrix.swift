@@ -20,7 +20,7 @@ struct SuperMatrix {
     }
 
     /// Bytes of a block, and where its f16 scales lie.
-    private static func layout(_ type: sk_type) -> (bytes: Int, d: Int, dmin: Int?) {
+    static func layout(_ type: sk_type) -> (bytes: Int, d: Int, dmin: Int?) {
         switch type {
         case SK_TYPE_Q2_K: (84, 80, 82)
         case SK_TYPE_Q3_K: (110, 108, nil)
@@ -100,8 +100,8 @@ struct SuperMatrix {
             return (twoBits(32) - (byte(e % 32) >> (e / 32) & 1 == 1 ? 0 : 4), (low | high << 4) - 32, 0)
         case SK_TYPE_Q4_K, SK_TYPE_Q5_K:
             let s = e / 32
-            let scale = s < 4 ? byte(4 + s) & 63 : byte(8 + s) & 15 | byte(s) >> 6 << 4
-            let minimum = s < 4 ? byte(8 + s) & 63 : byte(8 + s) >> 4 | byte(4 + s) >> 6 << 4
+            let scale = s < 4 ? byte(4 + s) & 63 : byte(8 + s) & 15 | (byte(s) >> 6) << 4
+            let minimum = s < 4 ? byte(8 + s) & 63 : byte(8 + s) >> 4 | (byte(4 + s) >> 6) << 4
             if type == SK_TYPE_Q4_K { return (nibble(16), scale, minimum) }
             return (nibble(48) | (byte(16 + e % 32) >> s & 1) << 4, scale, minimum)
         case SK_TYPE_Q6_K:
