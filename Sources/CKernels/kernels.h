@@ -87,5 +87,6 @@ extern const sk_kernels sk_kernels_portable;      // for any processor
 extern const sk_kernels sk_kernels_portable_fma;  // the same source for processors with FMA: fmaf is an instruction, not a call
 extern const sk_kernels sk_kernels_avx2;
 extern const sk_kernels sk_kernels_avx512;
+extern const sk_kernels sk_kernels_neon;
 
 #endif

@@ -27,6 +27,7 @@ typedef enum sk_isa {
     SK_ISA_PORTABLE = 0,  // plain C, the rule itself
     SK_ISA_AVX2 = 1,      // AVX2, FMA, F16C
     SK_ISA_AVX512 = 2,    // AVX-512 F, BW, DQ, VL and VNNI
+    SK_ISA_NEON = 3,      // AArch64 with dot products (DotProd)
 } sk_isa;
 
 typedef enum sk_isa_error {
@@ -38,7 +39,7 @@ typedef enum sk_isa_error {
 /// The kernels of one instruction set. Immutable, lives as long as the process, safe to share.
 typedef struct sk_kernels sk_kernels;
 
-/// "portable", "avx2", "avx512".
+/// "portable", "avx2", "avx512", "neon".
 const char *sk_isa_name(sk_isa isa);
 /// Whether this build has the kernels and this processor (and its operating system) can run them.
 bool sk_isa_is_supported(sk_isa isa);
