@@ -29,13 +29,15 @@ void record_int(record *r, int64_t value);
 /// `argument` is the case's own.
 typedef void (*case_function)(const sk_kernels *k, record *r, const void *argument);
 
-/// Runs a case with every table and prints its line; `name` as for printf. Where `uses_kernels` is false, once.
+/// Runs a case with every table and prints its line; `name` as for printf.
 __attribute__((format(printf, 3, 4))) void run_case(case_function function, const void *argument, const char *name, ...);
 
 /// Cases so far whose recordings differ between tables.
 int cases_failed(void);
-/// Prints which tables this machine has, to stderr. False where `required` (may be null) is not among them.
-bool find_tables(const char *required);
+/// To be called first.
+void find_tables(void);
+/// Their names, to stderr.
+void print_tables(void);
 
 // ---- Inputs
 
@@ -66,7 +68,7 @@ void *new_memory(size_t bytes);
 /// The same for `count` floats that hold values.
 float *new_floats(seeded *s, spread kind, size_t count);
 
-// ---- What the files of cases offer to main.c
+// ---- What the files of cases offer to kernels.c
 
 void run_product_cases(void);
 void run_row_cases(void);

@@ -15,7 +15,7 @@ import Testing
     }
 
     @Test func theEnvironmentPinsOne() {
-        for name in ["portable", "avx2", "avx512"] {
+        for name in ["portable", "avx2", "avx512", "neon"] {
             withEnvironment(name) { error, isa in
                 guard error == SK_ISA_OK, let isa else { #expect(error == SK_ISA_UNSUPPORTED); return }
                 #expect(sk_isa_is_supported(isa) && String(cString: sk_isa_name(isa)) == name)
