@@ -70,6 +70,7 @@ SK_INLINE void int8_dots(sk_type type, const int C, const uint8_t *quants, const
     }
 }
 
+#include "dots_super_avx2.h"
 #include "kernel_table.h"
 
 #pragma clang attribute pop

@@ -3,6 +3,8 @@
 #include "attention_kernels.h"
 #include "product_float.h"
 #include "product_int8.h"
+#include "product_super.h"
+#include "quantise_super.h"
 #include "row_kernels.h"
 
 #define SK_KERNEL_TABLE(ISA)                 \
@@ -15,8 +17,15 @@
             [SK_TYPE_Q4_0] = product_q4_0,   \
             [SK_TYPE_Q4_1] = product_q4_1,   \
             [SK_TYPE_Q8_0] = product_q8_0,   \
+            [SK_TYPE_Q2_K] = product_q2_k,   \
+            [SK_TYPE_Q3_K] = product_q3_k,   \
+            [SK_TYPE_Q4_K] = product_q4_k,   \
+            [SK_TYPE_Q5_K] = product_q5_k,   \
+            [SK_TYPE_Q6_K] = product_q6_k,   \
+            [SK_TYPE_IQ4_XS] = product_iq4_xs, \
         },                                   \
         .quantise_q8 = quantise_q8,          \
+        .quantise_q8_256 = quantise_q8_256,  \
         .normalise = normalise,              \
         .apply = apply,                      \
         .gate = gate,                        \

@@ -1,6 +1,7 @@
 // Packing: from rows as GGUF stores them to row groups as the products read them. Layouts: packed_block.h and product_float.h.
 
 #include "packed_block.h"
+#include "packed_super.h"
 #include "require.h"
 
 #include <string.h>
@@ -11,7 +12,7 @@ bool sk_type_is_supported(uint32_t type) {
         case SK_TYPE_Q4_0: case SK_TYPE_Q4_1: case SK_TYPE_Q8_0:
             return true;
         default:
-            return false;
+            return is_super(type);
     }
 }
 
@@ -19,16 +20,17 @@ static bool is_float(sk_type type) { return type == SK_TYPE_F32 || type == SK_TY
 
 int32_t sk_type_block(sk_type type) {
     SK_REQUIRE(sk_type_is_supported(type), "no such tensor type");
-    return is_float(type) ? 1 : Q8_BLOCK;
+    return is_float(type) ? 1 : is_super(type) ? SUPER_BLOCK : Q8_BLOCK;
 }
 
 sk_activation_kind sk_type_activation(sk_type type) {
     SK_REQUIRE(sk_type_is_supported(type), "no such tensor type");
-    return is_float(type) ? SK_ACTIVATION_F32 : SK_ACTIVATION_Q8_32;
+    return is_float(type) ? SK_ACTIVATION_F32 : is_super(type) ? SK_ACTIVATION_Q8_256 : SK_ACTIVATION_Q8_32;
 }
 
 /// Bytes of one block of a row in the file; packing keeps each of them.
 static size_t file_block_bytes(sk_type type) {
+    if (is_super(type)) return super_block_bytes(type) / SK_ROW_GROUP;
     switch (type) {
         case SK_TYPE_F32: return 4;
         case SK_TYPE_F16: case SK_TYPE_BF16: return 2;
@@ -88,6 +90,7 @@ void sk_pack_rows(sk_type type, const void *source, int32_t rows, int32_t column
         const uint8_t *from = (const uint8_t *)source + (size_t)r * row_bytes;
         uint8_t *group = (uint8_t *)packed + (size_t)(r / SK_ROW_GROUP) * SK_ROW_GROUP * row_bytes;
         if (is_float(type)) pack_float_row(file_block_bytes(type), from, r % SK_ROW_GROUP, columns, group);
+        else if (is_super(type)) super_pack_row(type, from, r % SK_ROW_GROUP, columns, group);
         else pack_block_row(type, from, r % SK_ROW_GROUP, columns, group);
     }
 }

@@ -2,6 +2,7 @@
 
 #include "halves.h"
 #include "packed_block.h"
+#include "packed_super.h"
 #include "require.h"
 
 static float widen_f16(uint16_t half) {
@@ -49,6 +50,10 @@ void sk_packed_row_to_f32(const sk_matrix *matrix, int32_t row, float *out) {
     const uint8_t *group = (const uint8_t *)matrix->packed + sk_packed_offset(matrix->type, row & ~(SK_ROW_GROUP - 1), matrix->columns);
     if (sk_type_block(matrix->type) == 1) {
         float_row(matrix, group, row % SK_ROW_GROUP, out);
+        return;
+    }
+    if (is_super(matrix->type)) {
+        super_row_to_f32(matrix->type, group, row % SK_ROW_GROUP, matrix->columns, out);
         return;
     }
     for (int32_t b = 0; b < matrix->columns / Q8_BLOCK; b++)

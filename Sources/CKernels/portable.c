@@ -1,5 +1,6 @@
 // The kernels in plain C for any processor: the rule that all others must match.
 
+#include "dots_super_portable.h"
 #include "int8_dots_portable.h"
 #include "kernel_table.h"
 

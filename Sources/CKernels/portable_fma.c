@@ -6,6 +6,7 @@
 
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 
+#include "dots_super_portable.h"
 #include "int8_dots_portable.h"
 #include "kernel_table.h"
 

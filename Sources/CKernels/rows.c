@@ -1,6 +1,7 @@
 // Work on the rows of a batch, split over the pool by rows. One row stays on the calling thread: waking others costs more.
 
 #include "activation_row.h"
+#include "activation_super.h"
 #include "kernels.h"
 #include "require.h"
 
@@ -48,6 +49,10 @@ static void run_rows(const row_job *job, sk_pool *pool) {
 size_t sk_activation_bytes(sk_activation_kind kind, int32_t columns) {
     SK_REQUIRE(columns > 0, "columns must be positive");
     if (kind == SK_ACTIVATION_F32) return sk_align64((size_t)columns * sizeof(float));
+    if (kind == SK_ACTIVATION_Q8_256) {
+        SK_REQUIRE(columns % SUPER_BLOCK == 0, "columns must be a multiple of 256 for 8-bit activations in blocks of 256");
+        return super_row_bytes(columns);
+    }
     SK_REQUIRE(columns % Q8_BLOCK == 0, "columns must be a multiple of 32 for 8-bit activations");
     return activation_row_bytes(columns);
 }
@@ -55,6 +60,7 @@ size_t sk_activation_bytes(sk_activation_kind kind, int32_t columns) {
 static void quantise_into(const row_job *job, const float *x, size_t row) {
     char *out = job->activations + row * sk_activation_bytes(job->kind, job->columns);
     if (job->kind == SK_ACTIVATION_F32) memcpy(out, x, (size_t)job->columns * sizeof(float));
+    else if (job->kind == SK_ACTIVATION_Q8_256) job->k->quantise_q8_256(x, job->columns, out);
     else job->k->quantise_q8(x, job->columns, out);
 }
 

@@ -83,6 +83,12 @@ typedef enum sk_type {
     SK_TYPE_Q4_0 = 2,
     SK_TYPE_Q4_1 = 3,
     SK_TYPE_Q8_0 = 8,
+    SK_TYPE_Q2_K = 10,
+    SK_TYPE_Q3_K = 11,
+    SK_TYPE_Q4_K = 12,
+    SK_TYPE_Q5_K = 13,
+    SK_TYPE_Q6_K = 14,
+    SK_TYPE_IQ4_XS = 23,
     SK_TYPE_BF16 = 30,
 } sk_type;
 
@@ -90,6 +96,7 @@ typedef enum sk_type {
 typedef enum sk_activation_kind {
     SK_ACTIVATION_F32 = 0,    // the row itself
     SK_ACTIVATION_Q8_32 = 1,  // signed 8 bit in blocks of 32, see the table
+    SK_ACTIVATION_Q8_256 = 2, // signed 8 bit in blocks of 256, see the table
 } sk_activation_kind;
 
 // The one table of formats. For output row r and one activation row; blocks b ascending, i within a block.
