@@ -50,6 +50,7 @@ SK_INLINE void int8_dots(sk_type type, const int C, const uint8_t *quants, const
     SK_UNROLL for (int c = 0; c < C; c++) memcpy(&dots[c], sums[c], sizeof dots[c]);
 }
 
+#include "dots_super_neon.h"
 #include "kernel_table.h"
 
 #pragma clang attribute pop
