@@ -9,28 +9,17 @@
 #include "activation_row.h"
 #include "packed_super.h"
 
-typedef struct super_row {
-    const int8_t *q;              // [columns]
-    const float *scale;           // [blocks]
-    const int16_t *minus_sum_16;  // [blocks][16]
-    const int16_t *minus_sum_32;  // [blocks][8]
-} super_row;
+/// Where the parts of a row of so many columns begin, in bytes; the values begin at 0.
+typedef struct super_row_parts {
+    size_t scales, sums_16, sums_32, end;
+} super_row_parts;
 
-static inline size_t super_row_bytes(int32_t columns) {
-    size_t blocks = (size_t)columns / SUPER_BLOCK;
-    return (size_t)columns + sk_align64(blocks * sizeof(float)) + sk_align64(blocks * 32) + sk_align64(blocks * 16);
+static inline super_row_parts super_row_parts_of(int32_t columns) {
+    const size_t blocks = (size_t)columns / SUPER_BLOCK, scales = (size_t)columns;
+    const size_t sums_16 = scales + sk_align64(blocks * sizeof(float)), sums_32 = sums_16 + sk_align64(blocks * 32);
+    return (super_row_parts){scales, sums_16, sums_32, sums_32 + sk_align64(blocks * 16)};
 }
 
-static inline super_row super_row_at(const void *base, int32_t columns) {
-    const char *p = base;
-    size_t blocks = (size_t)columns / SUPER_BLOCK;
-    size_t scales = (size_t)columns, sums_16 = scales + sk_align64(blocks * sizeof(float)), sums_32 = sums_16 + sk_align64(blocks * 32);
-    return (super_row){
-        (const int8_t *)p,
-        (const float *)(const void *)(p + scales),
-        (const int16_t *)(const void *)(p + sums_16),
-        (const int16_t *)(const void *)(p + sums_32),
-    };
-}
+static inline size_t super_row_bytes(int32_t columns) { return super_row_parts_of(columns).end; }
 
 #endif

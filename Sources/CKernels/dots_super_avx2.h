@@ -6,18 +6,25 @@
 #include "lanes.h"
 #include "packed_super.h"
 
-enum { SUPER_COLUMNS = 4, SUPER_CODE_OFFSET = 0 };
+enum { SUPER_COLUMNS = 4, SUPER_CODE_OFFSET = 0, SUPER_STARTS = 0 };
 
 /// Rows 0 ... 7 and 8 ... 15: sums of pairs in 16 bits, or for IQ4_XS sums in 32.
 typedef struct super_sum {
     __m256i half[2];
 } super_sum;
 
-SK_INLINE super_sum super_zero(void) { return (super_sum){{_mm256_setzero_si256(), _mm256_setzero_si256()}}; }
+SK_INLINE super_sum super_start(int32_t start) { return (super_sum){{_mm256_set1_epi32(start), _mm256_set1_epi32(start)}}; }
 
 /// A step adds to each 16-bit sum a pair of products, at most 254 times the largest weight: 7 * 254 * 4 = 7,112 (Q3_K),
 /// 15 * 254 * 8 = 30,480 (Q4_K), 31 * 254 * 4 = 31,496 (Q5_K), 63 * 254 * 2 = 32,004 (Q6_K). No VPMADDUBSW saturates, no sum wraps.
 SK_INLINE int super_steps_max(sk_type type) { return type == SK_TYPE_Q5_K ? 4 : type == SK_TYPE_Q6_K ? 2 : 8; }
+
+/// Four bytes, or two int16, for eight rows.
+SK_INLINE __m256i super_broadcast(const char *p) {
+    int32_t word;
+    memcpy(&word, p, sizeof word);
+    return _mm256_set1_epi32(word);
+}
 
 SK_INLINE __m256i ulanes_half(ulanes w, int half) {
     typedef uint32_t eight __attribute__((vector_size(32)));
@@ -37,10 +44,10 @@ SK_INLINE ulanes super_codes(ulanes w) {
 }
 
 /// IQ4_XS: with the weight's sign moved to the activation a pair's sum is at most 127 * 127 * 2 = 32,258, so exact.
-SK_INLINE void super_step(sk_type type, const int C, ulanes w, const int8_t *const *q, int at, super_sum *sum) {
+SK_INLINE void super_step(sk_type type, const int C, ulanes w, const char *const *q, int at, super_sum *sum) {
     const __m256i ones = _mm256_set1_epi16(1);
     SK_UNROLL for (int c = 0; c < C; c++) {
-        __m256i a = broadcast_four(q[c] + at);
+        __m256i a = super_broadcast(q[c] + at);
         SK_UNROLL for (int h = 0; h < 2; h++) {
             __m256i weights = ulanes_half(w, h);
             if (type == SK_TYPE_IQ4_XS) {
@@ -63,12 +70,10 @@ SK_INLINE void super_fold(sk_type type, const int C, const super_sum *sum, ilane
     }
 }
 
-SK_INLINE void super_pair(const int C, ilanes pair, const int16_t *const *minus_sum, int at, ilanes *correction) {
+SK_INLINE void super_pair(const int C, ilanes pair, const char *const *minus_sum, int at, ilanes *correction) {
     __m256i low = ulanes_half((ulanes)pair, 0), high = ulanes_half((ulanes)pair, 1);
     SK_UNROLL for (int c = 0; c < C; c++) {
-        int32_t two;
-        memcpy(&two, minus_sum[c] + at, sizeof two);
-        __m256i sums = _mm256_set1_epi32(two);
+        __m256i sums = super_broadcast(minus_sum[c] + at);
         correction[c] += ilanes_of_halves(_mm256_madd_epi16(low, sums), _mm256_madd_epi16(high, sums));
     }
 }

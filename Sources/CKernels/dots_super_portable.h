@@ -6,10 +6,10 @@
 #include "lanes.h"
 #include "packed_super.h"
 
-enum { SUPER_COLUMNS = 4, SUPER_CODE_OFFSET = 128 };
+enum { SUPER_COLUMNS = 4, SUPER_CODE_OFFSET = 128, SUPER_STARTS = 1 };
 
 typedef ilanes super_sum;
-SK_INLINE super_sum super_zero(void) { return ilanes_splat(0); }
+SK_INLINE super_sum super_start(int32_t start) { return ilanes_splat(start); }
 SK_INLINE int super_steps_max(sk_type type) { return (void)type, 8; }
 
 SK_INLINE ulanes super_codes(ulanes w) {
@@ -21,11 +21,11 @@ SK_INLINE ulanes super_codes(ulanes w) {
     return w;
 }
 
-SK_INLINE void super_step(sk_type type, const int C, ulanes w, const int8_t *const *q, int at, super_sum *sum) {
+SK_INLINE void super_step(sk_type type, const int C, ulanes w, const char *const *q, int at, super_sum *sum) {
     (void)type;
     for (int t = 0; t < 4; t++) {
         ilanes byte = (ilanes)(w >> (8 * t) & 0xff);
-        for (int c = 0; c < C; c++) sum[c] += byte * (int32_t)q[c][at + t];
+        for (int c = 0; c < C; c++) sum[c] += byte * (int32_t)(int8_t)q[c][at + t];
     }
 }
 
@@ -34,9 +34,13 @@ SK_INLINE void super_fold(sk_type type, const int C, const super_sum *sum, ilane
     for (int c = 0; c < C; c++) total[c] += sum[c] * scale;
 }
 
-SK_INLINE void super_pair(const int C, ilanes pair, const int16_t *const *minus_sum, int at, ilanes *correction) {
+SK_INLINE void super_pair(const int C, ilanes pair, const char *const *minus_sum, int at, ilanes *correction) {
     ilanes even = pair << 16 >> 16, odd = pair >> 16;
-    for (int c = 0; c < C; c++) correction[c] += even * (int32_t)minus_sum[c][at] + odd * (int32_t)minus_sum[c][at + 1];
+    for (int c = 0; c < C; c++) {
+        int16_t two[2];
+        memcpy(two, minus_sum[c] + at, sizeof two);
+        correction[c] += even * (int32_t)two[0] + odd * (int32_t)two[1];
+    }
 }
 
 #endif

@@ -57,26 +57,27 @@ static void plain_from_file(sk_type type, const uint8_t *in, plain_block *out) {
 
 // ---- To and from the packed block
 
-/// `bits` bits from bit `from` on of all q, as one row of a plane.
-static void put_plane(int bits, int from, const plain_block *in, int32_t row, uint8_t *plane) {
+/// `bits` bits from bit `from` on of a slice's weights, q[32], as one row of a plane.
+static void put_plane(int bits, int from, const uint8_t *q, int32_t row, uint8_t *plane) {
     const int steps = 8 / bits;
-    for (int n = 0; n < SUPER_STEPS / steps; n++) {
+    for (int n = 0; n < bits; n++) {
         uint32_t word = 0;
         for (int s = 0; s < steps; s++) {
             uint32_t four;
-            memcpy(&four, in->q + 4 * (n * steps + s), 4);
+            memcpy(&four, q + 4 * (n * steps + s), 4);
             word |= (four >> from & ((1u << bits) - 1) * 0x01010101u) << (bits * s);
         }
         memcpy(plane + 64 * n + 4 * row, &word, 4);
     }
 }
 
-static void get_plane(int bits, int from, const uint8_t *plane, int32_t row, plain_block *out) {
+/// Adds such a plane's bits to q[32].
+static void get_plane(int bits, int from, const uint8_t *plane, int32_t row, uint8_t *q) {
     const int steps = 8 / bits;
-    for (int g = 0; g < SUPER_STEPS; g++)
+    for (int g = 0; g < SUPER_SLICE_STEPS; g++)
         for (int t = 0; t < 4; t++) {
             int value = plane[64 * (g / steps) + 4 * row + t] >> (bits * (g % steps)) & ((1 << bits) - 1);
-            out->q[4 * g + t] |= (uint8_t)(value << from);
+            q[4 * g + t] |= (uint8_t)(value << from);
         }
 }
 
@@ -93,9 +94,12 @@ void super_pack_row(sk_type type, const uint8_t *source, int32_t row, int32_t co
         uint8_t *block = group + (size_t)b * super_block_bytes(type);
         plain_block plain;
         plain_from_file(type, source + (size_t)b * file_bytes, &plain);
-        put_plane(low, 0, &plain, row, block);
-        if (high > 0) put_plane(high, low, &plain, row, block + super_plane_bytes(low));
-        for (size_t i = 0; i < super_scale_bytes(type); i++) block[super_scales_at(type) + scale_at(type, row, i)] = plain.scales[i];
+        for (int i = 0; i < SUPER_SLICES; i++) {
+            uint8_t *slice = block + super_slices_at(type) + (size_t)i * super_slice_bytes(type);
+            put_plane(low, 0, plain.q + 32 * i, row, slice);
+            if (high > 0) put_plane(high, low, plain.q + 32 * i, row, slice + super_plane_bytes(low));
+        }
+        for (size_t i = 0; i < super_scale_bytes(type); i++) block[scale_at(type, row, i)] = plain.scales[i];
         memcpy(block + super_d_at(type) + 2 * (size_t)row, &plain.d, 2);
         if (super_has_minima(type)) memcpy(block + super_d_at(type) + 32 + 2 * (size_t)row, &plain.dmin, 2);
     }
@@ -103,10 +107,13 @@ void super_pack_row(sk_type type, const uint8_t *source, int32_t row, int32_t co
 
 static void plain_from_packed(sk_type type, const uint8_t *block, int32_t row, plain_block *out) {
     *out = (plain_block){0};
-    get_plane(super_low_bits(type), 0, block, row, out);
-    if (super_high_bits(type) > 0)
-        get_plane(super_high_bits(type), super_low_bits(type), block + super_plane_bytes(super_low_bits(type)), row, out);
-    for (size_t i = 0; i < super_scale_bytes(type); i++) out->scales[i] = block[super_scales_at(type) + scale_at(type, row, i)];
+    const int low = super_low_bits(type), high = super_high_bits(type);
+    for (int i = 0; i < SUPER_SLICES; i++) {
+        const uint8_t *slice = block + super_slices_at(type) + (size_t)i * super_slice_bytes(type);
+        get_plane(low, 0, slice, row, out->q + 32 * i);
+        if (high > 0) get_plane(high, low, slice + super_plane_bytes(low), row, out->q + 32 * i);
+    }
+    for (size_t i = 0; i < super_scale_bytes(type); i++) out->scales[i] = block[scale_at(type, row, i)];
     memcpy(&out->d, block + super_d_at(type) + 2 * (size_t)row, 2);
     if (super_has_minima(type)) memcpy(&out->dmin, block + super_d_at(type) + 32 + 2 * (size_t)row, 2);
 }

@@ -1,11 +1,13 @@
 // How one block of 256 columns of a row group lies in a packed matrix, for the types whose blocks have parts with integer scales of their
 // own (the K-quants and IQ4_XS). Blocks of a group follow each other, groups follow each other, nothing lies between:
 //
-//   low plane | high plane | scale bytes | f16 d[16] | f16 dmin[16] (Q2_K, Q4_K, Q5_K)
+//   scale bytes | f16 d[16] | f16 dmin[16] (Q2_K, Q4_K, Q5_K) | 8 slices of 32 columns: low plane, high plane
 //
-// A *step* is four columns, 4g ... 4g + 3, and 64 steps make a block. A plane of B bits holds 8 / B steps in each 64 bytes: byte 4r + t of
-// vector n has, from bit B * s on, what row r holds of column 4 (8 n / B + s) + t. So a 32-bit lane is a row, a shift and a mask give a
-// step's four weights as the dot-product instructions take them, and the planes of a weight merge without moving between bytes.
+// A *step* is four columns, 4g ... 4g + 3; 8 steps make a slice. A plane of B bits holds 8 / B steps in each 64 bytes: byte 4r + t of its
+// vector n has, from bit B * s on, what row r holds of column 4 (8 n / B + s) + t of the slice. So a 32-bit lane is a row, a shift and a mask
+// give a step's four weights as the dot-product instructions take them, and the planes of a weight merge without moving between bytes.
+// Everything is read once and in ascending order: with the planes of a whole block apart the processor's prefetchers lost the thread, and
+// Q5_K and Q6_K came from memory at a third of the speed.
 //
 //   type    columns of a part   low plane   high plane   scale bytes of a row
 //   Q2_K    16                  2 bits      -            16: low half the scale, high half the minimum of part i
@@ -31,8 +33,9 @@
 
 enum {
     SUPER_BLOCK = 256,  // columns
-    SUPER_STEPS = 64,
-    SUPER_PARTS = 16,   // at most
+    SUPER_SLICES = 8,
+    SUPER_SLICE_STEPS = 8,
+    SUPER_PARTS = 16,  // at most
 };
 
 static inline bool is_super(uint32_t type) {
@@ -51,21 +54,22 @@ static inline int super_high_bits(sk_type type) {
     return type == SK_TYPE_Q6_K ? 2 : type == SK_TYPE_Q3_K || type == SK_TYPE_Q5_K ? 1 : 0;
 }
 static inline bool super_has_minima(sk_type type) { return type == SK_TYPE_Q2_K || type == SK_TYPE_Q4_K || type == SK_TYPE_Q5_K; }
-/// log2 of what was added to weights to make them unsigned, in the types without minima. IQ4_XS: see `super_codes`.
-static inline int super_zero_shift(sk_type type) { return type == SK_TYPE_Q6_K ? 5 : 2; }
+/// log2 of what was added to weights to make them unsigned, in the types without minima. In IQ4_XS the products do so where their
+/// instruction set asks for it: the packed codes are mere numbers.
+static inline int super_zero_shift(sk_type type) { return type == SK_TYPE_Q6_K ? 5 : type == SK_TYPE_Q3_K ? 2 : 7; }
 
 /// Bytes of a row's scales in a block.
 static inline size_t super_scale_bytes(sk_type type) {
     return type == SK_TYPE_Q2_K || type == SK_TYPE_Q6_K ? 16 : type == SK_TYPE_IQ4_XS ? 6 : 12;
 }
 
-// Where the fields of a block begin, row group's bytes.
-static inline size_t super_plane_bytes(int bits) { return (size_t)bits * SUPER_BLOCK / 8 * SK_ROW_GROUP; }
-static inline size_t super_scales_at(sk_type type) { return super_plane_bytes(super_low_bits(type) + super_high_bits(type)); }
-static inline size_t super_d_at(sk_type type) { return super_scales_at(type) + super_scale_bytes(type) * SK_ROW_GROUP; }
-static inline size_t super_block_bytes(sk_type type) {
-    return super_d_at(type) + (size_t)(super_has_minima(type) ? 4 : 2) * SK_ROW_GROUP;
-}
+/// Bytes of a plane in a slice.
+static inline size_t super_plane_bytes(int bits) { return (size_t)bits * 64; }
+static inline size_t super_slice_bytes(sk_type type) { return super_plane_bytes(super_low_bits(type) + super_high_bits(type)); }
+// Where the fields of a block begin; scales at 0.
+static inline size_t super_d_at(sk_type type) { return super_scale_bytes(type) * SK_ROW_GROUP; }
+static inline size_t super_slices_at(sk_type type) { return super_d_at(type) + (size_t)(super_has_minima(type) ? 4 : 2) * SK_ROW_GROUP; }
+static inline size_t super_block_bytes(sk_type type) { return super_slices_at(type) + SUPER_SLICES * super_slice_bytes(type); }
 
 /// What the 16 codes of IQ4_XS stand for.
 #define SUPER_CODES -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113

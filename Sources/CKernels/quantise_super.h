@@ -13,7 +13,7 @@ SK_INLINE ilanes ilanes_add_neighbours(ilanes a, ilanes b) {
 }
 
 /// -S of each 16 and of each 32 values, in the order that activation_super.h gives. v[i] is overwritten.
-SK_INLINE void store_minus_sums(ilanes v[SUPER_PARTS], int16_t *minus_sum_16, int16_t *minus_sum_32) {
+SK_INLINE void store_minus_sums(ilanes v[SUPER_PARTS], char *minus_sum_16, char *minus_sum_32) {
     SK_UNROLL for (int count = SUPER_PARTS; count > 1; count /= 2)
         SK_UNROLL for (int i = 0; i < count / 2; i++) v[i] = ilanes_add_neighbours(v[2 * i], v[2 * i + 1]);
     ilanes of_16 = -v[0], of_32 = ilanes_add_neighbours(of_16, of_16);
@@ -24,7 +24,8 @@ SK_INLINE void store_minus_sums(ilanes v[SUPER_PARTS], int16_t *minus_sum_16, in
 }
 
 static void quantise_q8_256(const float *x, int32_t columns, void *out) {
-    const super_row row = super_row_at(out, columns);
+    const super_row_parts parts = super_row_parts_of(columns);
+    char *row = out;
     const float smallest = 0x1p-100f;  // 127 / M must not overflow
     for (int32_t b = 0; b < columns / SUPER_BLOCK; b++, x += SUPER_BLOCK) {
         ilanes bits = ilanes_splat(0);
@@ -39,7 +40,7 @@ static void quantise_q8_256(const float *x, int32_t columns, void *out) {
         const bool finite = largest < 0x7f800000;
         const bool counts = finite && magnitude >= smallest;
         const float factor = counts ? 127.0f / magnitude : 0.0f;
-        int8_t *q = (int8_t *)row.q + (size_t)b * SUPER_BLOCK;
+        int8_t *q = (int8_t *)row + (size_t)b * SUPER_BLOCK;
         ilanes a[SUPER_PARTS];
         SK_UNROLL for (int i = 0; i < SUPER_PARTS; i++) {
             lanes v = finite ? lanes_load(x + i * LANES) : lanes_splat(0.0f);
@@ -47,8 +48,9 @@ static void quantise_q8_256(const float *x, int32_t columns, void *out) {
             blanes narrow = __builtin_convertvector(a[i], blanes);
             memcpy(q + i * LANES, &narrow, sizeof narrow);
         }
-        ((float *)row.scale)[b] = counts ? magnitude / 127.0f : finite ? 0.0f : NAN;
-        store_minus_sums(a, (int16_t *)row.minus_sum_16 + (size_t)b * 16, (int16_t *)row.minus_sum_32 + (size_t)b * 8);
+        const float scale = counts ? magnitude / 127.0f : finite ? 0.0f : NAN;
+        memcpy(row + parts.scales + (size_t)b * sizeof scale, &scale, sizeof scale);
+        store_minus_sums(a, row + parts.sums_16 + (size_t)b * 32, row + parts.sums_32 + (size_t)b * 16);
     }
 }
 

@@ -38,9 +38,10 @@ struct WeightLayout {
     mutating func matrix(_ name: String, rows: Int, columns: Int) throws(EngineError) -> MatrixPlace {
         let tensor = try tensor(name, rows: rows, columns: columns)
         guard sk_type_is_supported(UInt32(tensor.type.rawValue)) else {
+            let supported = TensorType.allCases.filter { sk_type_is_supported(UInt32($0.rawValue)) }.map(\.name).joined(separator: ", ")
             throw EngineError(
                 .unsupportedType,
-                "The tensor '\(name)' is stored as \(tensor.type.name), for which there are no kernels yet. Use a model file of F32, F16, BF16, Q4_0, Q4_1 or Q8_0."
+                "The tensor '\(name)' is stored as \(tensor.type.name), for which there are no kernels yet. Use a model file of these types: \(supported)."
             )
         }
         let type = sk_type(rawValue: UInt32(tensor.type.rawValue))

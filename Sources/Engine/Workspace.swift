@@ -20,6 +20,7 @@ final class Workspace {
     let logits: UnsafeMutablePointer<Float>  // [headRows, vocabulary]
     private let floatActivations: UnsafeMutableRawPointer
     private let int8Activations: UnsafeMutableRawPointer
+    private let int8SuperActivations: UnsafeMutableRawPointer
 
     private let memory: AlignedMemory
     private var attention: AlignedMemory
@@ -58,6 +59,7 @@ final class Workspace {
         let logitsAt = place(sizes.logits * float)
         let floatAt = place(rowsMax * sk_activation_bytes(SK_ACTIVATION_F32, widest))
         let int8At = place(rowsMax * sk_activation_bytes(SK_ACTIVATION_Q8_32, (widest + 31) / 32 * 32))
+        let int8SuperAt = place(rowsMax * sk_activation_bytes(SK_ACTIVATION_Q8_256, (widest + 255) / 256 * 256))
 
         let memory = try AlignedMemory(byteCount: bytes, for: "the working memory of \(rowsMax) rows")
         self.memory = memory
@@ -74,13 +76,19 @@ final class Workspace {
         logits = memory.bound(to: Float.self, at: logitsAt, count: sizes.logits)
         floatActivations = memory.base + floatAt
         int8Activations = memory.base + int8At
+        int8SuperActivations = memory.base + int8SuperAt
         attention = try AlignedMemory(byteCount: 0, for: "attention")
         for row in 0..<rowsMax { rowNumbers[row] = Int32(row) }
     }
 
     /// Where the rows of a product's input lie in the form that `kind` names.
     func activations(_ kind: sk_activation_kind) -> UnsafeMutableRawPointer {
-        kind == SK_ACTIVATION_F32 ? floatActivations : int8Activations
+        switch kind {
+        case SK_ACTIVATION_F32: floatActivations
+        case SK_ACTIVATION_Q8_32: int8Activations
+        case SK_ACTIVATION_Q8_256: int8SuperActivations
+        default: preconditionFailure("no memory for activations of kind \(kind.rawValue)")
+        }
     }
 
     /// Memory for attention over batches that need `bytes`; grows by doubling and is kept.

@@ -160,6 +160,12 @@ extension sk_type: @retroactive CustomTestStringConvertible {
         case SK_TYPE_Q4_0: "Q4_0"
         case SK_TYPE_Q4_1: "Q4_1"
         case SK_TYPE_Q8_0: "Q8_0"
+        case SK_TYPE_Q2_K: "Q2_K"
+        case SK_TYPE_Q3_K: "Q3_K"
+        case SK_TYPE_Q4_K: "Q4_K"
+        case SK_TYPE_Q5_K: "Q5_K"
+        case SK_TYPE_Q6_K: "Q6_K"
+        case SK_TYPE_IQ4_XS: "IQ4_XS"
         default: "type \(rawValue)"
         }
     }

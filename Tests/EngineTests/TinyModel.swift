@@ -21,8 +21,11 @@ struct TinyModel {
     }
 
     init(_ type: TensorType, _ options: Options = Options()) throws {
+        // Every matrix's columns must be whole blocks of its type.
+        let isWide = type.blockSize == 256
         let model = try ModelConfiguration(
-            architecture: options.architecture, hidden: 64, layers: options.layers, heads: 4, kvHeads: 2, headDimension: 24, feedForward: 96,
+            architecture: options.architecture, hidden: isWide ? 256 : 64, layers: options.layers, heads: 4, kvHeads: 2,
+            headDimension: isWide ? 64 : 24, feedForward: isWide ? 512 : 96,
             vocabulary: options.vocabulary, contextLength: options.contextLength,
             rope: .init(base: 10_000, dimensions: 24, pairing: options.architecture == .qwen2 ? .halves : .adjacent, scaling: .none),
             attentionScale: options.multipliers ? 0.3 : nil, embeddingScale: options.multipliers ? 1.7 : 1,
@@ -75,6 +78,27 @@ struct TinyModel {
             case .q8_0:
                 half(deviation / 74 * jitter)
                 raw(32)
+            case .q2_K:
+                raw(80)
+                half(deviation / 20 * jitter)
+                half(deviation / 20 * 1.5 * jitter)
+            case .q3_K:
+                raw(108)
+                half(deviation / 42 * jitter)
+            case .q4_K:
+                half(deviation / 250 * jitter)
+                half(deviation / 250 * 7.5 * jitter)
+                raw(140)
+            case .q5_K:
+                half(deviation / 500 * jitter)
+                half(deviation / 500 * 15.5 * jitter)
+                raw(172)
+            case .q6_K:
+                raw(208)
+                half(deviation / 1370 * jitter)
+            case .iq4_XS:
+                half(deviation / 1260 * jitter)
+                raw(134)
             default: preconditionFailure("no random blocks of \(type.name)")
             }
         }
@@ -102,7 +126,7 @@ struct TinyModel {
     }
 
     /// Types that have kernels.
-    static let types: [TensorType] = [.f32, .f16, .bf16, .q4_0, .q4_1, .q8_0]
+    static let types: [TensorType] = [.f32, .f16, .bf16, .q4_0, .q4_1, .q8_0, .q2_K, .q3_K, .q4_K, .q5_K, .q6_K, .iq4_XS]
 
     /// `count` tokens of the vocabulary.
     func tokens(_ count: Int, seed: UInt64) -> [Int32] {

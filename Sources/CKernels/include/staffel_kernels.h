@@ -97,9 +97,9 @@ typedef enum sk_type {
 
 /// What a matrix product takes as its right-hand side.
 typedef enum sk_activation_kind {
-    SK_ACTIVATION_F32 = 0,    // the row itself
-    SK_ACTIVATION_Q8_32 = 1,  // signed 8 bit in blocks of 32, see the table
-    SK_ACTIVATION_Q8_256 = 2, // signed 8 bit in blocks of 256, see the table
+    SK_ACTIVATION_F32 = 0,     // the row itself
+    SK_ACTIVATION_Q8_32 = 1,   // signed 8 bit in blocks of 32, see the table
+    SK_ACTIVATION_Q8_256 = 2,  // signed 8 bit in blocks of 256, see the table
 } sk_activation_kind;
 
 // The one table of formats. For output row r and one activation row; blocks b ascending, i within a block.
@@ -112,6 +112,12 @@ typedef enum sk_activation_kind {
 // | Q5_1   | w = d q + m,   32 of q in 0...31       | Q8_32       | as Q4_1                                                      |
 // | Q8_0   | w = d q,       32 of q in -128...127   | Q8_32       | acc = fma(d * s, float(sum q a), acc)                        |
 // | IQ4_NL | w = d v[q],    32 of q in 0...15       | Q8_32       | acc = fma(d * s, float(sum v[q] a), acc)                     |
+// | Q4_K   | w = d c q - dmin m, parts below        | Q8_256      | acc = fma(d * s, float(D), acc); acc = fma(dmin * s, float(-N), acc) |
+// | Q5_K   | as Q4_K                                | Q8_256      | as Q4_K                                                      |
+// | Q2_K   | as Q4_K                                | Q8_256      | as Q4_K                                                      |
+// | Q6_K   | w = d c q, parts below                 | Q8_256      | acc = fma(d * s, float(D), acc)                              |
+// | Q3_K   | as Q6_K                                | Q8_256      | as Q6_K                                                      |
+// | IQ4_XS | as Q6_K                                | Q8_256      | as Q6_K                                                      |
 // | F32    | w, 256 to a block (last may be less)   | F32         | blk = +0; k ascending: blk = fma(w, x, blk); acc = acc + blk |
 // | F16    | as F32, widened exactly                | F32         | as F32                                                       |
 // | BF16   | as F32, widened exactly                | F32         | as F32                                                       |
@@ -120,10 +126,24 @@ typedef enum sk_activation_kind {
 // d and m are the file's f16 widened exactly; sums are exact int32. Q8_32 of 32 values x, from their largest magnitude M:
 //   s = M / 127, a = the integer nearest to x * (127 / M), halves to even, S = sum a, t = s * float(S);
 //   M < 2^-100: all zero. Any value not finite: s = t = NaN, a = 0, so that every output of the row is NaN.
+// Q8_256 of 256 values: s and a by the same rule.
+//
+// The blocks of 256 columns have parts j with integer scales c, in some types minima m; q, c and m as the file gives them, offsets taken off.
+// D = sum over j of c_j (sum over the part of q a), N = sum over j of m_j (sum over the part of a): exact int32 for any bytes of a block
+// (the bounds stand in packed_super.h). Their conversion to float rounds, once.
+//
+// | type   | columns of a part | q                     | c          | m      |
+// |--------|-------------------|-----------------------|------------|--------|
+// | Q2_K   | 16                | 0...3                 | 0...15     | 0...15 |
+// | Q3_K   | 16                | -4...3                | -32...31   |        |
+// | Q4_K   | 32                | 0...15                | 0...63     | 0...63 |
+// | Q5_K   | 32                | 0...31                | 0...63     | 0...63 |
+// | Q6_K   | 16                | -32...31              | -128...127 |        |
+// | IQ4_XS | 32                | 16 of them, -127...113 | -32...31  |        |
 
 /// Whether kernels exist; `type` is a number found in a file.
 bool sk_type_is_supported(uint32_t type);
-/// Columns of a matrix must be a multiple of this (32 or 1).
+/// Columns of a matrix must be a multiple of this (256, 32 or 1).
 int32_t sk_type_block(sk_type type);
 /// Bytes of one row as GGUF stores it.
 size_t sk_type_row_bytes(sk_type type, int32_t columns);
@@ -162,7 +182,7 @@ void sk_packed_row_to_f32(const sk_matrix *matrix, int32_t row, float *out);
 
 /// Bytes of one activation row; rows of a batch follow each other at this distance. A multiple of SK_ALIGNMENT.
 size_t sk_activation_bytes(sk_activation_kind kind, int32_t columns);
-/// x: f32[rows, ldx], `columns` used. out: [rows][sk_activation_bytes]. Columns must suit the kind (32 or 1).
+/// x: f32[rows, ldx], `columns` used. out: [rows][sk_activation_bytes]. Columns must suit the kind (256, 32 or 1).
 void sk_quantise(const sk_kernels *k, sk_pool *pool, sk_activation_kind kind, const float *x, size_t ldx, int32_t rows,
                  int32_t columns, void *out);
 
