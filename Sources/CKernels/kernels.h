@@ -6,7 +6,7 @@
 
 #include "staffel_kernels.h"
 
-enum { SK_TYPE_LIMIT = 31, ATTENTION_QUERIES = 4 };
+enum { SK_TYPE_LIMIT = 31, ATTENTION_QUERIES = 8, KV_Q8_BLOCK = 32 };
 
 /// `groups` row groups from `packed` on, of which `rows` rows exist. activations: [batch] rows `stride` bytes apart.
 /// out: f32[batch, ldo], already at the first of these rows.
@@ -23,18 +23,19 @@ typedef struct product_range {
 /// Up to ATTENTION_QUERIES queries of one KV head over one chunk.
 typedef struct attention_chunk {
     const sk_kv *kv;
-    const int32_t *blocks;                // of the sequence
+    const int32_t *blocks;              // of the sequence
+    int32_t block_end;                  // blocks of the sequence that may be fetched ahead
     int32_t kv_head;
     int32_t chunk;
     int32_t queries;
     float scale;
-    const float *q[ATTENTION_QUERIES];    // f32[head_dim]
-    int32_t low[ATTENTION_QUERIES];       // visible positions low ..< high, absolute, inside the chunk, not empty
+    const float *q;                     // f32[head_dim, ATTENTION_QUERIES]
+    int32_t low[ATTENTION_QUERIES];     // visible positions low ..< high, absolute, inside the chunk; where low >= high there is no result
     int32_t high[ATTENTION_QUERIES];
-    float maximum[ATTENTION_QUERIES];     // results
+    float maximum[ATTENTION_QUERIES];   // results
     float sum[ATTENTION_QUERIES];
-    float *value[ATTENTION_QUERIES];      // f32[head_dim rounded up to 16]
-    float *scores;                        // scratch f32[queries, SK_ATTENTION_CHUNK]
+    float *value[ATTENTION_QUERIES];    // f32[head_dim rounded up to 16]
+    float *scores;                      // scratch f32[ATTENTION_QUERIES, SK_ATTENTION_CHUNK]
 } attention_chunk;
 
 struct sk_kernels {
@@ -68,12 +69,23 @@ struct sk_kernels {
     void (*attend_finish)(const float *value, float sum, float *out, int32_t head_dim);
 };
 
-// Where a KV head's keys and values lie in a block. `element` is 2 or 4 bytes.
-static inline size_t kv_element_bytes(sk_kv_type type) { return type == SK_KV_F16 ? 2 : 4; }
+// Where a KV head's keys, values and scales lie in a block.
+static inline size_t kv_element_bytes(sk_kv_type type) { return type == SK_KV_F32 ? 4 : type == SK_KV_F16 ? 2 : 1; }
 static inline int32_t kv_value_stride(int32_t head_dim) { return (head_dim + 15) & ~15; }
 
+/// Keys and values, without scales.
+static inline size_t kv_data_bytes(sk_kv_type type, int32_t head_dim) {
+    size_t bytes = kv_element_bytes(type) * SK_KV_BLOCK * (size_t)(head_dim + kv_value_stride(head_dim));
+    return (bytes + SK_ALIGNMENT - 1) & ~(size_t)(SK_ALIGNMENT - 1);
+}
+
+/// Scales of a block's keys or of its values: bf16[blocks of 32 dimensions][32 positions], so that positions lie side by side.
+static inline size_t kv_scale_bytes(int32_t head_dim) {
+    return (size_t)((head_dim + KV_Q8_BLOCK - 1) / KV_Q8_BLOCK) * SK_KV_BLOCK * sizeof(uint16_t);
+}
+
 static inline size_t kv_head_bytes(sk_kv_type type, int32_t head_dim) {
-    return kv_element_bytes(type) * SK_KV_BLOCK * (size_t)(head_dim + kv_value_stride(head_dim));
+    return kv_data_bytes(type, head_dim) + (type == SK_KV_Q8 ? 2 * kv_scale_bytes(head_dim) : 0);
 }
 
 static inline char *kv_head_at(const sk_kv *kv, int32_t block, int32_t kv_head) {
@@ -82,6 +94,11 @@ static inline char *kv_head_at(const sk_kv *kv, int32_t block, int32_t kv_head) 
 
 static inline size_t kv_values_offset(const sk_kv *kv) {
     return kv_element_bytes(kv->type) * SK_KV_BLOCK * (size_t)kv->head_dim;
+}
+
+/// SK_KV_Q8 only: the keys' scales of a head; the values' follow after kv_scale_bytes.
+static inline uint16_t *kv_scales_at(const sk_kv *kv, char *head) {
+    return (uint16_t *)(void *)(head + kv_data_bytes(kv->type, kv->head_dim));
 }
 
 extern const sk_kernels sk_kernels_portable;      // for any processor

@@ -5290,19 +5290,21 @@ const ProtobufCEnumDescriptor staffel__v1__health_state__descriptor =
   staffel__v1__health_state__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCEnumValue staffel__v1__kv_type__enum_values_by_number[3] =
+static const ProtobufCEnumValue staffel__v1__kv_type__enum_values_by_number[4] =
 {
   { "KV_TYPE_UNKNOWN", "STAFFEL__V1__KV_TYPE__KV_TYPE_UNKNOWN", 0 },
   { "KV_TYPE_F16", "STAFFEL__V1__KV_TYPE__KV_TYPE_F16", 1 },
   { "KV_TYPE_F32", "STAFFEL__V1__KV_TYPE__KV_TYPE_F32", 2 },
+  { "KV_TYPE_Q8_0", "STAFFEL__V1__KV_TYPE__KV_TYPE_Q8_0", 3 },
 };
 static const ProtobufCIntRange staffel__v1__kv_type__value_ranges[] = {
-{0, 0},{0, 3}
+{0, 0},{0, 4}
 };
-static const ProtobufCEnumValueIndex staffel__v1__kv_type__enum_values_by_name[3] =
+static const ProtobufCEnumValueIndex staffel__v1__kv_type__enum_values_by_name[4] =
 {
   { "KV_TYPE_F16", 1 },
   { "KV_TYPE_F32", 2 },
+  { "KV_TYPE_Q8_0", 3 },
   { "KV_TYPE_UNKNOWN", 0 },
 };
 const ProtobufCEnumDescriptor staffel__v1__kv_type__descriptor =
@@ -5312,9 +5314,9 @@ const ProtobufCEnumDescriptor staffel__v1__kv_type__descriptor =
   "KvType",
   "Staffel__V1__KvType",
   "staffel.v1",
-  3,
+  4,
   staffel__v1__kv_type__enum_values_by_number,
-  3,
+  4,
   staffel__v1__kv_type__enum_values_by_name,
   1,
   staffel__v1__kv_type__value_ranges,

@@ -79,6 +79,7 @@ package struct StagePlan: Hashable, Sendable {
 package enum KVType: UInt8, Hashable, Sendable, CaseIterable {
     case f16 = 1
     case f32 = 2
+    case q8 = 3
 }
 
 /// What passes from layer to layer. Part of the deployment, because it changes bits.

@@ -37,5 +37,11 @@ final class KVMemory {
 }
 
 extension KVType {
-    fileprivate var kernelType: sk_kv_type { self == .f16 ? SK_KV_F16 : SK_KV_F32 }
+    fileprivate var kernelType: sk_kv_type {
+        switch self {
+        case .f32: SK_KV_F32
+        case .f16: SK_KV_F16
+        case .q8: SK_KV_Q8
+        }
+    }
 }

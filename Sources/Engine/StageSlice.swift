@@ -46,4 +46,9 @@ package enum BoundaryType: String, Sendable, CaseIterable {
 /// How keys and values are kept: part of the deployment, because it changes the bits.
 package enum KVType: String, Sendable, CaseIterable {
     case f32, f16
+    /// 8 bits in blocks of 32 dimensions with a scale each: 8.5 bits a value.
+    case q8 = "q8_0"
+
+    /// The names for a person who chose another one.
+    package static let names = "f16, f32 or q8_0"
 }

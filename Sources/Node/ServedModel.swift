@@ -23,7 +23,7 @@ package struct ServedModel: Sendable {
                 "\(path): its metadata take \(header.count) bytes, at most \(Limits.modelHeaderBytesMax) can be sent to gateways; make the file anew without the large keys")
         }
         let sizes = ModelSizes(file: file, model: model)
-        let valueBytes = kvType == .f16 ? 2 : 4
+        let kvBlockBytes = Stage.kvBlockBytes(model: model, layers: 1, kvType: Engine.KVType(kvType))
         self.path = path
         self.header = header
         parameterCount = UInt64(sizes.parameters)
@@ -32,6 +32,6 @@ package struct ServedModel: Sendable {
             digest: ClusterCore.ModelDigest(bytes: ModelFiles.ModelDigest(file).bytes)!, name: name ?? model.name,
             layerBytes: sizes.layers.map(UInt64.init), embeddingBytes: UInt64(sizes.embedding), headBytes: UInt64(sizes.head),
             headIsTied: model.tiedHead, hidden: model.hidden, vocabulary: model.vocabulary, contextTokens: model.contextLength,
-            kvBytesPerTokenPerLayer: UInt64(model.kvBytesPerTokenAndLayer(elementBytes: valueBytes)), endTokens: endTokens.sorted())
+            kvBytesPerTokenPerLayer: UInt64(kvBlockBytes / Limits.positionsPerBlock), endTokens: endTokens.sorted())
     }
 }

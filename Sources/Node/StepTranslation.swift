@@ -58,7 +58,13 @@ extension EmittedToken {
 }
 
 extension Engine.KVType {
-    init(_ type: ClusterCore.KVType) { self = type == .f16 ? .f16 : .f32 }
+    init(_ type: ClusterCore.KVType) {
+        switch type {
+        case .f16: self = .f16
+        case .f32: self = .f32
+        case .q8: self = .q8
+        }
+    }
 }
 
 extension Engine.BoundaryType {

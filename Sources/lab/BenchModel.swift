@@ -15,12 +15,12 @@ struct BenchModel: ParsableCommand {
     @Option(help: "Runs of each; the median counts.") var runs = 5
     @Option(help: "How tokens are drawn while decoding; 0 takes the likeliest.") var temperature: Float = 0
     @Option(help: "As --temperature.") var topP: Float = 1
-    @Option(help: "How keys and values are kept: f16 or f32.") var kv = "f16"
+    @Option(help: "How keys and values are kept: f16, f32 or q8_0.") var kv = "f16"
     @Flag(help: "Print one JSON object.") var json = false
 
     func validate() throws {
         guard pp > 0, tg > 0, runs > 0 else { throw ValidationError("--pp, --tg and --runs are at least 1.") }
-        guard KVType(rawValue: kv) != nil else { throw ValidationError("--kv is f16 or f32.") }
+        guard KVType(rawValue: kv) != nil else { throw ValidationError("--kv is \(KVType.names).") }
         guard try !threadCounts().isEmpty else { throw ValidationError("--threads names no number.") }
     }
 

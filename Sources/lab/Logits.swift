@@ -17,11 +17,11 @@ struct Logits: ParsableCommand {
     @Option(help: "Where the logits go.") var output: String
     @Option(help: "Tokens of a sequence; 0 for all in one.") var window = 0
     @Option(help: "Threads.") var threads = ProcessInfo.processInfo.activeProcessorCount
-    @Option(help: "How keys and values are kept: f16 or f32.") var kv = "f16"
+    @Option(help: "How keys and values are kept: f16, f32 or q8_0.") var kv = "f16"
 
     func validate() throws {
         guard window >= 0 else { throw ValidationError("--window is 0 or more.") }
-        guard KVType(rawValue: kv) != nil else { throw ValidationError("--kv is f16 or f32.") }
+        guard KVType(rawValue: kv) != nil else { throw ValidationError("--kv is \(KVType.names).") }
     }
 
     func run() throws {

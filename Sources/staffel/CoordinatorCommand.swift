@@ -30,7 +30,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: "What clients call the model. (default: the name in the model file)")
     var modelName: String?
 
-    @Option(help: "How keys and values are kept: f16 or f32. (default: f16)")
+    @Option(help: "How keys and values are kept: f16, f32 or q8_0 (8 bits). (default: f16)")
     var kvType: String?
 
     @Option(help: "What passes between layers: f32 or bf16. (default: f32)")
@@ -72,7 +72,8 @@ struct CoordinatorCommand: AsyncParsableCommand {
         switch text {
         case nil, "f16": .f16
         case "f32": .f32
-        case let other?: throw ValidationError("kv-type is '\(other)': give f16 or f32")
+        case "q8_0": .q8
+        case let other?: throw ValidationError("kv-type is '\(other)': give f16, f32 or q8_0")
         }
     }
 

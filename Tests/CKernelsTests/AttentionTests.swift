@@ -57,30 +57,59 @@ struct AttentionCase {
         return out
     }
 
-    private func stored(_ x: Float) -> Float { type == SK_KV_F16 ? Float(Float16(x)) : x }
+    /// What KV memory keeps of one head's keys or values at one position: each dimension, and for Q8 the scale of its block (else 1).
+    private func stored(_ x: ArraySlice<Float>) -> (values: [Float], scales: [Float]) {
+        func checked(_ x: Float) -> Float { x.isFinite ? x : .nan }
+        switch type {
+        case SK_KV_F32: return (x.map(checked), x.map { _ in 1 })
+        case SK_KV_F16: return (x.map { checked(Float(Float16($0))) }, x.map { _ in 1 })
+        default:
+            var values: [Float] = [], scales: [Float] = []
+            for start in stride(from: x.startIndex, to: x.endIndex, by: 32) {
+                let block = x[start..<min(start + 32, x.endIndex)], largest = block.map(\.magnitude).max()!
+                let counts = block.allSatisfy(\.isFinite) && largest >= 0x1p-100
+                let scale = counts ? Float(bitPattern: ((largest / 127).bitPattern + 0xffff) & 0xffff_0000) : block.allSatisfy(\.isFinite) ? 0 : .nan
+                values += block.map { counts ? ($0 * (1 / scale)).rounded(.toNearestOrEven) : 0 }
+                scales += block.map { _ in scale }
+            }
+            return (values, scales)
+        }
+    }
+
+    private func contractScore(_ key: (values: [Float], scales: [Float]), _ query: ArraySlice<Float>) -> Float {
+        let query = Array(query)
+        guard type == SK_KV_Q8 else { return (0..<headDim).reduce(Float(0)) { $0.addingProduct(key.values[$1], query[$1]) } * 0.125 }
+        return stride(from: 0, to: headDim, by: 32).reduce(Float(0)) { score, start in
+            let dot = (start..<min(start + 32, headDim)).reduce(Float(0)) { $0.addingProduct(key.values[$1], query[$1]) }
+            return score.addingProduct(key.scales[start], dot)
+        } * 0.125
+    }
 
     /// The rule of the header for one row and head, one number at a time.
     func contractRow(_ position: Int, head: Int) -> [Float] {
         let kvHead = head / (heads / kvHeads), low = window > 0 ? max(0, position + 1 - window) : 0
-        let query = Array(q[(position * heads + head) * headDim..<(position * heads + head + 1) * headDim])
+        let query = q[(position * heads + head) * headDim..<(position * heads + head + 1) * headDim]
+        func at(_ x: [Float], _ p: Int) -> (values: [Float], scales: [Float]) {
+            stored(x[(p * kvHeads + kvHead) * headDim..<(p * kvHeads + kvHead + 1) * headDim])
+        }
         var state: (m: Float, l: Float, v: [Float])?
         for chunk in low / 256...position / 256 {
             let visible = max(low, chunk * 256)...min(position, chunk * 256 + 255)
             var e = [Float](repeating: 0, count: 256)
-            let scores = visible.map { p in
-                (0..<headDim).reduce(Float(0)) { $0.addingProduct(stored(k[(p * kvHeads + kvHead) * headDim + $1]), query[$1]) } * 0.125
-            }
-            let m = scores.max()!
+            let scores = visible.map { contractScore(at(k, $0), query) }
+            let m = scores.reduce(-Float.infinity) { $1 > $0 ? $1 : $0 }
             for (p, score) in zip(visible, scores) { e[p - chunk * 256] = contractExp(score - m) }
             let l = contractSum(e) { $0 + $1 }
-            let values = (0..<headDim).map { d in
-                visible.reduce(Float(0)) { $0.addingProduct(e[$1 - chunk * 256], stored(v[($1 * kvHeads + kvHead) * headDim + d])) }
+            var values = [Float](repeating: 0, count: headDim)
+            for p in visible {
+                let value = at(v, p)
+                for d in 0..<headDim { values[d] = values[d].addingProduct(e[p - chunk * 256] * value.scales[d], value.values[d]) }
             }
             guard let before = state else {
                 state = (m, l, values)
                 continue
             }
-            let top = max(before.m, m), f = contractExp(before.m - top), g = contractExp(m - top)
+            let top = m > before.m ? m : before.m, f = contractExp(before.m - top), g = contractExp(m - top)
             state = (top, (l * g).addingProduct(before.l, f), zip(before.v, values).map { ($1 * g).addingProduct($0, f) })
         }
         let r = 1 / state!.l
@@ -104,6 +133,13 @@ struct AttentionCase {
         AttentionCase(heads: 6, kvHeads: 1, headDim: 32, positions: 520, type: SK_KV_F32, window: 1, seed: 86),
         AttentionCase(heads: 5, kvHeads: 1, headDim: 40, positions: 560, window: 257, seed: 87),
         AttentionCase(heads: 40, kvHeads: 1, headDim: 8, positions: 40, seed: 88),
+        AttentionCase(heads: 9, kvHeads: 3, headDim: 64, positions: 300, type: SK_KV_Q8, seed: 93),
+        AttentionCase(heads: 8, kvHeads: 1, headDim: 128, positions: 270, type: SK_KV_Q8, seed: 94),
+        AttentionCase(heads: 5, kvHeads: 1, headDim: 25, positions: 560, type: SK_KV_Q8, window: 257, seed: 95),
+        AttentionCase(heads: 7, kvHeads: 1, headDim: 72, positions: 290, type: SK_KV_Q8, seed: 96),
+        AttentionCase(heads: 2, kvHeads: 2, headDim: 1, positions: 270, type: SK_KV_Q8, window: 3, seed: 97),
+        AttentionCase(heads: 11, kvHeads: 1, headDim: 33, positions: 530, seed: 98),
+        AttentionCase(heads: 6, kvHeads: 2, headDim: 25, positions: 45, type: SK_KV_F32, seed: 99),
     ]
 
     @Test(arguments: cases.indices)
@@ -195,6 +231,107 @@ struct AttentionCase {
         let after = bits(c.run(variant, pieces: [48]))
         #expect(after[..<(40 * width)] == before[..<(40 * width)])
         #expect(after[(40 * width)..<(41 * width)].allSatisfy { !Float(bitPattern: $0).isFinite })
+    }
+
+    static let types = [SK_KV_F32, SK_KV_F16, SK_KV_Q8]
+
+    /// Whatever can't be kept as a number poisons each row that sees it, and no row before: never a position that is passed over in silence.
+    @Test(arguments: types, Variant.available)
+    func whatIsNotFinitePoisonsAllRowsThatSeeIt(type: sk_kv_type, variant: Variant) {
+        for bad in type == SK_KV_F16 ? [-.infinity, 65520] : [Float.nan, -.infinity] {
+            for isKey in [true, false] {
+                var c = AttentionCase(heads: 3, kvHeads: 1, headDim: 40, positions: 300, type: type, seed: 101)
+                let width = 3 * 40
+                for head in 0..<3 { for row in 0..<300 { c.q[row * width + head * 40 + 33] = Float(head - 1) } }
+                let clean = c.run(variant, pieces: [300])
+                if isKey { c.k[270 * 40 + 33] = bad } else { c.v[270 * 40 + 33] = bad }
+                let out = c.run(variant, pieces: [200, 100])
+                #expect(clean.allSatisfy(\.isFinite))
+                #expect(bits(Array(out[..<(270 * width)])) == bits(Array(clean[..<(270 * width)])))
+                for row in 270..<300 {
+                    for head in 0..<3 {
+                        let heads = out[row * width + head * 40..<row * width + (head + 1) * 40]
+                        // A key spoils the whole head; a value its dimension, or its block of 32.
+                        #expect(isKey ? heads.allSatisfy(\.isNaN) : heads[heads.startIndex + 33].isNaN, "\(bad) row \(row) head \(head)")
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keys and values from subnormal to nearly too large, zeros of both signs, blocks of zeros: bits are equal, and Q8 follows its rule.
+    @Test(arguments: types)
+    func extremesAreTheSameEverywhere(type: sk_kv_type) {
+        var generator = SeededGenerator(seed: 102)
+        var c = AttentionCase(heads: 4, kvHeads: 2, headDim: 48, positions: 290, type: type, seed: 103)
+        let largest: Float = type == SK_KV_F16 ? 60_000 : 1e18
+        c.k = generator.hostile(c.k.count).map { max(-largest, min(largest, $0)) }
+        c.v = generator.hostile(c.v.count).map { max(-largest, min(largest, $0)) }
+        for p in stride(from: 0, to: 290, by: 7) { for d in 0..<48 { c.k[p * 96 + d] = d % 2 == 0 ? 0 : -0.0 } }
+        let plainMemory = c.memory(), plain = bits(c.run(.plain, pieces: [290], memory: plainMemory)), width = 4 * 48
+        for variant in Variant.faster {
+            let memory = c.memory()
+            #expect(bits(c.run(variant, pieces: [100, 1, 189], memory: memory)) == plain, "\(variant)")
+            #expect(memory.values == plainMemory.values)
+        }
+        for (row, head) in [(0, 0), (15, 3), (256, 1), (289, 2)] {
+            #expect(Array(plain[row * width + head * 48..<row * width + (head + 1) * 48]) == bits(c.contractRow(row, head: head)))
+        }
+    }
+
+    /// One long sequence among short ones: its chunks are shared out, and nobody's bits change.
+    @Test(arguments: types)
+    func aMixedBatchIsTheSameOnAnyNumberOfThreads(type: sk_kv_type) throws {
+        let lengths = [2100, 3, 40, 257, 1, 600], dim = 24, heads = 4, kvHeads = 2, width = heads * dim, kvWidth = kvHeads * dim
+        let alone = lengths.enumerated().map {
+            AttentionCase(heads: heads, kvHeads: kvHeads, headDim: dim, positions: $1, type: type, seed: 110 + UInt64($0))
+        }
+        let rows = [1, 2, 40, 1, 1, 70]  // of the step: the rest was written before
+        let blockBytes = sk_kv_block_bytes(type, Int32(kvHeads), Int32(dim))
+        let memory = Aligned<UInt8>(alone.reduce(0) { $0 + $1.blockCount } * blockBytes, fill: 0xff)
+        var first: Int32 = 0, tables: [[Int32]] = []
+        for c in alone {
+            tables.append(c.blocks.map { $0 + first })
+            first += Int32(c.blockCount)
+        }
+        let kv = sk_kv(type: type, kv_heads: Int32(kvHeads), head_dim: Int32(dim), base: memory.pointer, stride: blockBytes)
+        let table = UnsafeMutablePointer<Int32>.allocate(capacity: 200)
+        defer { table.deallocate() }
+        var q: [Float] = [], expected: [UInt32] = [], spans: [sk_span] = [], used = 0, row = 0
+        for (index, c) in alone.enumerated() {
+            for (i, block) in tables[index].enumerated() { table[used + i] = block }
+            var all = sk_span(blocks: table + used, first_position: 0, first_row: 0, rows: Int32(c.positions)), view = kv
+            sk_kv_write(Variant.best.kernels, nil, &view, &all, 1, c.k, kvWidth, c.v, kvWidth)
+            let start = c.positions - rows[index]
+            spans.append(sk_span(blocks: table + used, first_position: Int32(start), first_row: Int32(row), rows: Int32(rows[index])))
+            q += c.q[(start * width)...]
+            expected += bits(Array(c.run(.best, pieces: [c.positions])[(start * width)...]))
+            used += tables[index].count
+            row += rows[index]
+        }
+        var attention = sk_attention(kv: kv, heads: Int32(heads), scale: 0.125, window: 0)
+        for threads in 1...5 {
+            let pool = try #require(sk_pool_create(Int32(threads), nil))
+            defer { sk_pool_destroy(pool) }
+            for order in [spans, spans.reversed()] {
+                let workspace = Aligned<UInt8>(sk_attention_workspace_bytes(&attention, order, 6, Int32(threads)), fill: 0xff)
+                var out = [Float](repeating: 0, count: row * width)
+                sk_attend(Variant.best.kernels, pool, &attention, order, 6, q, width, &out, width, workspace.pointer)
+                #expect(bits(out) == expected, "\(threads) threads")
+            }
+        }
+    }
+
+    @Test func workspaceIsBoundedByThreadsAndContext() {
+        let kv = sk_kv(type: SK_KV_F16, kv_heads: 8, head_dim: 128, base: nil, stride: 0)
+        var attention = sk_attention(kv: kv, heads: 64, scale: 1, window: 0)
+        for (rows, context) in [(1, 32_767), (512, 32_256), (31, 32_000), (512, 0)] {
+            for threads in [1, 2, 64] {
+                var span = sk_span(blocks: nil, first_position: Int32(context), first_row: 0, rows: Int32(rows))
+                let bytes = sk_attention_workspace_bytes(&attention, &span, 1, Int32(threads)), chunks = (context + rows + 255) / 256
+                #expect(bytes <= threads * (128 << 10) + 4 * threads * 32 * chunks * 144 * 4, "\(rows) rows, \(threads) threads")
+            }
+        }
     }
 
     @Test func agreesWithPlainAttentionInDouble() {

@@ -79,7 +79,7 @@ import Testing
     }
 
     @Test func typesAndSlices() throws {
-        #expect(ClusterCore.KVType.allCases.map { Engine.KVType($0) } == [.f16, .f32])
+        #expect(ClusterCore.KVType.allCases.map { Engine.KVType($0) } == [.f16, .f32, .q8])
         #expect(ClusterCore.BoundaryType.allCases.map { Engine.BoundaryType($0) } == [.f32, .bf16])
         let tiny = try TinyModel(TemporaryFolder())
         let parts: [(stage: Int, count: Int, layers: Range<Int>, hasEmbedding: Bool, hasHead: Bool)] = [

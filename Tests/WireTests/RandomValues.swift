@@ -213,7 +213,7 @@ extension Seeded {
         let stage = int(0...count - 1)
         return StageAssignment(
             epoch: epoch(), stage: stage, stageCount: count, layers: layers(), kvBlocks: int(0...WireLimits.kvBlocksMax),
-            kvType: bool() ? .f16 : .f32,
+            kvType: KVType.allCases[int(0...KVType.allCases.count - 1)],
             boundary: bool() ? .f32 : .bf16, modelDigest: digest(), modelPath: "/models/" + sentence() + "\u{1}", upstream: stage == 0 ? nil : key(),
             downstream: stage == count - 1 ? nil : StagePeer(key: key(), endpoint: endpoint()))
     }

@@ -299,10 +299,17 @@ enum {
 typedef enum sk_kv_type {
     SK_KV_F32 = 0,
     SK_KV_F16 = 1,
+    SK_KV_Q8 = 2,  // signed 8 bit in blocks of 32 dimensions of one position and head, each with a bf16 scale
 } sk_kv_type;
 
+// What is kept of x. F32: x. F16: x rounded to nearest even. Q8, for the 32 (or last few) dimensions of a block with largest magnitude M:
+//   s = M / 127 rounded to bf16 away from zero,  a = the integer nearest to x * (1 / s), halves to even;  M < 2^-100: s = a = 0.
+// What is not finite, or becomes so, is kept as NaN (Q8: as a scale of NaN, so for its whole block), and whatever sees that position is NaN:
+// a key of -infinity would else be passed over in silence.
+
 /// One layer's KV blocks: block b lies at base + b * stride. Inside it, for each KV head: keys [2][head_dim][16 positions],
-/// then values [32 positions][head_dim rounded up to 16].
+/// then values [32 positions][head_dim rounded up to 16]; Q8 then has, from the next multiple of SK_ALIGNMENT on, the scales of the keys
+/// and those of the values, each bf16 [head_dim / 32 rounded up][32 positions].
 typedef struct sk_kv {
     sk_kv_type type;
     int32_t kv_heads;
@@ -336,6 +343,8 @@ typedef struct sk_attention {
 // For one row and head, over the visible positions, chunks ascending:
 //   score_p = (fma over d ascending of key[p, d] * q[d], from +0) * scale;  m = max;  e_p = exp(score_p - m);  l = sum of e over the
 //   chunk's 256 positions as a sum over a row (position p mod 16);  v[d] = fma(e_p, value[p, d], v[d]) for p ascending, from +0.
+// Q8, with the integers a, blocks b ascending:  score_p = (dot = fma(s[p, b], fma over d of b ascending of a[p, d] * q[d] from +0, dot),
+//   from +0) * scale;  v[d] = fma(e_p * s[p, b], a[p, d], v[d]).
 // The first chunk is the state (M, L, V). Each next: M' = max(M, m), f = exp(M - M'), g = exp(m - M'), L = fma(L, f, l * g),
 //   V[d] = fma(V[d], f, v[d] * g). At the end out[d] = V[d] * (1 / L).
 

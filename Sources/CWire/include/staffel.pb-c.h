@@ -84,7 +84,8 @@ typedef enum _Staffel__V1__HealthState {
 typedef enum _Staffel__V1__KvType {
   STAFFEL__V1__KV_TYPE__KV_TYPE_UNKNOWN = 0,
   STAFFEL__V1__KV_TYPE__KV_TYPE_F16 = 1,
-  STAFFEL__V1__KV_TYPE__KV_TYPE_F32 = 2
+  STAFFEL__V1__KV_TYPE__KV_TYPE_F32 = 2,
+  STAFFEL__V1__KV_TYPE__KV_TYPE_Q8_0 = 3
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__KV_TYPE)
 } Staffel__V1__KvType;
 typedef enum _Staffel__V1__BoundaryType {
