@@ -42,7 +42,7 @@ static void attention(const sk_kernels *k, record *r, const void *argument) {
         asked[i] = (sk_span){tables + i * blocks, c->context, i * c->rows, c->rows};
     }
     sk_kv_write(k, pool, &kv, written, SEQUENCES, keys, ldk, values, ldk);
-    if (c->kind != NOT_FINITE) record_memory(r, kv.base, (size_t)(SEQUENCES * blocks) * stride);
+    record_memory(r, kv.base, (size_t)(SEQUENCES * blocks) * stride);
 
     sk_attention attention = {kv, c->kv_heads * c->group, 0.125f, c->window};
     const size_t bytes = sk_attention_workspace_bytes(&attention, asked, SEQUENCES, c->threads == 0 ? 1 : c->threads);
@@ -79,4 +79,5 @@ static void run_shapes(sk_kv_type type, const char *name) {
 void run_attention_cases(void) {
     run_shapes(SK_KV_F32, "f32");
     run_shapes(SK_KV_F16, "f16");
+    run_shapes(SK_KV_Q8, "q8");
 }

@@ -154,10 +154,11 @@ static void run_synthetic(void) {
         model_case c = {.m = load_synthetic((sk_type)type), .count = 17 + DECODED};
         seeded s = {51};
         for (int32_t i = 0; i < c.count; i++) c.tokens[i] = (int32_t)seeded_below(&s, (uint32_t)c.m->vocabulary);
-        const sk_kv_type kinds[] = {SK_KV_F32, SK_KV_F16};
+        const sk_kv_type kinds[] = {SK_KV_F32, SK_KV_F16, SK_KV_Q8};
+        static const char *const names[] = {"f32", "f16", "q8"};
         for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
             c.kv = kinds[i];
-            run_case(run_model, &c, "model of random %s, KV %s", sk_tensor_format_find((int32_t)type)->name, i == 0 ? "f32" : "f16");
+            run_case(run_model, &c, "model of random %s, KV %s", sk_tensor_format_find((int32_t)type)->name, names[i]);
         }
         free(c.m);  // and not its weights: the process ends soon
     }
