@@ -20,7 +20,7 @@ struct SuperMatrix {
     }
 
     /// Bytes of a block, and where its f16 scales lie.
-    private static func layout(_ type: sk_type) -> (bytes: Int, d: Int, dmin: Int?) {
+    static func layout(_ type: sk_type) -> (bytes: Int, d: Int, dmin: Int?) {
         switch type {
         case SK_TYPE_Q2_K: (84, 80, 82)
         case SK_TYPE_Q3_K: (110, 108, nil)

@@ -140,6 +140,34 @@ import Testing
     }
 }
 
+/// Equality among instruction sets would not see all of them change at once: these digests, recorded from equal runs, would. A change here
+/// changes the tokens that requests get.
+@Suite struct SuperPinnedBitsTests {
+    static let recorded: [(type: sk_type, digest: UInt64)] = [
+        (SK_TYPE_Q2_K, 0xf10bd0aa2fbd5944),
+        (SK_TYPE_Q3_K, 0x852610c3d0cab8b6),
+        (SK_TYPE_Q4_K, 0xe00990ef324225ea),
+        (SK_TYPE_Q5_K, 0xffa9c29a46d123f3),
+        (SK_TYPE_Q6_K, 0xf2352817855a5f73),
+        (SK_TYPE_IQ4_XS, 0x1f5ec972c1e4141d),
+    ]
+
+    @Test(arguments: recorded.indices, Variant.available)
+    func products(index: Int, variant: Variant) {
+        let (type, digest) = Self.recorded[index], rows = 20, columns = 512, batch = 18
+        let layout = SuperMatrix.layout(type)
+        var bytes = (0..<rows * columns / 256 * layout.bytes).map { UInt8(truncatingIfNeeded: (UInt32($0) &* 2_654_435_761) >> 13) }
+        for block in stride(from: 0, to: bytes.count, by: layout.bytes) {
+            for half in [layout.d, layout.dmin].compactMap({ $0 }) { bytes[block + half + 1] = bytes[block + half + 1] & 0x83 | 0x24 }
+        }
+        let file = SuperMatrix(type: type, rows: rows, columns: columns, bytes: bytes)
+        let x = (0..<batch).map { c in (0..<columns).map { Float((c * columns + $0) * 7919 % 2001 - 1000) / 64 } }
+        let out = variant.multiply(file, file.packed(), x)
+        #expect(out.allSatisfy { $0.isFinite })
+        #expect(PinnedBitsTests.digest(out) == digest)
+    }
+}
+
 @Suite struct SuperQuantiseTests {
     /// Reads a row back through the public product: Q6_K weights that are 1 in one place and 0 elsewhere return s * a.
     @Test(arguments: Variant.available)
