@@ -24,7 +24,10 @@ final class CandidateOrder {
     private var logits: UnsafePointer<Float>
     private var largest: Float = 0
     private var sorted = 0
-    /// What is sorted already lies at or above this.
+    /// Tokens of `keys` that stand in their buckets, sorted or not, and the first bucket that is not sorted.
+    private var scattered = 0
+    private var nextBucket = 0
+    /// What is scattered already lies at or above this.
     private var bound: Float = 0
     /// How far below the largest logit the next band reaches.
     private var reach: Float = 0
@@ -53,6 +56,7 @@ final class CandidateOrder {
         self.logits = logits
         self.largest = largest
         sorted = 0
+        scattered = 0
         bound = .infinity
         reach = Self.firstReach
     }
@@ -60,11 +64,13 @@ final class CandidateOrder {
     /// The id of rank `rank`, 0 being the likeliest; `rank` below the count.
     func id(at rank: Int) -> Int {
         precondition(rank < count, "a rank below the number of candidates")
-        while sorted <= rank { sortNextBand() }
+        while sorted <= rank {
+            if sorted == scattered { scatterNextBand() } else { sortNextBucket() }
+        }
         return Int(UInt32(truncatingIfNeeded: keys[rank]))
     }
 
-    private func sortNextBand() {
+    private func scatterNextBand() {
         // Any falling sequence of bounds gives the same order, whatever rounding does to them.
         let low = reach > Self.lastReach ? -Float.infinity : min(largest - reach, bound)
         let top = min(bound, largest)
@@ -73,10 +79,18 @@ final class CandidateOrder {
         reach *= 2
         guard found > 0 else { return }
         scatter(found, top: top, perUnit: Float(Self.buckets) * 2 / reach)
-        sorted += found
+        scattered += found
+        nextBucket = 0
     }
 
-    /// Puts the band's tokens behind those that are sorted, bucket after bucket, and sorts each bucket.
+    private func sortNextBucket() {
+        let end = Int(counts[nextBucket])
+        nextBucket += 1
+        if end - sorted > 1 { sort(sorted..<end) }
+        sorted = end
+    }
+
+    /// Puts the band's tokens behind those that are sorted, bucket after bucket.
     private func scatter(_ found: Int, top: Float, perUnit: Float) {
         counts.update(repeating: 0)
         for index in 0..<found { counts[bucket(ids[index], top, perUnit)] += 1 }
@@ -91,11 +105,6 @@ final class CandidateOrder {
             let bucket = bucket(id, top, perUnit)
             keys[Int(counts[bucket])] = Self.key(logits[Int(id)], id)
             counts[bucket] += 1
-        }
-        var first = sorted
-        for end in counts {
-            if Int(end) - first > 1 { sort(first..<Int(end)) }
-            first = Int(end)
         }
     }
 
