@@ -41,6 +41,8 @@
         .to_f16 = to_f16,                    \
         .from_f16 = from_f16,                \
         .argmax = argmax,                    \
+        .collect = collect,                  \
+        .temper = temper,                    \
         .all_finite = all_finite,            \
         .maximum = maximum,                  \
         .exp_sum = exp_sum,                  \

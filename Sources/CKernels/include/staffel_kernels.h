@@ -261,6 +261,10 @@ void sk_from_f16(const sk_kernels *k, const uint16_t *x, float *out, size_t coun
 /// The index of the largest, the lowest index among equals (-0 and +0 are equal). No NaN in x; count > 0.
 int32_t sk_argmax(const sk_kernels *k, const float *x, int32_t count);
 bool sk_all_finite(const sk_kernels *k, const float *x, size_t count);
+/// Writes every i with low <= x[i] < high to ids, ascending, and returns how many there are. ids: int32[count].
+int32_t sk_collect(const sk_kernels *k, const float *x, int32_t count, float low, float high, int32_t *ids);
+/// out[i] = (x[i] - highest) / temperature. out may be x.
+void sk_temper(const sk_kernels *k, const float *x, float highest, float temperature, float *out, int32_t count);
 /// out[i] = e_i / sum e with e_i = exp(x_i - max x), sums over a row as above. out may be x.
 void sk_softmax(const sk_kernels *k, const float *x, float *out, int32_t count);
 /// max x + ln(sum e) with the e and the sum of `sk_softmax`; the logarithm in double.
