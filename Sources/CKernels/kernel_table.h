@@ -14,7 +14,10 @@
             [SK_TYPE_BF16] = product_bf16,   \
             [SK_TYPE_Q4_0] = product_q4_0,   \
             [SK_TYPE_Q4_1] = product_q4_1,   \
+            [SK_TYPE_Q5_0] = product_q5_0,   \
+            [SK_TYPE_Q5_1] = product_q5_1,   \
             [SK_TYPE_Q8_0] = product_q8_0,   \
+            [SK_TYPE_IQ4_NL] = product_iq4_nl, \
         },                                   \
         .quantise_q8 = quantise_q8,          \
         .normalise = normalise,              \

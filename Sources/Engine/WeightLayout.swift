@@ -40,7 +40,7 @@ struct WeightLayout {
         guard sk_type_is_supported(UInt32(tensor.type.rawValue)) else {
             throw EngineError(
                 .unsupportedType,
-                "The tensor '\(name)' is stored as \(tensor.type.name), for which there are no kernels yet. Use a model file of F32, F16, BF16, Q4_0, Q4_1 or Q8_0."
+                "The tensor '\(name)' is stored as \(tensor.type.name), for which there are no kernels yet. Use a model file of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or IQ4_NL."
             )
         }
         let type = sk_type(rawValue: UInt32(tensor.type.rawValue))

@@ -81,7 +81,10 @@ typedef enum sk_type {
     SK_TYPE_F16 = 1,
     SK_TYPE_Q4_0 = 2,
     SK_TYPE_Q4_1 = 3,
+    SK_TYPE_Q5_0 = 6,
+    SK_TYPE_Q5_1 = 7,
     SK_TYPE_Q8_0 = 8,
+    SK_TYPE_IQ4_NL = 20,
     SK_TYPE_BF16 = 30,
 } sk_type;
 
@@ -93,15 +96,19 @@ typedef enum sk_activation_kind {
 
 // The one table of formats. For output row r and one activation row; blocks b ascending, i within a block.
 //
-// | type | values of a weight block             | activations | rule per block: acc starts at +0                                  |
-// |------|--------------------------------------|-------------|-------------------------------------------------------------------|
-// | Q4_0 | w = d (q - 8), 32 of q in 0...15     | Q8_32       | acc = fma(d * s, float(sum q a - 8 S), acc)                       |
-// | Q4_1 | w = d q + m,   32 of q in 0...15     | Q8_32       | acc = fma(d * s, float(sum q a), acc); acc = fma(m, t, acc)       |
-// | Q8_0 | w = d q,       32 of q in -128...127 | Q8_32       | acc = fma(d * s, float(sum q a), acc)                             |
-// | F32  | w, 256 to a block (last may be less) | F32         | blk = +0; k ascending: blk = fma(w, x, blk); acc = acc + blk      |
-// | F16  | as F32, widened exactly              | F32         | as F32                                                            |
-// | BF16 | as F32, widened exactly              | F32         | as F32                                                            |
+// | type   | values of a weight block               | activations | rule per block: acc starts at +0                             |
+// |--------|----------------------------------------|-------------|--------------------------------------------------------------|
+// | Q4_0   | w = d (q - 8), 32 of q in 0...15       | Q8_32       | acc = fma(d * s, float(sum q a - 8 S), acc)                  |
+// | Q4_1   | w = d q + m,   32 of q in 0...15       | Q8_32       | acc = fma(d * s, float(sum q a), acc); acc = fma(m, t, acc)  |
+// | Q5_0   | w = d (q - 16), 32 of q in 0...31      | Q8_32       | acc = fma(d * s, float(sum q a - 16 S), acc)                 |
+// | Q5_1   | w = d q + m,   32 of q in 0...31       | Q8_32       | as Q4_1                                                      |
+// | Q8_0   | w = d q,       32 of q in -128...127   | Q8_32       | acc = fma(d * s, float(sum q a), acc)                        |
+// | IQ4_NL | w = d v[q],    32 of q in 0...15       | Q8_32       | acc = fma(d * s, float(sum v[q] a), acc)                     |
+// | F32    | w, 256 to a block (last may be less)   | F32         | blk = +0; k ascending: blk = fma(w, x, blk); acc = acc + blk |
+// | F16    | as F32, widened exactly                | F32         | as F32                                                       |
+// | BF16   | as F32, widened exactly                | F32         | as F32                                                       |
 //
+// v = -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113.
 // d and m are the file's f16 widened exactly; sums are exact int32. Q8_32 of 32 values x, from their largest magnitude M:
 //   s = M / 127, a = the integer nearest to x * (127 / M), halves to even, S = sum a, t = s * float(S);
 //   M < 2^-100: all zero. Any value not finite: s = t = NaN, a = 0, so that every output of the row is NaN.
