@@ -10,11 +10,7 @@
 #include "lanes.h"
 #include "packed_block.h"
 
-#ifndef IC
-#define IC 16
-#define IS 2
-#endif
-enum { INT8_COLUMNS = IC, INT8_STRIP = IS };
+enum { INT8_COLUMNS = 16, INT8_STRIP = 2 };
 
 SK_INLINE __m512i broadcast_four(const int8_t *q) {
     int32_t four;

@@ -1,12 +1,12 @@
 // How one block of 32 columns of a row group lies in a packed matrix, for the types that multiply in 8-bit integers. Blocks of a group
 // follow each other, groups follow each other, nothing lies between:
 //
-//   Q4_0    64 bytes x 4, then f16 d[16]                        byte (j, 4r + t): low half q of row r, element 4j + t; high half element 16 + 4j + t
-//   Q4_1    64 bytes x 4, then f16 d[16], f16 m[16]             as Q4_0
-//   Q5_0    64 bytes x 4, 64 of fifth bits, f16 d[16]           as Q4_0; fifth bits, byte 4r + t: bit j of element 4j + t, bit 4 + j of element 16 + 4j + t
-//   Q5_1    64 bytes x 4, 64 of fifth bits, f16 d[16], f16 m[16]  as Q5_0
-//   Q8_0    64 bytes x 8, then f16 d[16]                        byte (j, 4r + t): q + 128 of row r, element 4j + t
-//   IQ4_NL  64 bytes x 4, then f16 d[16]                        as Q4_0, q being the number of a value of the table
+//   Q4_0    64 bytes x 4, f16 d[16]                     byte (j, 4r + t): low half q of row r, element 4j + t; high half element 16 + 4j + t
+//   Q4_1    64 bytes x 4, f16 d[16], f16 m[16]          as Q4_0
+//   Q5_0    64 bytes x 4, 64 bytes, f16 d[16]           as Q4_0, then fifth bits: bit 4h + j of byte 4r + t is that of element 16h + 4j + t
+//   Q5_1    64 bytes x 4, 64 bytes, f16 d[16], f16 m[16]  as Q5_0
+//   Q8_0    64 bytes x 8, f16 d[16]                     byte (j, 4r + t): q + 128 of row r, element 4j + t
+//   IQ4_NL  64 bytes x 4, f16 d[16]                     as Q4_0, q being the number of a value of the table
 //
 // So a 32-bit lane holds four elements of its row, as the dot-product instructions take them: weights unsigned, activations signed.
 // Signed weights are shifted: by 8 (Q4_0), 16 (Q5_0) or 128 (Q8_0, IQ4_NL).

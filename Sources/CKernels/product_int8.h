@@ -6,7 +6,9 @@
 // and lanes carry the rest. The rule of each type stands in the public header.
 //
 // Activations are first laid side by side in a panel as the tiles read them, so that a tile has two streams, weights and panel, and the
-// whole panel stays in the second-level cache while all row groups pass it. In a panel, tile by tile, and block by block in a tile of C columns:
+// whole panel stays in the second-level cache while all row groups pass it. While a group is multiplied, the next one is brought near: as
+// many columns take long to multiply, the processor's prefetchers would forget to. In a panel, tile by tile, and block by block in a tile
+// of C columns:
 //   int8 q[C][32], f32 s[C], f32 t[C], int32[C]: what integer sums start from
 
 #ifndef SK_PRODUCT_INT8_H
@@ -16,20 +18,19 @@
 #include "packed_block.h"
 #include "product_float.h"
 
-#ifndef PC
-#define PC 64
-#define PB 4096
-#endif
 enum {
-    PANEL_COLUMNS = PC,   // at most; so often are weights used each time they come from memory
-    PANEL_BLOCKS = PB,  // at most, columns times blocks of a column
+    PANEL_COLUMNS = 32,    // at most; so often are weights used each time they come from memory
+    PANEL_BLOCKS = 8192,   // at most, columns times blocks of a column: 352 KiB on the stack
     PANEL_BLOCK_BYTES = Q8_BLOCK + 12,
 };
 
 /// The share of tile `tile` when `count` things are dealt to `tiles` evenly: where it begins.
-SK_INLINE int32_t tile_start(int32_t count, int32_t tiles, int32_t tile) { return count * tile / tiles; }
+SK_INLINE int32_t tile_start(int32_t count, int32_t tiles, int32_t tile) {
+    return (int32_t)((int64_t)count * tile / tiles);
+}
 
-static void panel_fill(const product_range *range, int shift, int32_t column, const int C, int32_t first, int32_t blocks, uint8_t *panel) {
+/// Lays `blocks` blocks of C columns out as one tile reads them. shift: of the type, see packed_shift.
+static void panel_fill(const product_range *range, int shift, int32_t column, int32_t C, int32_t first, int32_t blocks, uint8_t *panel) {
     for (int32_t c = 0; c < C; c++) {
         activation_row x = activation_row_at(range->activations + (size_t)(column + c) * range->stride, range->columns);
         uint8_t *to = panel;
@@ -44,11 +45,15 @@ static void panel_fill(const product_range *range, int shift, int32_t column, co
     }
 }
 
-/// Adds `blocks` blocks to the C columns of one group's sums. sums: f32[C][16].
-SK_INLINE void int8_tile(sk_type type, const int C, const uint8_t *w, const uint8_t *panel, int32_t blocks, lanes *sums) {
+/// Adds `blocks` blocks to the C columns of one group's sums. sums: f32[C][16]. Meanwhile as many from `ahead` on are brought near.
+SK_INLINE void int8_tile(sk_type type, const int C, const uint8_t *w, const uint8_t *ahead, const uint8_t *panel, int32_t blocks,
+                         lanes *sums) {
     lanes acc[C];
     SK_UNROLL for (int c = 0; c < C; c++) acc[c] = sums[c];
-    for (; blocks > 0; blocks--, w += packed_block_bytes(type), panel += C * PANEL_BLOCK_BYTES) {
+    for (; blocks > 0; blocks--, w += packed_block_bytes(type), ahead += packed_block_bytes(type), panel += C * PANEL_BLOCK_BYTES) {
+        // One column is bound by memory, and the processor's own prefetchers alone follow its one stream best.
+        if (C > 1)
+            SK_UNROLL for (size_t line = 0; line < packed_block_bytes(type); line += 64) __builtin_prefetch(ahead + line, 0, 2);
         const uint16_t *scales = (const uint16_t *)(const void *)(w + packed_quants_bytes(type));
         const float *s = (const float *)(const void *)(panel + C * Q8_BLOCK), *t = s + C;
         const int32_t *start = (const int32_t *)(const void *)(t + C);
@@ -72,12 +77,13 @@ SK_INLINE void int8_tile(sk_type type, const int C, const uint8_t *w, const uint
     SK_UNROLL for (int c = 0; c < C; c++) sums[c] = acc[c];
 }
 
-#define SK_INT8_TILE(C)                                                                 \
-    case C:                                                                             \
-        if (C <= INT8_COLUMNS) int8_tile(type, C <= INT8_COLUMNS ? C : 1, w, panel, blocks, sums); \
+#define SK_INT8_TILE(C)                                                                                   \
+    case C:                                                                                               \
+        if (C <= INT8_COLUMNS) int8_tile(type, C <= INT8_COLUMNS ? C : 1, w, ahead, panel, blocks, sums); \
         break;
 
-SK_INLINE void int8_tile_of(sk_type type, int32_t columns, const uint8_t *w, const uint8_t *panel, int32_t blocks, lanes *sums) {
+SK_INLINE void int8_tile_of(sk_type type, int32_t columns, const uint8_t *w, const uint8_t *ahead, const uint8_t *panel, int32_t blocks,
+                            lanes *sums) {
     switch (columns) {
         SK_INT8_TILE(1) SK_INT8_TILE(2) SK_INT8_TILE(3) SK_INT8_TILE(4) SK_INT8_TILE(5) SK_INT8_TILE(6) SK_INT8_TILE(7) SK_INT8_TILE(8)
         SK_INT8_TILE(9) SK_INT8_TILE(10) SK_INT8_TILE(11) SK_INT8_TILE(12) SK_INT8_TILE(13) SK_INT8_TILE(14) SK_INT8_TILE(15) SK_INT8_TILE(16)
@@ -100,10 +106,13 @@ SK_INLINE void int8_group(sk_type type, const product_range *range, const int8_p
         const int32_t first = tile_start(panel->columns, panel->tiles, tile);
         const int32_t columns = tile_start(panel->columns, panel->tiles, tile + 1) - first;
         float *out = range->out + (size_t)(panel->column + first) * range->ldo + row;
+        // Lines of the result lie a row's length apart, each in a page of its own.
+        for (int32_t c = 0; c < columns; c++) __builtin_prefetch(out + (size_t)c * range->ldo, 1, 3);
         lanes sums[INT8_COLUMNS];
         for (int32_t c = 0; c < columns; c++)
             sums[c] = panel->block == 0 ? lanes_splat(0.0f) : load_rows(out + (size_t)c * range->ldo, rows);
-        int8_tile_of(type, columns, w, panel->bytes + (size_t)first * (size_t)panel->blocks * PANEL_BLOCK_BYTES, panel->blocks, sums);
+        const uint8_t *ahead = tile + 1 == panel->tiles && group + 1 < range->groups ? w + group_bytes : w;
+        int8_tile_of(type, columns, w, ahead, panel->bytes + (size_t)first * (size_t)panel->blocks * PANEL_BLOCK_BYTES, panel->blocks, sums);
         for (int32_t c = 0; c < columns; c++) store_rows(out + (size_t)c * range->ldo, sums[c], rows);
     }
 }
@@ -116,7 +125,7 @@ SK_INLINE void int8_product(sk_type type, const product_range *range) {
         int8_panel panel = {.column = tile_start(range->batch, passes, pass), .bytes = bytes};
         panel.columns = tile_start(range->batch, passes, pass + 1) - panel.column;
         panel.tiles = (panel.columns + INT8_COLUMNS - 1) / INT8_COLUMNS;
-        const int32_t parts = (all_blocks * panel.columns + PANEL_BLOCKS - 1) / PANEL_BLOCKS;
+        const int32_t fitting = PANEL_BLOCKS / panel.columns, parts = (all_blocks + fitting - 1) / fitting;
         const int32_t blocks_max = (all_blocks + parts - 1) / parts;
         for (; panel.block < all_blocks; panel.block += blocks_max) {
             panel.blocks = all_blocks - panel.block < blocks_max ? all_blocks - panel.block : blocks_max;

@@ -192,6 +192,12 @@ static void logits(const sk_kernels *k, record *r, const void *argument) {
     }
     double sum = sk_log_sum_exp(k, x, c->columns);
     record_doubles(r, &sum, 1);
+    int32_t *ids = new_memory((size_t)c->columns * sizeof *ids);
+    record_int(r, sk_collect(k, x, c->columns, -0.5f, 1.5f, ids));
+    record_memory(r, ids, (size_t)c->columns * sizeof *ids);
+    free(ids);
+    sk_temper(k, x, 3.0f, 0.7f, out, c->columns);
+    record_floats(r, out, (size_t)c->columns);
     sk_softmax(k, x, out, c->columns);
     record_floats(r, out, (size_t)c->columns);
     sk_softmax(k, x, x, c->columns);
