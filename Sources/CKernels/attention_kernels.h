@@ -71,6 +71,7 @@ SK_INLINE void scores_tile(sk_kv_type type, const int Q, const int H, const atte
             SK_UNROLL for (int j = 0; j < Q; j++)
                 SK_UNROLL for (int h = 0; h < H; h++) dot[j][h] = lanes_splat(0.0f);
             int32_t count = dim - d < KV_Q8_BLOCK ? dim - d : KV_Q8_BLOCK;
+            __builtin_prefetch((const char *)scales + kv_scale_bytes(dim), 0, 2);
             add_products(type, Q, H, dot, keys + (size_t)d * step, half_bytes, q + d * ATTENTION_QUERIES, count, values + (size_t)d * step);
             SK_UNROLL for (int h = 0; h < H; h++) {
                 lanes scale = lanes_from_bf16(hlanes_load(scales + h * LANES));
@@ -149,14 +150,17 @@ SK_INLINE void values_of_block(sk_kv_type type, const int Q, attention_chunk *c,
     const int32_t later = block + SK_ATTENTION_CHUNK / SK_KV_BLOCK;
     char *head = kv_head_at(c->kv, c->blocks[block], c->kv_head);
     const char *row = head + kv_values_offset(c->kv) + (size_t)slot * row_bytes;
-    const ptrdiff_t ahead = kv_head_at(c->kv, c->blocks[later < c->block_end ? later : block], c->kv_head) + (size_t)slot * row_bytes - row;
+    char *next = kv_head_at(c->kv, c->blocks[later < c->block_end ? later : block], c->kv_head);
+    const ptrdiff_t ahead = next + (size_t)slot * row_bytes - row;
     const float *e = c->scores + first * SK_ATTENTION_CHUNK + low - c->chunk * SK_ATTENTION_CHUNK;
     for (int32_t b = 0; b < stride; b += KV_Q8_BLOCK) {
         float scaled[Q][SK_KV_BLOCK];
         const float *weights = type == SK_KV_Q8 ? scaled[0] + slot : e;
         const int weight_stride = type == SK_KV_Q8 ? SK_KV_BLOCK : SK_ATTENTION_CHUNK;
-        if (type == SK_KV_Q8)
+        if (type == SK_KV_Q8) {
+            __builtin_prefetch(kv_scales_at(c->kv, next) + b, 0, 2);
             scale_weights(Q, c, first, block, kv_scales_at(c->kv, head) + kv_scale_bytes(c->kv->head_dim) / sizeof(uint16_t) + b, scaled);
+        }
         int32_t end = stride - b < KV_Q8_BLOCK ? stride : b + KV_Q8_BLOCK, d = b;
         for (; d + D * LANES <= end; d += D * LANES)
             values_tile(type, Q, D, c, first, d, high - low, weights, weight_stride, row + (size_t)d * element, row_bytes, ahead);

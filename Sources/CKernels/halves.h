@@ -1,4 +1,4 @@
-// f16 and bf16, sixteen at a time. F16C has f16 in hardware; everywhere else the same bits come from integers.
+// f16 and bf16, sixteen at a time. F16C and NEON have f16 in hardware; everywhere else the same bits come from integers.
 
 #ifndef SK_HALVES_H
 #define SK_HALVES_H
@@ -7,6 +7,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 SK_INLINE hlanes hlanes_load(const uint16_t *p) {
@@ -42,6 +44,30 @@ SK_INLINE hlanes lanes_to_f16(lanes v) {
     __m128i a = _mm256_cvtps_ph(low, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m128i b = _mm256_cvtps_ph(high, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     return (hlanes)_mm256_set_m128i(b, a);
+}
+
+#elif defined(SK_HAS_NEON)
+
+typedef uint16_t four_halves __attribute__((vector_size(8)));
+
+SK_INLINE lanes lanes_from_f16(hlanes v) {
+    float32x4_t quarter[4];
+    four_halves h[4];
+    memcpy(h, &v, sizeof h);
+    SK_UNROLL for (int i = 0; i < 4; i++) quarter[i] = vcvt_f32_f16((float16x4_t)h[i]);
+    lanes wide;
+    memcpy(&wide, quarter, sizeof wide);
+    return wide;
+}
+
+SK_INLINE hlanes lanes_to_f16(lanes v) {
+    float32x4_t quarter[4];
+    four_halves h[4];
+    memcpy(quarter, &v, sizeof quarter);
+    SK_UNROLL for (int i = 0; i < 4; i++) h[i] = (four_halves)vcvt_f16_f32(quarter[i]);
+    hlanes narrow;
+    memcpy(&narrow, h, sizeof narrow);
+    return narrow;
 }
 
 #else

@@ -16,12 +16,15 @@
             [SK_TYPE_BF16] = product_bf16,   \
             [SK_TYPE_Q4_0] = product_q4_0,   \
             [SK_TYPE_Q4_1] = product_q4_1,   \
+            [SK_TYPE_Q5_0] = product_q5_0,   \
+            [SK_TYPE_Q5_1] = product_q5_1,   \
             [SK_TYPE_Q8_0] = product_q8_0,   \
             [SK_TYPE_Q2_K] = product_q2_k,   \
             [SK_TYPE_Q3_K] = product_q3_k,   \
             [SK_TYPE_Q4_K] = product_q4_k,   \
             [SK_TYPE_Q5_K] = product_q5_k,   \
             [SK_TYPE_Q6_K] = product_q6_k,   \
+            [SK_TYPE_IQ4_NL] = product_iq4_nl, \
             [SK_TYPE_IQ4_XS] = product_iq4_xs, \
         },                                   \
         .quantise_q8 = quantise_q8,          \
@@ -38,6 +41,8 @@
         .to_f16 = to_f16,                    \
         .from_f16 = from_f16,                \
         .argmax = argmax,                    \
+        .collect = collect,                  \
+        .temper = temper,                    \
         .all_finite = all_finite,            \
         .maximum = maximum,                  \
         .exp_sum = exp_sum,                  \

@@ -55,6 +55,8 @@ struct sk_kernels {
     void (*to_f16)(const float *x, uint16_t *out, size_t count);
     void (*from_f16)(const uint16_t *x, float *out, size_t count);
     int32_t (*argmax)(const float *x, int32_t count);
+    int32_t (*collect)(const float *x, int32_t count, float low, float high, int32_t *ids);
+    void (*temper)(const float *x, float highest, float temperature, float *out, int32_t count);
     bool (*all_finite)(const float *x, size_t count);
     float (*maximum)(const float *x, int32_t count);
     /// Sum of exp(x - maximum); the terms go to `out` unless it is null.
@@ -105,5 +107,6 @@ extern const sk_kernels sk_kernels_portable;      // for any processor
 extern const sk_kernels sk_kernels_portable_fma;  // the same source for processors with FMA: fmaf is an instruction, not a call
 extern const sk_kernels sk_kernels_avx2;
 extern const sk_kernels sk_kernels_avx512;
+extern const sk_kernels sk_kernels_neon;
 
 #endif

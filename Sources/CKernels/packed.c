@@ -9,7 +9,7 @@
 bool sk_type_is_supported(uint32_t type) {
     switch (type) {
         case SK_TYPE_F32: case SK_TYPE_F16: case SK_TYPE_BF16:
-        case SK_TYPE_Q4_0: case SK_TYPE_Q4_1: case SK_TYPE_Q8_0:
+        case SK_TYPE_Q4_0: case SK_TYPE_Q4_1: case SK_TYPE_Q5_0: case SK_TYPE_Q5_1: case SK_TYPE_Q8_0: case SK_TYPE_IQ4_NL:
             return true;
         default:
             return is_super(type);
@@ -62,18 +62,33 @@ static void pack_float_row(size_t element, const uint8_t *source, int32_t row, i
     }
 }
 
-/// GGUF's blocks: f16 d, for Q4_1 f16 m, then 16 bytes (element i low, element i + 16 high), or for Q8_0 32 signed bytes.
+/// The fifth bits of 32 elements, bit i for element i, in the order in which a packed block has them: element 16h + 4j + t is bit
+/// 8t + 4h + j.
+static uint32_t ordered_fifth_bits(uint32_t bits) {
+    uint32_t ordered = 0;
+    for (uint32_t i = 0; i < Q8_BLOCK; i++) ordered |= (bits >> i & 1) << (8 * (i % 4) + i / 4);
+    return ordered;
+}
+
+/// GGUF's blocks: f16 d, for Q4_1 and Q5_1 f16 m, for Q5_0 and Q5_1 four bytes of fifth bits, then 16 bytes (element i low, element
+/// i + 16 high), or for Q8_0 32 signed bytes.
 static void pack_block_row(sk_type type, const uint8_t *source, int32_t row, int32_t columns, uint8_t *group) {
     const size_t file_bytes = file_block_bytes(type), block_bytes = packed_block_bytes(type);
-    const size_t quants = packed_quants_bytes(type) / SK_ROW_GROUP, head = file_bytes - quants;
+    const size_t scales_bytes = packed_minimum(type) ? 4 : 2, quants = packed_nibbles(type) ? 16 : 32;
     for (int32_t b = 0; b < columns / Q8_BLOCK; b++) {
         const uint8_t *from = source + (size_t)b * file_bytes;
         uint8_t *to = group + (size_t)b * block_bytes, *scales = to + packed_quants_bytes(type);
-        for (size_t part = 0; part < head; part += 2)
-            memcpy(scales + part * SK_ROW_GROUP + 2 * (size_t)row, from + part, 2);
+        uint32_t four;
+        for (size_t part = 0; part < scales_bytes; part += 2, from += 2)
+            memcpy(scales + part * SK_ROW_GROUP + 2 * (size_t)row, from, 2);
+        if (packed_fifth_bits(type)) {
+            memcpy(&four, from, 4);
+            four = ordered_fifth_bits(four);
+            memcpy(to + quants * SK_ROW_GROUP + 4 * (size_t)row, &four, 4);
+            from += 4;
+        }
         for (size_t j = 0; j < quants; j += 4) {
-            uint32_t four;
-            memcpy(&four, from + head + j, 4);
+            memcpy(&four, from + j, 4);
             if (type == SK_TYPE_Q8_0) four ^= 0x80808080u;
             memcpy(to + j * SK_ROW_GROUP + 4 * (size_t)row, &four, 4);
         }

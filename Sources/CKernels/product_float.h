@@ -17,6 +17,10 @@ SK_INLINE lanes float_weights(sk_type type, const uint8_t *p) {
     return type == SK_TYPE_F16 ? lanes_from_f16(h) : lanes_from_bf16(h);
 }
 
+SK_INLINE lanes load_rows(const float *out, int32_t rows) {
+    return rows >= LANES ? lanes_load(out) : lanes_load_first(out, (size_t)rows);
+}
+
 /// Stores one group's 16 outputs, or as many as there are rows.
 SK_INLINE void store_rows(float *out, lanes v, int32_t rows) {
     if (rows >= LANES) lanes_store(out, v);

@@ -215,7 +215,8 @@ SK_INLINE void super_many(sk_type type, const product_range *range, int32_t grou
     const super_row_parts parts = super_row_parts_of(range->columns);
     lanes acc[SUPER_COLUMNS_AT_ONCE];
     uint8_t weights[SUPER_BLOCK * SK_ROW_GROUP] __attribute__((aligned(64)));
-    const bool started = SUPER_STARTS && !super_has_minima(type);
+    const bool signed_codes = type == SK_TYPE_IQ4_XS && SUPER_CODE_OFFSET == 0;
+    const bool started = SUPER_STARTS && !super_has_minima(type) && !signed_codes;
     super_starts starts[SUPER_COLUMNS_AT_ONCE] __attribute__((aligned(64)));
     for (int32_t c = 0; c < count; c++) acc[c] = lanes_splat(0.0f);
     for (size_t b = 0; b < blocks; b++, block += super_block_bytes(type)) {

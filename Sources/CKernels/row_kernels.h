@@ -152,6 +152,30 @@ static int32_t argmax(const float *x, int32_t count) {
     return i;
 }
 
+/// Bit j is set where the mask's lane j is -1.
+SK_INLINE uint32_t ilanes_bits(ilanes mask) {
+    typedef bool flags __attribute__((ext_vector_type(LANES)));
+    flags set = __builtin_convertvector(mask, flags);
+    uint16_t bits;
+    memcpy(&bits, &set, sizeof bits);
+    return bits;
+}
+
+static int32_t collect(const float *x, int32_t count, float low, float high, int32_t *ids) {
+    int32_t found = 0, i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        lanes v = lanes_load(x + i);
+        for (uint32_t bits = ilanes_bits((v >= low) & (v < high)); bits != 0; bits &= bits - 1) ids[found++] = i + __builtin_ctz(bits);
+    }
+    for (; i < count; i++)
+        if (x[i] >= low && x[i] < high) ids[found++] = i;
+    return found;
+}
+
+static void temper(const float *x, float highest, float temperature, float *out, int32_t count) {
+    for (int32_t i = 0; i < count; i++) out[i] = (x[i] - highest) / temperature;
+}
+
 static bool all_finite(const float *x, size_t count) {
     ilanes worst = ilanes_splat(0);
     size_t i = 0;

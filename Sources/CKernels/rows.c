@@ -163,6 +163,14 @@ int32_t sk_argmax(const sk_kernels *k, const float *x, int32_t count) {
     return k->argmax(x, count);
 }
 
+int32_t sk_collect(const sk_kernels *k, const float *x, int32_t count, float low, float high, int32_t *ids) {
+    return k->collect(x, count, low, high, ids);
+}
+
+void sk_temper(const sk_kernels *k, const float *x, float highest, float temperature, float *out, int32_t count) {
+    k->temper(x, highest, temperature, out, count);
+}
+
 bool sk_all_finite(const sk_kernels *k, const float *x, size_t count) { return k->all_finite(x, count); }
 
 void sk_softmax(const sk_kernels *k, const float *x, float *out, int32_t count) {

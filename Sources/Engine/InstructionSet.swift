@@ -2,7 +2,7 @@ import CKernels
 
 /// Which kernels compute. All give the same bits; they differ in speed and in the processors that can run them.
 package enum InstructionSet: String, Sendable, CaseIterable {
-    case portable, avx2, avx512
+    case portable, avx2, avx512, neon
 
     /// Those this build has and this processor can run; `portable` is always among them.
     package static var supported: [InstructionSet] { allCases.filter { sk_isa_is_supported($0.isa) } }
@@ -28,6 +28,7 @@ package enum InstructionSet: String, Sendable, CaseIterable {
         case .portable: SK_ISA_PORTABLE
         case .avx2: SK_ISA_AVX2
         case .avx512: SK_ISA_AVX512
+        case .neon: SK_ISA_NEON
         }
     }
 

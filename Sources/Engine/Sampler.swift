@@ -36,7 +36,7 @@ final class Sampler {
     init(vocabulary: Int, kernels: OpaquePointer) {
         self.vocabulary = vocabulary
         self.kernels = kernels
-        order = CandidateOrder(count: vocabulary)
+        order = CandidateOrder(count: vocabulary, kernels: kernels)
         memory = (0..<2).map { _ in UnsafeMutablePointer<Float>.allocate(capacity: vocabulary) }
     }
 
@@ -69,7 +69,7 @@ final class Sampler {
         z.update(from: logits, count: vocabulary)
         for entry in settings.logitBias { z[Int(entry.token)] = Self.clamped(z[Int(entry.token)] + entry.bias) }
         if let counts = sequence.counts {
-            for (token, count) in counts.inOutput { z[Int(token)] = Self.penalised(z[Int(token)], count, settings) }
+            for entry in counts.entries { z[Int(entry.token)] = Self.penalised(z[Int(entry.token)], entry.inOutput, settings) }
         }
         if bansEnd { for token in sequence.endTokens { z[Int(token)] = -.infinity } }
         return UnsafePointer(z)
@@ -94,44 +94,44 @@ final class Sampler {
         if settings.temperature == 0 { return first }
 
         order.begin(z, largest: z[first])
-        let cut = settings.topK > 0 && settings.topK < vocabulary
-        let candidates = cut ? settings.topK : vocabulary
-        for index in 0..<candidates {
-            let id = cut ? order.id(at: index) : index
-            probabilities[index] = (z[id] - z[first]) / settings.temperature
+        let isCut = settings.topK > 0 && settings.topK < vocabulary
+        let candidates = isCut ? settings.topK : vocabulary
+        if isCut {
+            for rank in 0..<candidates { probabilities[rank] = z[order.id(at: rank)] }
+            sk_temper(kernels, probabilities, z[first], settings.temperature, probabilities, Int32(candidates))
+        } else {
+            sk_temper(kernels, z, z[first], settings.temperature, probabilities, Int32(candidates))
         }
         sk_softmax(kernels, probabilities, probabilities, Int32(candidates))
 
-        let probability = { [probabilities] (rank: Int, id: Int) in probabilities[cut ? rank : id] }
         var kept = candidates
         var mass = 1.0
-        if settings.topP < 1 || settings.minP > 0 {
-            (kept, mass) = keep(settings, candidates, probability)
-        }
+        if settings.topP < 1 || settings.minP > 0 { (kept, mass) = keep(settings, candidates, isCut) }
         let u = Philox.uniform(seed: settings.seed, choice: sequence.choice, position: sequence.tokens.count)
-        return pick(u * mass, kept, probability)
+        return pick(u * mass, kept, isCut)
     }
 
+    /// After top-k the probabilities lie by rank, else by id.
+    private func probability(_ rank: Int, _ id: Int, _ isCut: Bool) -> Float { probabilities[isCut ? rank : id] }
+
     /// How many candidates top-p and min-p keep, and the probability of these together.
-    private func keep(
-        _ settings: SamplingSettings, _ candidates: Int, _ probability: (Int, Int) -> Float
-    ) -> (count: Int, mass: Double) {
-        let least = settings.minP * probability(0, order.id(at: 0))
+    private func keep(_ settings: SamplingSettings, _ candidates: Int, _ isCut: Bool) -> (count: Int, mass: Double) {
+        let least = settings.minP * probability(0, order.id(at: 0), isCut)
         var mass = 0.0
         for rank in 0..<candidates {
-            let p = probability(rank, order.id(at: rank))
+            let p = probability(rank, order.id(at: rank), isCut)
             if rank > 0, p < least || (settings.topP < 1 && mass >= Double(settings.topP)) { return (rank, mass) }
             mass += Double(p)
         }
         return (candidates, mass)
     }
 
-    private func pick(_ target: Double, _ candidates: Int, _ probability: (Int, Int) -> Float) -> Int {
+    private func pick(_ target: Double, _ candidates: Int, _ isCut: Bool) -> Int {
         var sum = 0.0
         var last = order.id(at: 0)
         for rank in 0..<candidates {
             let id = order.id(at: rank)
-            let p = probability(rank, id)
+            let p = probability(rank, id, isCut)
             guard p > 0 else { continue }
             sum += Double(p)
             last = id

@@ -238,7 +238,7 @@ struct AttentionCase {
     /// Whatever can't be kept as a number poisons each row that sees it, and no row before: never a position that is passed over in silence.
     @Test(arguments: types, Variant.available)
     func whatIsNotFinitePoisonsAllRowsThatSeeIt(type: sk_kv_type, variant: Variant) {
-        for bad in type == SK_KV_F16 ? [-.infinity, 65520] : [Float.nan, -.infinity] {
+        for bad: Float in type == SK_KV_F16 ? [-Float.infinity, 65520] : [Float.nan, -Float.infinity] {
             for isKey in [true, false] {
                 var c = AttentionCase(heads: 3, kvHeads: 1, headDim: 40, positions: 300, type: type, seed: 101)
                 let width = 3 * 40

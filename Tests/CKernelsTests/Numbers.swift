@@ -77,7 +77,7 @@ func ulps(_ value: Float, from exact: Double) -> Double {
 
 /// One table of kernels. `plain` is portable C without FMA instructions.
 enum Variant: String, CaseIterable, CustomTestStringConvertible {
-    case plain, portable, avx2, avx512
+    case plain, portable, avx2, avx512, neon
 
     static let available = allCases.filter { $0.kernelsIfSupported != nil }
     static let faster = available.filter { $0 != .plain }
@@ -91,6 +91,7 @@ enum Variant: String, CaseIterable, CustomTestStringConvertible {
         case .portable: sk_kernels_for(SK_ISA_PORTABLE)
         case .avx2: sk_kernels_for(SK_ISA_AVX2)
         case .avx512: sk_kernels_for(SK_ISA_AVX512)
+        case .neon: sk_kernels_for(SK_ISA_NEON)
         }
     }
 }

@@ -127,6 +127,21 @@ func contractSum(_ x: [Float], _ step: (Float, Float) -> Float) -> Float {
     }
 
     @Test(arguments: Variant.available)
+    func whatIsCollectedIsAtLeastLowAndBelowHigh(variant: Variant) {
+        var generator = SeededGenerator(seed: 58)
+        for n in [1, 15, 16, 33, 1000] {
+            let x = (0..<n).map { _ in [-Float.infinity, -2, -0.0, 0, 0.5, 1, 1, 3].randomElement(using: &generator)! }
+            for (low, high) in [(-Float.infinity, Float.infinity), (0, 1), (-2, 0), (1, .infinity), (3, 3), (-.infinity, -1)] {
+                let ids = Aligned<Int32>(n), found = sk_collect(variant.kernels, x, Int32(n), low, high, ids.pointer)
+                #expect(Array(ids.values.prefix(Int(found))) == x.indices.filter { x[$0] >= low && x[$0] < high }.map(Int32.init))
+            }
+            var out = [Float](repeating: 0, count: n)
+            sk_temper(variant.kernels, x, 3, 0.7, &out, Int32(n))
+            #expect(bits(out) == bits(x.map { ($0 - 3) / 0.7 }))
+        }
+    }
+
+    @Test(arguments: Variant.available)
     func oneBadValueIsFoundAnywhere(variant: Variant) {
         for n in [1, 16, 35] {
             let good = [Float](repeating: -.greatestFiniteMagnitude, count: n)

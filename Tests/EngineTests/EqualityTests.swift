@@ -54,6 +54,16 @@ import Testing
         }
     }
 
+    @Test(arguments: KVType.allCases) func whatKeepsKeysAndValuesKeepsThePromise(kvType: KVType) throws {
+        let tiny = try TinyModel(.q4_0)
+        let tokens = tiny.tokens(length, seed: 12)
+        let expected = try whole(tiny, tokens, kvType: kvType)
+        #expect(kvType == .f16 || (try whole(tiny, tokens)) != expected, "a type that changes nothing would prove nothing")
+        for chunks in [Array(repeating: 1, count: length), [31, 1, 32, 33, 193], [256, 34]] {
+            #expect(try Pipeline(tiny, cuts: [1], threads: 2, kvType: kvType).logits(of: tokens, chunks: chunks) == expected)
+        }
+    }
+
     @Test func theBoundaryTypeIsPartOfTheResult() throws {
         let tiny = try TinyModel(.f32)
         let tokens = tiny.tokens(10, seed: 6)

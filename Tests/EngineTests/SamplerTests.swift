@@ -19,6 +19,30 @@ import Testing
         Sampler(vocabulary: logits.count, kernels: set.kernels).draw(logits: logits, for: state)
     }
 
+    // MARK: Order
+
+    /// Flat, peaked, all equal, far apart, at the ends of the floats, with -infinity: the order is that of a plain sort, however far one looks.
+    @Test func candidatesAreInOrderToTheLast() {
+        var random = SeededRandom(seed: 61)
+        let count = 3000, most = Float.greatestFiniteMagnitude
+        let rows: [(Int) -> Float] = [
+            { _ in random.normal() }, { _ in random.normal() * 40 }, { _ in 1.5 }, { $0 == 77 ? most : -most },
+            { $0 % 3 == 0 ? -.infinity : Float($0 % 11) }, { Float($0) * -0.5 }, { _ in Float(Int(random.normal() * 3)) * 0.0 },
+            { $0 == 5 ? 0 : -300 - random.normal() }, { _ in most * random.normal() / 8 },
+        ]
+        let order = CandidateOrder(count: count, kernels: InstructionSet.supported.last!.kernels)
+        for (number, row) in rows.enumerated() {
+            let x = (0..<count).map { min(max(row($0), -.infinity), most) }
+            let expected = x.indices.sorted { x[$0] != x[$1] ? x[$0] > x[$1] : $0 < $1 }
+            x.withUnsafeBufferPointer { logits in
+                order.begin(logits.baseAddress!, largest: x[expected[0]])
+                #expect((0..<count).map { order.id(at: $0) } == expected, "row \(number)")
+                order.begin(logits.baseAddress!, largest: x[expected[0]])
+                #expect(order.id(at: 500) == expected[500], "row \(number)")
+            }
+        }
+    }
+
     // MARK: Against the plain statement of the rules
 
     /// What `Sampler` says it does, with everything sorted and nothing clever.

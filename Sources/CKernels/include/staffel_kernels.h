@@ -27,6 +27,7 @@ typedef enum sk_isa {
     SK_ISA_PORTABLE = 0,  // plain C, the rule itself
     SK_ISA_AVX2 = 1,      // AVX2, FMA, F16C
     SK_ISA_AVX512 = 2,    // AVX-512 F, BW, DQ, VL and VNNI
+    SK_ISA_NEON = 3,      // AArch64 with dot products (DotProd)
 } sk_isa;
 
 typedef enum sk_isa_error {
@@ -38,7 +39,7 @@ typedef enum sk_isa_error {
 /// The kernels of one instruction set. Immutable, lives as long as the process, safe to share.
 typedef struct sk_kernels sk_kernels;
 
-/// "portable", "avx2", "avx512".
+/// "portable", "avx2", "avx512", "neon".
 const char *sk_isa_name(sk_isa isa);
 /// Whether this build has the kernels and this processor (and its operating system) can run them.
 bool sk_isa_is_supported(sk_isa isa);
@@ -89,12 +90,15 @@ typedef enum sk_type {
     SK_TYPE_F16 = 1,
     SK_TYPE_Q4_0 = 2,
     SK_TYPE_Q4_1 = 3,
+    SK_TYPE_Q5_0 = 6,
+    SK_TYPE_Q5_1 = 7,
     SK_TYPE_Q8_0 = 8,
     SK_TYPE_Q2_K = 10,
     SK_TYPE_Q3_K = 11,
     SK_TYPE_Q4_K = 12,
     SK_TYPE_Q5_K = 13,
     SK_TYPE_Q6_K = 14,
+    SK_TYPE_IQ4_NL = 20,
     SK_TYPE_IQ4_XS = 23,
     SK_TYPE_BF16 = 30,
 } sk_type;
@@ -108,21 +112,25 @@ typedef enum sk_activation_kind {
 
 // The one table of formats. For output row r and one activation row; blocks b ascending, i within a block.
 //
-// | type | values of a weight block             | activations | rule per block: acc starts at +0                                  |
-// |------|--------------------------------------|-------------|-------------------------------------------------------------------|
-// | Q4_0 | w = d (q - 8), 32 of q in 0...15     | Q8_32       | acc = fma(d * s, float(sum q a - 8 S), acc)                       |
-// | Q4_1 | w = d q + m,   32 of q in 0...15     | Q8_32       | acc = fma(d * s, float(sum q a), acc); acc = fma(m, t, acc)       |
-// | Q8_0 | w = d q,       32 of q in -128...127 | Q8_32       | acc = fma(d * s, float(sum q a), acc)                             |
-// | Q4_K | w = d c q - dmin m, parts below      | Q8_256      | acc = fma(d * s, float(D), acc); acc = fma(dmin * s, float(-N), acc) |
-// | Q5_K | as Q4_K                              | Q8_256      | as Q4_K                                                           |
-// | Q2_K | as Q4_K                              | Q8_256      | as Q4_K                                                           |
-// | Q6_K | w = d c q, parts below               | Q8_256      | acc = fma(d * s, float(D), acc)                                   |
-// | Q3_K | as Q6_K                              | Q8_256      | as Q6_K                                                           |
-// | IQ4_XS | as Q6_K                            | Q8_256      | as Q6_K                                                           |
-// | F32  | w, 256 to a block (last may be less) | F32         | blk = +0; k ascending: blk = fma(w, x, blk); acc = acc + blk      |
-// | F16  | as F32, widened exactly              | F32         | as F32                                                            |
-// | BF16 | as F32, widened exactly              | F32         | as F32                                                            |
+// | type   | values of a weight block               | activations | rule per block: acc starts at +0                             |
+// |--------|----------------------------------------|-------------|--------------------------------------------------------------|
+// | Q4_0   | w = d (q - 8), 32 of q in 0...15       | Q8_32       | acc = fma(d * s, float(sum q a - 8 S), acc)                  |
+// | Q4_1   | w = d q + m,   32 of q in 0...15       | Q8_32       | acc = fma(d * s, float(sum q a), acc); acc = fma(m, t, acc)  |
+// | Q5_0   | w = d (q - 16), 32 of q in 0...31      | Q8_32       | acc = fma(d * s, float(sum q a - 16 S), acc)                 |
+// | Q5_1   | w = d q + m,   32 of q in 0...31       | Q8_32       | as Q4_1                                                      |
+// | Q8_0   | w = d q,       32 of q in -128...127   | Q8_32       | acc = fma(d * s, float(sum q a), acc)                        |
+// | IQ4_NL | w = d v[q],    32 of q in 0...15       | Q8_32       | acc = fma(d * s, float(sum v[q] a), acc)                     |
+// | Q4_K   | w = d c q - dmin m, parts below        | Q8_256      | acc = fma(d * s, float(D), acc); acc = fma(dmin * s, float(-N), acc) |
+// | Q5_K   | as Q4_K                                | Q8_256      | as Q4_K                                                      |
+// | Q2_K   | as Q4_K                                | Q8_256      | as Q4_K                                                      |
+// | Q6_K   | w = d c q, parts below                 | Q8_256      | acc = fma(d * s, float(D), acc)                              |
+// | Q3_K   | as Q6_K                                | Q8_256      | as Q6_K                                                      |
+// | IQ4_XS | as Q6_K                                | Q8_256      | as Q6_K                                                      |
+// | F32    | w, 256 to a block (last may be less)   | F32         | blk = +0; k ascending: blk = fma(w, x, blk); acc = acc + blk |
+// | F16    | as F32, widened exactly                | F32         | as F32                                                       |
+// | BF16   | as F32, widened exactly                | F32         | as F32                                                       |
 //
+// v = -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113.
 // d and m are the file's f16 widened exactly; sums are exact int32. Q8_32 of 32 values x, from their largest magnitude M:
 //   s = M / 127, a = the integer nearest to x * (127 / M), halves to even, S = sum a, t = s * float(S);
 //   M < 2^-100: all zero. Any value not finite: s = t = NaN, a = 0, so that every output of the row is NaN.
@@ -360,6 +368,10 @@ void sk_feed_experts(const sk_kernels *k, sk_pool *pool, const sk_experts *layer
 /// The index of the largest, the lowest index among equals (-0 and +0 are equal). No NaN in x; count > 0.
 int32_t sk_argmax(const sk_kernels *k, const float *x, int32_t count);
 bool sk_all_finite(const sk_kernels *k, const float *x, size_t count);
+/// Writes every i with low <= x[i] < high to ids, ascending, and returns how many there are. ids: int32[count].
+int32_t sk_collect(const sk_kernels *k, const float *x, int32_t count, float low, float high, int32_t *ids);
+/// out[i] = (x[i] - highest) / temperature. out may be x.
+void sk_temper(const sk_kernels *k, const float *x, float highest, float temperature, float *out, int32_t count);
 /// out[i] = e_i / sum e with e_i = exp(x_i - max x), sums over a row as above. out may be x.
 void sk_softmax(const sk_kernels *k, const float *x, float *out, int32_t count);
 /// max x + ln(sum e) with the e and the sum of `sk_softmax`; the logarithm in double.
