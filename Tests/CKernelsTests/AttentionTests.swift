@@ -246,13 +246,13 @@ struct AttentionCase {
                 let clean = c.run(variant, pieces: [300])
                 if isKey { c.k[270 * 40 + 33] = bad } else { c.v[270 * 40 + 33] = bad }
                 let out = c.run(variant, pieces: [200, 100])
-                #expect(clean.allSatisfy(\.isFinite))
+                #expect(clean.allSatisfy { $0.isFinite })
                 #expect(bits(Array(out[..<(270 * width)])) == bits(Array(clean[..<(270 * width)])))
                 for row in 270..<300 {
                     for head in 0..<3 {
                         let heads = out[row * width + head * 40..<row * width + (head + 1) * 40]
                         // A key spoils the whole head; a value its dimension, or its block of 32.
-                        #expect(isKey ? heads.allSatisfy(\.isNaN) : heads[heads.startIndex + 33].isNaN, "\(bad) row \(row) head \(head)")
+                        #expect(isKey ? heads.allSatisfy { $0.isNaN } : heads[heads.startIndex + 33].isNaN, "\(bad) row \(row) head \(head)")
                     }
                 }
             }
