@@ -98,7 +98,11 @@ enum { PARTS_ON_STACK = 8 };
 void sk_matmul(const sk_kernels *k, sk_pool *pool, const sk_product *products, int32_t count, int32_t batch) {
     SK_REQUIRE(count >= 0 && batch >= 0, "negative count");
     if (batch == 0) return;
-    product_part parts[PARTS_ON_STACK];
+    // Together, so that other threads fetch all of it at once.
+    struct {
+        matmul_job job;
+        product_part parts[PARTS_ON_STACK];
+    } work;
     for (int32_t begin = 0; begin < count; begin += PARTS_ON_STACK) {
         int32_t some = count - begin < PARTS_ON_STACK ? count - begin : PARTS_ON_STACK;
         for (int32_t i = 0; i < some; i++) {
@@ -106,9 +110,9 @@ void sk_matmul(const sk_kernels *k, sk_pool *pool, const sk_product *products, i
             SK_REQUIRE(p->ldo >= (size_t)p->matrix.rows || batch <= 1, "ldo is less than the matrix has rows");
             SK_REQUIRE(((uintptr_t)p->matrix.packed | (uintptr_t)p->activations) % SK_ALIGNMENT == 0,
                        "packed matrices and activations must be aligned to SK_ALIGNMENT");
-            parts[i] = (product_part){.matrix = p->matrix, .activations = p->activations, .batch = batch, .out = p->out, .ldo = p->ldo};
+            work.parts[i] = (product_part){.matrix = p->matrix, .activations = p->activations, .batch = batch, .out = p->out, .ldo = p->ldo};
         }
-        matmul_job job = {.k = k, .parts = parts, .count = some};
-        matmul_run(&job, pool);
+        work.job = (matmul_job){.k = k, .parts = work.parts, .count = some};
+        matmul_run(&work.job, pool);
     }
 }

@@ -27,14 +27,14 @@ static inline void work_queue_fill(work_queue *queue, int32_t units) {
     atomic_store_explicit(&queue->units, (uint64_t)(uint32_t)units << 32, memory_order_relaxed);
 }
 
-/// Takes half of what is left, in portions of `least` units, from the front. Halves, so that the portions are large while there is
-/// much to do and small when the others begin to wait. False when nothing is left.
+/// Takes three quarters of what is left, in portions of `least` units, from the front: large portions while there is much to do, because
+/// each begins a new stream from memory, and small ones when the others begin to wait. False when nothing is left.
 static inline bool work_queue_take(work_queue *queue, int32_t least, int32_t *first, int32_t *last) {
     uint64_t seen = atomic_load_explicit(&queue->units, memory_order_relaxed);
     for (;;) {
         int32_t next = (int32_t)(uint32_t)seen, end = (int32_t)(seen >> 32), left = end - next;
         if (left <= 0) return false;
-        int32_t count = left / 2 / least * least;
+        int32_t count = (left - left / 4) / least * least;
         if (count < least) count = left < least ? left : least;
         if (!atomic_compare_exchange_weak_explicit(&queue->units, &seen, seen + (uint32_t)count, memory_order_relaxed,
                                                    memory_order_relaxed)) continue;

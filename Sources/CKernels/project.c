@@ -134,23 +134,31 @@ static void require_sense(const sk_projection *p, int32_t rows, const void *work
 void sk_project(const sk_kernels *k, sk_pool *pool, const sk_projection *p, int32_t rows, void *workspace) {
     require_sense(p, rows, workspace);
     if (rows == 0) return;
-    projection_run run = {.k = k, .p = p, .rows = rows, .threads = pool == NULL ? 1 : sk_pool_threads(pool), .shared = is_shared(p, rows)};
-    place(&run, workspace);
-    if (run.shared) {
-        if (pool == NULL) prepare_share(&run, 0, 1);
-        else sk_pool_run(pool, prepare_share, &run);
+    // Together, so that other threads fetch all of it at once.
+    struct {
+        matmul_job job;
+        product_part parts[SK_PROJECTION_MATRICES_MAX];
+        projection_run run;
+        sk_projection projection;
+    } work;
+    work.projection = *p;
+    work.run = (projection_run){.k = k, .p = &work.projection, .rows = rows, .threads = pool == NULL ? 1 : sk_pool_threads(pool),
+                                .shared = is_shared(p, rows)};
+    place(&work.run, workspace);
+    if (work.run.shared) {
+        if (pool == NULL) prepare_share(&work.run, 0, 1);
+        else sk_pool_run(pool, prepare_share, &work.run);
     }
 
-    product_part parts[SK_PROJECTION_MATRICES_MAX];
     size_t at = 0;
     for (int32_t i = 0; i < p->count; i++) {
-        parts[i] = (product_part){.matrix = p->matrices[i], .batch = rows, .out = p->out + at, .ldo = p->ldo};
+        work.parts[i] = (product_part){.matrix = p->matrices[i], .batch = rows, .out = p->out + at, .ldo = p->ldo};
         at += (size_t)p->matrices[i].rows;
     }
     const bool is_plain = p->bias == NULL && !p->gated && p->residual == NULL;
-    matmul_job job = {
-        .k = k, .parts = parts, .count = p->count, .paired = p->gated, .prepare = run.shared ? NULL : prepare_all,
-        .prepared = prepared, .finish = is_plain ? NULL : finish, .context = &run,
+    work.job = (matmul_job){
+        .k = k, .parts = work.parts, .count = p->count, .paired = p->gated, .prepare = work.run.shared ? NULL : prepare_all,
+        .prepared = prepared, .finish = is_plain ? NULL : finish, .context = &work.run,
     };
-    matmul_run(&job, pool);
+    matmul_run(&work.job, pool);
 }

@@ -12,7 +12,11 @@ package struct StageBatch: Sendable {
     /// Sequences in which an earlier stage saw a NaN or an infinity: no token is drawn for them and they are not reported again.
     package var poisoned: [UInt64]
 
-    package var rowCount: Int { segments.reduce(0) { $0 + $1.tokens.count } }
+    package var rowCount: Int {
+        var rows = 0
+        for segment in segments { rows += segment.tokens.count }
+        return rows
+    }
 
     package struct BlockCopy: Hashable, Sendable {
         package var from: Int32

@@ -54,9 +54,11 @@ final class StageProjections {
 
     /// Bytes that any of them needs for so many rows on so many threads.
     func workspaceBytes(rows: Int, threads: Int) -> Int {
-        (0..<storage.projectionCount).reduce(0) {
-            max($0, sk_project_workspace_bytes(storage.projections + $1, Int32(rows), Int32(threads)))
+        var bytes = 0
+        for index in 0..<storage.projectionCount {
+            bytes = max(bytes, sk_project_workspace_bytes(storage.projections + index, Int32(rows), Int32(threads)))
         }
+        return bytes
     }
 
     /// Structures at addresses that stay.

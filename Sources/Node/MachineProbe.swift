@@ -10,7 +10,8 @@ package enum MachineProbe {
     /// How long to wait for other workers of this machine that measure.
     private static let turnTimeoutMs = 5_000
 
-    /// Takes about a fifth of a second, with threads on the processors where the stage's will be (nil: anywhere). Throws `EngineError` when threads or memory cannot be had.
+    /// Takes about a fifth of a second, with threads on the processors where the stage's will be (nil: anywhere). Throws `EngineError`
+    /// when threads or memory cannot be had.
     package static func capabilities(
         threads: Int, processors: [Int32]? = nil, memoryBytes: UInt64, instructionSet: InstructionSet
     ) throws -> WorkerCapabilities {

@@ -184,7 +184,9 @@ import Testing
         var generator = SeededGenerator(seed: 120)
         // More than one run of the pool takes, some of them empty.
         let batches = (0..<150).map { [0, 1, 5, 17][$0 % 4] }, columns = 64
-        let files = batches.map { _ in FileMatrix(type: SK_TYPE_Q4_0, rows: Int.random(in: 1...50, using: &generator), columns: columns, using: &generator) }
+        let files = batches.map { _ in
+            FileMatrix(type: SK_TYPE_Q4_0, rows: Int.random(in: 1...50, using: &generator), columns: columns, using: &generator)
+        }
         let packed = files.map { $0.packed() }
         let rowBytes = sk_activation_bytes(SK_ACTIVATION_Q8_32, Int32(columns))
         let inputs = batches.map { Aligned<UInt8>($0 * rowBytes) }, kernels = Variant.available.last!.kernels
