@@ -9,7 +9,22 @@ struct FileMatrix {
     let columns: Int
     let bytes: [UInt8]
 
-    static let types: [sk_type] = [SK_TYPE_Q4_0, SK_TYPE_Q4_1, SK_TYPE_Q8_0, SK_TYPE_F32, SK_TYPE_F16, SK_TYPE_BF16]
+    static let types: [sk_type] = [
+        SK_TYPE_Q4_0, SK_TYPE_Q4_1, SK_TYPE_Q5_0, SK_TYPE_Q5_1, SK_TYPE_Q8_0, SK_TYPE_IQ4_NL, SK_TYPE_F32, SK_TYPE_F16, SK_TYPE_BF16,
+    ]
+
+    /// Formats with a minimum beside the scale.
+    var hasMinimum: Bool { type == SK_TYPE_Q4_1 || type == SK_TYPE_Q5_1 }
+
+    /// What the codes of IQ4_NL stand for.
+    static let iq4Values = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]
+
+    init(type: sk_type, rows: Int, columns: Int, bytes: [UInt8]) {
+        self.type = type
+        self.rows = rows
+        self.columns = columns
+        self.bytes = bytes
+    }
 
     /// Random bits everywhere; scales and floats are kept finite unless `hostileScales`, which also allows f16 subnormals and extremes.
     init(type: sk_type, rows: Int, columns: Int, hostileScales: Bool = false, using generator: inout SeededGenerator) {
@@ -33,11 +48,11 @@ struct FileMatrix {
                 let value = hostileScales ? generator.hostile(1)[0] : Float.random(in: -1...1, using: &generator)
                 withUnsafeBytes(of: UInt16(truncatingIfNeeded: value.bitPattern >> 16)) { bytes += Array($0) }
             default:
-                let heads = type == SK_TYPE_Q4_1 ? 2 : 1
+                let heads = type == SK_TYPE_Q4_1 || type == SK_TYPE_Q5_1 ? 2 : 1
                 for _ in 0..<heads { withUnsafeBytes(of: half()) { bytes += Array($0) } }
-                let count = type == SK_TYPE_Q8_0 ? 32 : 16
+                let count = Int(sk_type_row_bytes(type, 32)) - 2 * heads
                 let extreme = Int.random(in: 0..<4, using: &generator) == 0  // all weights at one end: the worst sums
-                let end: UInt8 = type == SK_TYPE_Q8_0 ? [0x80, 0x7f].randomElement(using: &generator)! : 0xff
+                let end: UInt8 = (type == SK_TYPE_Q8_0 ? [0x80, 0x7f] : [0, 0xff]).randomElement(using: &generator)!
                 for _ in 0..<count { bytes.append(extreme ? end : UInt8(truncatingIfNeeded: generator.next())) }
             }
         }
@@ -72,10 +87,18 @@ struct FileMatrix {
         case SK_TYPE_Q8_0:
             return Block(d: d, m: 0, q: (0..<32).map { Int(Int8(bitPattern: bytes[start + 2 + $0])) })
         default:
-            let first = start + (type == SK_TYPE_Q4_1 ? 4 : 2)
-            let nibbles = (0..<32).map { Int($0 < 16 ? bytes[first + $0] & 15 : bytes[first + $0 - 16] >> 4) }
-            if type == SK_TYPE_Q4_0 { return Block(d: d, m: 0, q: nibbles.map { $0 - 8 }) }
-            return Block(d: d, m: half(at: start + 2), q: nibbles)
+            let fiveBits = type == SK_TYPE_Q5_0 || type == SK_TYPE_Q5_1
+            let fifth = start + (hasMinimum ? 4 : 2), first = fifth + (fiveBits ? 4 : 0)
+            let codes = (0..<32).map { i in
+                let nibble = Int(i < 16 ? bytes[first + i] & 15 : bytes[first + i - 16] >> 4)
+                return fiveBits ? nibble | Int(bytes[fifth + i / 8] >> UInt8(i % 8) & 1) << 4 : nibble
+            }
+            switch type {
+            case SK_TYPE_Q4_0: return Block(d: d, m: 0, q: codes.map { $0 - 8 })
+            case SK_TYPE_Q5_0: return Block(d: d, m: 0, q: codes.map { $0 - 16 })
+            case SK_TYPE_IQ4_NL: return Block(d: d, m: 0, q: codes.map { Self.iq4Values[$0] })
+            default: return Block(d: d, m: half(at: start + 2), q: codes)
+            }
         }
     }
 
@@ -89,7 +112,7 @@ struct FileMatrix {
         default:
             let block = block(row: row, column / 32)
             let product = block.d * Float(block.q[column % 32])
-            return type == SK_TYPE_Q4_1 ? product + block.m : product
+            return hasMinimum ? product + block.m : product
         }
     }
 
@@ -108,7 +131,7 @@ struct FileMatrix {
             let a = QuantisedBlock(x[b * 32..<b * 32 + 32]), w = block(row: row, b)
             let dot = zip(w.q, a.q).reduce(0) { $0 + $1.0 * $1.1 }
             acc = acc.addingProduct(w.d * a.scale, Float(dot))
-            if type == SK_TYPE_Q4_1 { acc = acc.addingProduct(w.m, a.scaledSum) }
+            if hasMinimum { acc = acc.addingProduct(w.m, a.scaledSum) }
         }
         return acc
     }

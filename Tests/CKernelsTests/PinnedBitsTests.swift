@@ -44,4 +44,20 @@ import Testing
         let x = (0..<5000).map { Float(($0 * 7919) % 1000) / 64 - 8 }
         for variant in Variant.available { #expect(sk_log_sum_exp(variant.kernels, x, 5000).bitPattern == 0x402ac55ffeb1a268, "\(variant)") }
     }
+
+    /// One product of every type, five columns: its bits may not move, however kernels are rearranged.
+    static let recordedProducts: [(type: sk_type, digest: UInt64)] = [
+        (SK_TYPE_Q4_0, 0xc1e149241f743cee), (SK_TYPE_Q4_1, 0x1f1bc9a2b2a486c5), (SK_TYPE_Q5_0, 0x47db8ae1d2028ba7),
+        (SK_TYPE_Q5_1, 0x1193538568156cd7), (SK_TYPE_Q8_0, 0xcbc9ae7af8eb0e78), (SK_TYPE_IQ4_NL, 0x5510b6dda6cac8a4),
+        (SK_TYPE_F32, 0x0357c25724373a18), (SK_TYPE_F16, 0xdfcabf0fd4352220), (SK_TYPE_BF16, 0xf201c3200ae1ce68),
+    ]
+
+    @Test(arguments: recordedProducts.indices, Variant.available)
+    func products(index: Int, variant: Variant) {
+        let (type, digest) = Self.recordedProducts[index]
+        var generator = SeededGenerator(seed: 24)
+        let file = FileMatrix(type: type, rows: 37, columns: 544, using: &generator)
+        let out = variant.multiply(file, file.packed(), (0..<5).map { _ in generator.ordinary(544) })
+        #expect(Self.digest(out) == digest, "\(type.testDescription) \(String(Self.digest(out), radix: 16))")
+    }
 }

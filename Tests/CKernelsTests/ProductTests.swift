@@ -32,6 +32,28 @@ import Testing
         }
     }
 
+    /// Every byte of a block may be anything: scales that are infinite, NaN, subnormal or of either sign.
+    @Test(arguments: FileMatrix.types, Variant.faster)
+    func equalsPlainCOnRandomBytes(type: sk_type, variant: Variant) {
+        var generator = SeededGenerator(seed: 20)
+        for (batch, (rows, columns)) in zip([1, 2, 5, 16, 17, 33], [(33, 96), (17, 64), (70, 160), (16, 32), (40, 96), (21, 64)]) {
+            let bytes = (0..<rows * Int(sk_type_row_bytes(type, Int32(columns)))).map { _ in UInt8(truncatingIfNeeded: generator.next()) }
+            let file = FileMatrix(type: type, rows: rows, columns: columns, bytes: bytes)
+            let packed = file.packed(), x = (0..<batch).map { _ in generator.hostile(columns) }
+            #expect(bits(variant.multiply(file, packed, x)) == bits(Variant.plain.multiply(file, packed, x)), "\(rows)x\(columns)")
+        }
+    }
+
+    /// A row too long for one panel of activations is multiplied in parts, whose sums must go on where the last part ended.
+    @Test(arguments: [SK_TYPE_Q4_0, SK_TYPE_Q5_1, SK_TYPE_Q8_0], Variant.faster)
+    func longRowsEqualPlainC(type: sk_type, variant: Variant) {
+        var generator = SeededGenerator(seed: 23)
+        let rows = 18, columns = 18_976
+        let file = FileMatrix(type: type, rows: rows, columns: columns, using: &generator)
+        let packed = file.packed(), x = (0..<33).map { _ in generator.ordinary(columns) }
+        #expect(bits(variant.multiply(file, packed, x)) == bits(Variant.plain.multiply(file, packed, x)))
+    }
+
     @Test(arguments: FileMatrix.types, Variant.available)
     func aColumnDoesNotDependOnItsNeighbours(type: sk_type, variant: Variant) {
         var generator = SeededGenerator(seed: 13)
@@ -159,6 +181,8 @@ extension sk_type: @retroactive CustomTestStringConvertible {
         case SK_TYPE_BF16: "BF16"
         case SK_TYPE_Q4_0: "Q4_0"
         case SK_TYPE_Q4_1: "Q4_1"
+        case SK_TYPE_Q5_0: "Q5_0"
+        case SK_TYPE_Q5_1: "Q5_1"
         case SK_TYPE_Q8_0: "Q8_0"
         case SK_TYPE_Q2_K: "Q2_K"
         case SK_TYPE_Q3_K: "Q3_K"
@@ -166,6 +190,7 @@ extension sk_type: @retroactive CustomTestStringConvertible {
         case SK_TYPE_Q5_K: "Q5_K"
         case SK_TYPE_Q6_K: "Q6_K"
         case SK_TYPE_IQ4_XS: "IQ4_XS"
+        case SK_TYPE_IQ4_NL: "IQ4_NL"
         default: "type \(rawValue)"
         }
     }

@@ -68,23 +68,6 @@ import Testing
         }
     }
 
-    @Test func aTypeWithoutKernelsIsNamed() throws {
-        let tiny = try TinyModel(.q8_0)
-        var writer = GGUFWriter(metadata: tiny.file.metadata)
-        for tensor in tiny.file.tensors {
-            let isTarget = tensor.name == ModelTensors.layer(1).down
-            let type = isTarget ? TensorType.q5_0 : tensor.type
-            writer.add(
-                tensor.name, type: type, shape: tensor.shape, bytes: Array(repeating: 0, count: type.rowBytes(columns: tensor.columns) * tensor.rows))
-        }
-        let file = try GGUFFile(parts: [try writer.bytes()])
-        let error = #expect(throws: EngineError.self) {
-            try StageWeights.byteCount(file: file, model: tiny.configuration, slice: .whole(tiny.configuration))
-        }
-        #expect(error?.code == .unsupportedType)
-        #expect(error?.message.contains("blk.1.ffn_down.weight") == true && error?.message.contains("Q5_0") == true)
-    }
-
     @Test func aTensorOfAnotherShapeIsNamed() throws {
         let tiny = try TinyModel(.f32)
         var options = TinyModel.Options()

@@ -75,6 +75,16 @@ struct TinyModel {
                 half(deviation / 4.6 * jitter)
                 half(-7.5 * deviation / 4.6 * jitter)
                 raw(16)
+            case .q5_0:
+                half(deviation / 9.2 * jitter)
+                raw(20)
+            case .q5_1:
+                half(deviation / 9.2 * jitter)
+                half(-15.5 * deviation / 9.2 * jitter)
+                raw(20)
+            case .iq4_NL:
+                half(deviation / 71 * jitter)
+                raw(16)
             case .q8_0:
                 half(deviation / 74 * jitter)
                 raw(32)
@@ -126,7 +136,9 @@ struct TinyModel {
     }
 
     /// Types that have kernels.
-    static let types: [TensorType] = [.f32, .f16, .bf16, .q4_0, .q4_1, .q8_0, .q2_K, .q3_K, .q4_K, .q5_K, .q6_K, .iq4_XS]
+    static let types: [TensorType] = [
+        .f32, .f16, .bf16, .q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .iq4_NL, .q2_K, .q3_K, .q4_K, .q5_K, .q6_K, .iq4_XS,
+    ]
 
     /// `count` tokens of the vocabulary.
     func tokens(_ count: Int, seed: UInt64) -> [Int32] {
