@@ -74,12 +74,13 @@ let package = Package(
             ]),
 
         // Tests
+        .target(name: "AllocationCounter", path: "Tests/AllocationCounter"),
         .testTarget(name: "CKernelsTests", dependencies: ["CKernels"], resources: [.copy("Fixtures")]),
         .testTarget(name: "ModelFilesTests", dependencies: ["ModelFiles", "CKernels"], resources: [.copy("Fixtures")]),
         .testTarget(name: "ClusterCoreTests", dependencies: ["ClusterCore"], resources: [.copy("Transcripts")]),
         .testTarget(name: "ZeroMQTests", dependencies: ["ZeroMQ", "CZeroMQ"]),
         .testTarget(name: "WireTests", dependencies: ["Wire", "CWire", "ClusterCore"]),
-        .testTarget(name: "EngineTests", dependencies: ["Engine", "ModelFiles", "CKernels"], resources: [.copy("Fixtures")]),
+        .testTarget(name: "EngineTests", dependencies: ["Engine", "ModelFiles", "CKernels", "AllocationCounter"], resources: [.copy("Fixtures")]),
         .testTarget(name: "PromptTests", dependencies: ["Prompt", "ModelFiles"], resources: [.copy("Fixtures")]),
         .testTarget(
             name: "NodeTests",

@@ -23,7 +23,7 @@ package enum ComputeProbe {
     package static func peakOperations(_ peak: Peak, _ pool: ComputePool, instructionSet: InstructionSet) -> Double {
         let isa = instructionSet.isa
         let done = Atomic<UInt64>(0)
-        pool.run { _, _ in
+        pool.runEach { _, _ in
             _ = done.add(sk_probe_peak(isa, peak.kernelPeak, peakRounds), ordering: .relaxed)
         }
         return Double(done.load(ordering: .relaxed))

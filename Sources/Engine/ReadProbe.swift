@@ -36,7 +36,7 @@ package final class ReadProbe {
         let share = max(1, bytes / pool.threads / Self.granuleBytes * 25 / 32) * Self.granuleBytes
         precondition(share * pool.threads <= memory.byteCount, "\(pool.threads) threads share \(memory.byteCount) bytes")
         let base = memory.base
-        pool.run { thread, _ in
+        pool.runEach { thread, _ in
             precondition(sk_probe_read(base + thread * share, share) & 1 == 1, "the probe's memory changed")
         }
         return share * pool.threads

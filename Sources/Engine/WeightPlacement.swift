@@ -26,17 +26,19 @@ package enum WeightPlacement: Sendable {
     }
 
     /// The rows of a matrix, in whole row groups, that thread `thread` of `threads` multiplies when a product is shared out
-    /// by weight bytes, as `sk_matmul` does. The one place that knows.
+    /// by weight bytes.
     static func rows(_ place: WeightLayout.MatrixPlace, thread: Int, threads: Int) -> Range<Int> {
         let group = Int(SK_ROW_GROUP)
-        let groups = (place.rows + group - 1) / group
-        return groups * thread / threads * group..<groups * (thread + 1) / threads * group
+        var matrix = sk_matrix(type: place.type, rows: Int32(place.rows), columns: Int32(place.columns), packed: nil)
+        var (first, last): (Int32, Int32) = (0, 0)
+        sk_matmul_share(&matrix, Int32(thread), Int32(threads), &first, &last)
+        return Int(first) * group..<Int(last) * group
     }
 
     /// First touch: every page of `memory`, which nobody has written to, by the thread that will use its first byte.
     static func touch(_ layouts: [(layout: WeightLayout, base: UnsafeMutableRawPointer)], pool: ComputePool) {
         let page = 4096
-        pool.run { thread, threads in
+        pool.runEach { thread, threads in
             for (layout, base) in layouts {
                 for source in layout.matrices {
                     let rows = rows(source.place, thread: thread, threads: threads)

@@ -63,7 +63,7 @@ final class KernelBench {
         let handle = pool.handle
         return Spread(
             (0..<rounds).map { _ in
-                seconds { for _ in 0..<runs { sk_pool_run(handle, { _, _, _ in }, nil) } } / Double(runs)
+                seconds { for _ in 0..<runs { sk_pool_run_each(handle, { _, _, _ in }, nil) } } / Double(runs)
             })
     }
 
