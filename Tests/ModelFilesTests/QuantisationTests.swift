@@ -78,7 +78,7 @@ import Testing
     }
 
     @Test func metadataSaysWhatTheFileIs() throws {
-        var writer = try TinyModel().writer()
+        var writer = TinyModel().writer()
         writer.metadata.set("general.file_type", .uint32(3))
         writer.metadata.set("general.quantization_version", .uint32(2))
         writer.metadata.set("quantize.imatrix.file", .string("old.dat"))
