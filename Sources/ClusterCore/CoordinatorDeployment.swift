@@ -130,7 +130,8 @@ extension Coordinator {
     private mutating func prove(_ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
         deployment.phase = .proving(plan)
         scheduler.begin(
-            epoch: deployment.epoch, kvBlocks: plan.kvBlocks, stages: plan.stages.count, stepsInFlightMax: plan.stages.count * configuration.stepsInFlightPerStage)
+            epoch: deployment.epoch, kvBlocks: plan.kvBlocks, stages: plan.stages.count,
+            stepsInFlightMax: plan.stages.count * configuration.stepsInFlightPerStage)
         send(scheduler.makeProbe(sequence: takeSequenceID(), at: now), &effects)
     }
 

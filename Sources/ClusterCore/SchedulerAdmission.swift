@@ -98,8 +98,9 @@ extension Scheduler {
         let sequence = sequences[id]!
         guard sequence.mayIndex, sequence.indexed == number else { return }
         let size = Limits.positionsPerBlock
+        let before = number == 0 ? nil : sequence.blocks[number - 1]
         let isFirst = allocator.promise(
-            sequence.blocks[number], after: number == 0 ? nil : sequence.blocks[number - 1], tokens: sequence.tokens[number * size..<(number + 1) * size])
+            sequence.blocks[number], after: before, tokens: sequence.tokens[number * size..<(number + 1) * size])
         sequences[id]!.setIndexed(isFirst ? number + 1 : number, mayIndex: isFirst)
     }
 

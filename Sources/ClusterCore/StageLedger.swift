@@ -27,7 +27,8 @@ struct StageLedger: Hashable, Sendable {
         for open in step.opens {
             guard open.promptLength >= 1, open.promptLength <= open.tokens.count else { return "it opens a sequence without a prompt" }
             guard (0..<open.tokens.count).contains(open.cached) else { return "it opens a sequence that has no row to compute" }
-            guard entries.updateValue(Entry(length: open.cached, blockCount: 0), forKey: open.sequence) == nil else { return "it opens a sequence twice" }
+            let entry = Entry(length: open.cached, blockCount: 0)
+            guard entries.updateValue(entry, forKey: open.sequence) == nil else { return "it opens a sequence twice" }
         }
         var rows = 0
         var seen: Set<SequenceID> = []

@@ -151,8 +151,12 @@ struct SequenceTable {
                 throw bad("Sequence \(segment.sequence) is given KV block \(block), which is in use already.")
             }
         }
-        for block in held.dropFirst(segment.start / size) where holdersLeft(of: block, after: batch.closes) > 1 {
-            throw bad("Sequence \(segment.sequence) is to write into KV block \(block), which another one holds too.")
+        let last = min((segment.start + segment.tokens.count - 1) / size, held.count - 1)
+        for index in stride(from: segment.start / size, through: last, by: 1) {
+            let block = held[index]
+            guard holders[Int(block)] <= 1 || holdersLeft(of: block, after: batch.closes) <= 1 else {
+                throw bad("Sequence \(segment.sequence) is to write into KV block \(block), which another one holds too.")
+            }
         }
     }
 

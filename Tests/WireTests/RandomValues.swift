@@ -88,7 +88,9 @@ extension Seeded {
         let opened = sequences.filter { _ in bool() }
         return Step(
             epoch: epoch(), number: stepNumber(), opens: opened.map { open(SequenceID($0)) }, closes: distinct(0...5).map { SequenceID($0) },
-            copies: many(0...5) { BlockCopy(from: BlockID(UInt32(truncatingIfNeeded: $0.next())), to: BlockID(UInt32(truncatingIfNeeded: $0.next()))) },
+            copies: many(0...5) {
+                BlockCopy(from: BlockID(UInt32(truncatingIfNeeded: $0.next())), to: BlockID(UInt32(truncatingIfNeeded: $0.next())))
+            },
             segments: sequences.map { segment(SequenceID($0), rows) })
     }
 
@@ -228,7 +230,7 @@ extension Seeded {
                     key: $0.key(), name: $0.name(), capabilities: $0.capabilities(), layers: $0.bool() ? 0..<0 : $0.layers(), state: $0.name(),
                     computeShare: Double.random(in: 0...1, using: &$0), lastStep: $0.stepNumber())
             }, gateways: int(0...Limits.gatewaysMax), requestsWaiting: int(0...1000), sequencesRunning: int(0...1000), kvBlocksUsed: int(0...blocks),
-            kvBlocksTotal: blocks, kvBlocksCached: int(0...blocks), stepsInFlight: int(0...1000), stepsDone: next() >> 2, tokensGenerated: next() >> 2,
-            prefillPositions: next() >> 2, prefillPositionsShared: next() >> 2, framesDropped: next() >> 2)
+            kvBlocksTotal: blocks, kvBlocksCached: int(0...blocks), stepsInFlight: int(0...1000), stepsDone: next() >> 2,
+            tokensGenerated: next() >> 2, prefillPositions: next() >> 2, prefillPositionsShared: next() >> 2, framesDropped: next() >> 2)
     }
 }
