@@ -29,6 +29,7 @@
         },                                   \
         .quantise_q8 = quantise_q8,          \
         .quantise_q8_256 = quantise_q8_256,  \
+        .quantisation_rest = quantisation_rest,\
         .normalise = normalise,              \
         .apply = apply,                      \
         .gate = gate,                        \

@@ -43,6 +43,7 @@ struct sk_kernels {
     void (*product[SK_TYPE_LIMIT])(const product_range *range);  // by type number; null: no such type
     void (*quantise_q8)(const float *x, int32_t columns, void *out);
     void (*quantise_q8_256)(const float *x, int32_t columns, void *out);
+    void (*quantisation_rest)(const float *x, const int8_t *q, const float *scale, int32_t block, int32_t columns, float *out);
     void (*normalise)(const sk_norm *norm, const float *x, float *out, int32_t columns);
     void (*apply)(sk_function function, const float *x, float *out, size_t count);
     void (*gate)(sk_function function, const float *gate, const float *up, float *out, size_t count);

@@ -58,6 +58,16 @@ static void quantise_q8(const float *x, int32_t columns, void *out) {
     }
 }
 
+/// Blocks of `block` values q with a scale each: what they leave of x.
+static void quantisation_rest(const float *x, const int8_t *q, const float *scale, int32_t block, int32_t columns, float *out) {
+    for (int32_t i = 0; i < columns; i += LANES) {
+        blanes a;
+        memcpy(&a, q + i, sizeof a);
+        lanes value = lanes_to_float(__builtin_convertvector(a, ilanes));
+        lanes_store(out + i, lanes_fma(lanes_splat(-scale[i / block]), value, lanes_load(x + i)));
+    }
+}
+
 // ---- Norms and sums
 
 SK_INLINE float row_sum_of_squares(const float *x, float offset, int32_t count) {

@@ -72,6 +72,21 @@ void sk_quantise(const sk_kernels *k, sk_pool *pool, sk_activation_kind kind, co
                         .activations = out}, pool);
 }
 
+void sk_quantisation_rest(const sk_kernels *k, sk_activation_kind kind, const float *x, size_t ldx, const void *activations, int32_t rows,
+                          int32_t columns, float *out, size_t ldo) {
+    const size_t stride = sk_activation_bytes(kind, columns);
+    for (int32_t row = 0; row < rows; row++, x += ldx, out += ldo) {
+        const char *quantised = (const char *)activations + (size_t)row * stride;
+        if (kind == SK_ACTIVATION_F32) {
+            memset(out, 0, (size_t)columns * sizeof *out);
+        } else {
+            const bool super = kind == SK_ACTIVATION_Q8_256;
+            const void *scales = super ? (const void *)(quantised + super_row_parts_of(columns).scales) : activation_row_at(quantised, columns).scale;
+            k->quantisation_rest(x, (const int8_t *)quantised, scales, super ? SUPER_BLOCK : Q8_BLOCK, columns, out);
+        }
+    }
+}
+
 // ---- Norms
 
 static void normalise_row(const row_job *job, size_t row) {

@@ -14,7 +14,7 @@ final class StageProjections {
     }
 
     let layers: [Layer]
-    /// work.logits = Whead n(work.headInput); nil on stages without the head.
+    /// work.logits = Whead work.headInput, whose rows are normed already; nil on stages without the head.
     let head: UnsafePointer<sk_projection>?
 
     private let storage: Storage
@@ -46,9 +46,7 @@ final class StageProjections {
                 qkv: storage.keep(qkv), attentionOutput: storage.keep(output), gateUp: storage.keep(gateUp), down: storage.keep(down))
         }
         head = weights.head.map { head in
-            var logits = storage.projection(head.output, of: work.headInput, width: model.hidden, into: work.logits)
-            logits.norm = storage.norm(head.norm, model)
-            return storage.keep(logits)
+            storage.keep(storage.projection(head.output, of: work.headInput, width: model.hidden, into: work.logits))
         }
     }
 

@@ -18,19 +18,19 @@ final class Workspace {
     let spans: UnsafeMutablePointer<sk_span>  // [rowsMax]
     let healthy: UnsafeMutablePointer<Bool>  // [rowsMax], by segment: whether all its rows are finite
     let wishedRows: UnsafeMutablePointer<Int32>  // [headRows]: the rows whose logits are computed
-    let headInput: UnsafeMutablePointer<Float>  // [headRows, hidden]
-    let logits: UnsafeMutablePointer<Float>  // [headRows, vocabulary]
+    let headInput: UnsafeMutablePointer<Float>  // [2 headRows, hidden]: rows, then what quantising leaves of each
+    let logits: UnsafeMutablePointer<Float>  // [2 headRows, vocabulary], likewise
 
     private let memory: AlignedMemory
     private var scratch: AlignedMemory
 
     /// Bytes of logits that are kept at once, as far as whole rows allow.
-    private static let logitBytes = 32 << 20
+    private static let logitBytes = 64 << 20
     private static let headRowsMax = 64
 
     init(model: ModelConfiguration, hasHead: Bool, rowsMax: Int) throws(EngineError) {
         self.rowsMax = rowsMax
-        let logitRows = max(1, min(Self.headRowsMax, rowsMax, Self.logitBytes / (4 * model.vocabulary)))
+        let logitRows = max(1, min(Self.headRowsMax, rowsMax, Self.logitBytes / (8 * model.vocabulary)))
         headRows = hasHead ? logitRows : 0
 
         var bytes = 0
@@ -42,7 +42,7 @@ final class Workspace {
         let sizes = (
             hidden: rowsMax * model.hidden, qkv: rowsMax * (model.queryWidth + 2 * model.kvWidth), attended: rowsMax * model.queryWidth,
             gateUp: rowsMax * 2 * model.feedForward, angles: rowsMax * model.rope.dimensions / 2,
-            headInput: headRows * model.hidden, logits: headRows * model.vocabulary
+            headInput: 2 * headRows * model.hidden, logits: 2 * headRows * model.vocabulary
         )
         let hiddenAt = place(sizes.hidden * float)
         let qkvAt = place(sizes.qkv * float)

@@ -92,6 +92,21 @@ static void feed_forward_part(const pass *p, const layer *l, float *hidden) {
     free(normed);
 }
 
+/// logits += head . what quantising `normed` left out
+static void add_rest(const pass *p, const float *normed, float *logits) {
+    const model *m = p->m;
+    const sk_activation_kind kind = sk_type_activation(m->head.type);
+    void *activations = new_memory((size_t)p->rows * sk_activation_bytes(kind, m->hidden));
+    sk_quantise(p->k, NULL, kind, normed, (size_t)m->hidden, p->rows, m->hidden, activations);
+    float *rest = new_rows(p, m->hidden), *more = new_rows(p, m->vocabulary);
+    sk_quantisation_rest(p->k, kind, normed, (size_t)m->hidden, activations, p->rows, m->hidden, rest, (size_t)m->hidden);
+    multiply(p, &m->head, rest, more, (size_t)m->vocabulary);
+    sk_add(p->k, NULL, logits, (size_t)m->vocabulary, more, (size_t)m->vocabulary, p->rows, m->vocabulary);
+    free(more);
+    free(rest);
+    free(activations);
+}
+
 /// Logits of p->rows tokens from p->first on, into f32[rows, vocabulary].
 static void forward(const pass *p, const int32_t *tokens, float *logits) {
     model *m = p->m;
@@ -104,6 +119,7 @@ static void forward(const pass *p, const int32_t *tokens, float *logits) {
     }
     float *normed = new_normed(p, hidden, m->norm);
     multiply(p, &m->head, normed, logits, (size_t)m->vocabulary);
+    if (sk_type_activation(m->head.type) != SK_ACTIVATION_F32) add_rest(p, normed, logits);
     if (m->logit_divisor != 1) sk_scale(p->k, logits, 1 / m->logit_divisor, (size_t)p->rows * (size_t)m->vocabulary);
     free(normed);
     free(hidden);

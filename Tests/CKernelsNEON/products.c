@@ -112,6 +112,10 @@ static void quantisation(const sk_kernels *k, record *r, const void *argument) {
     void *out = new_memory(ROWS * sk_activation_bytes(kind, p->columns));
     sk_quantise(k, NULL, kind, x, (size_t)p->columns + 5, ROWS, p->columns, out);
     record_activations(r, kind, out, ROWS, p->columns);
+    float *rest = new_memory(ROWS * (size_t)p->columns * sizeof(float));
+    sk_quantisation_rest(k, kind, x, (size_t)p->columns + 5, out, ROWS, p->columns, rest, (size_t)p->columns);
+    record_floats(r, rest, ROWS * (size_t)p->columns);
+    free(rest);
     free(out);
     free(x);
 }

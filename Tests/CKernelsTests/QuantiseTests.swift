@@ -56,4 +56,34 @@ import Testing
             #expect(out[values] == plain[values])
         }
     }
+
+    /// x - s a, rounded once, for both block sizes; against the same sum from what a product with single ones gives back.
+    @Test(arguments: Variant.available, [SK_ACTIVATION_Q8_32, SK_ACTIVATION_Q8_256])
+    func theRestIsWhatQuantisingLeavesOut(variant: Variant, kind: sk_activation_kind) {
+        var generator = SeededGenerator(seed: 23)
+        let columns = 1024, block = kind == SK_ACTIVATION_Q8_32 ? 32 : 256
+        var rows = [generator.ordinary(columns), generator.hostile(columns), Array(repeating: 0, count: columns)]
+        rows.append(generator.ordinary(columns))
+        rows[3][5] = .nan
+        let activations = variant.quantise(rows, kind), bytes = sk_activation_bytes(kind, Int32(columns))
+        let flat = rows.flatMap(\.self), out = Aligned<Float>(flat.count)
+        sk_quantisation_rest(variant.kernels, kind, flat, columns, activations.pointer, Int32(rows.count), Int32(columns), out.pointer, columns)
+        for (r, row) in rows.enumerated() {
+            for (i, x) in row.enumerated() {
+                let inBlock = row[i / block * block..<(i / block + 1) * block]
+                let a = Int8(bitPattern: activations.pointer[r * bytes + i])
+                let largest = inBlock.map { abs($0) }.max()!
+                let scale = inBlock.allSatisfy(\.isFinite) ? (largest >= 0x1p-100 ? largest / 127 : 0) : Float.nan
+                let wanted = x.addingProduct(-scale, Float(a)), got = out.pointer[r * columns + i]
+                #expect(got == wanted || got.isNaN && wanted.isNaN, "row \(r) column \(i)")
+            }
+        }
+    }
+
+    @Test func floatsLeaveNothing() {
+        let x: [Float] = [1, .infinity, -3]
+        var out: [Float] = [7, 7, 7]
+        sk_quantisation_rest(Variant.plain.kernels, SK_ACTIVATION_F32, x, 3, x, 1, 3, &out, 3)
+        #expect(out == [0, 0, 0])
+    }
 }

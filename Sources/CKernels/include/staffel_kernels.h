@@ -194,6 +194,11 @@ size_t sk_activation_bytes(sk_activation_kind kind, int32_t columns);
 void sk_quantise(const sk_kernels *k, sk_pool *pool, sk_activation_kind kind, const float *x, size_t ldx, int32_t rows,
                  int32_t columns, void *out);
 
+/// What quantising left out of each row: out = fma(-s, a, x) with the block's s and the element's a; +0 for SK_ACTIVATION_F32. A product of x
+/// and one of this, added, stand for about 15 bits of x. activations: what `sk_quantise` made of x. out: f32[rows, ldo].
+void sk_quantisation_rest(const sk_kernels *k, sk_activation_kind kind, const float *x, size_t ldx, const void *activations, int32_t rows,
+                          int32_t columns, float *out, size_t ldo);
+
 /// out[c, r] = matrix[r, :] . activations[c, :]   for c < columns of the batch, r < matrix.rows.
 typedef struct sk_product {
     sk_matrix matrix;
