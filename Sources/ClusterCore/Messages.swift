@@ -5,7 +5,7 @@ package struct ProtocolVersion: Hashable, Sendable, CustomStringConvertible {
     package var major: UInt32
     package var minor: UInt32
 
-    package static let current = ProtocolVersion(major: 1, minor: 0)
+    package static let current = ProtocolVersion(major: 2, minor: 0)
 
     package init(major: UInt32, minor: UInt32) {
         self.major = major

@@ -9,23 +9,23 @@ import Testing
         bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
     }
 
-    /// Bytes of the wire as they were when protocol 1.0 was fixed. A change here is a change of the protocol's major, never of the test.
+    /// Bytes of the wire as they were when protocol 2.0 was fixed. A change here is a change of the protocol's major, never of the test.
     @Test func goldenBytes() throws {
-        #expect(Self.hex(WireCodec.encode(.leaving)) == "5354464c010001005200")
-        #expect(Self.hex(WireCodec.encode(.closing)) == "5354464c010002007200")
+        #expect(Self.hex(WireCodec.encode(.leaving)) == "5354464c020001005200")
+        #expect(Self.hex(WireCodec.encode(.closing)) == "5354464c020002007200")
         #expect(
             Self.hex(WireCodec.encode(.heartbeat(Heartbeat(epoch: Epoch(3), lastStep: StepNumber(300), stepsQueued: 2))))
-                == "5354464c01000100220708031 0ac021802".replacingBlanks)
+                == "5354464c02000100220708031 0ac021802".replacingBlanks)
         #expect(
             Self.hex(WireCodec.encode(.cancel(RequestID(high: 1, low: 0x0203))))
-                == "5354464c01000100621209 0100000000000000 11 0302000000000000".replacingBlanks)
+                == "5354464c02000100621209 0100000000000000 11 0302000000000000".replacingBlanks)
         let frame = StepFrame(
             step: Step(
                 epoch: Epoch(1), number: StepNumber(2), closes: [SequenceID(9)],
                 segments: [Segment(sequence: SequenceID(7), start: 5, tokens: [300], newBlocks: [BlockID(4)], samples: true)]),
             timings: [StageTiming(queueNanoseconds: 1, computeNanoseconds: 128)])
         let step = "0801 1002 2208 0900000000000000 2a12 0807 1005 1a04 2c010000 2204 04000000 2801"
-        let expected = "5354464c01000300 0a22 \(step) 1205 0801 108001"
+        let expected = "5354464c02000300 0a22 \(step) 1205 0801 108001"
         #expect(Self.hex(WireCodec.encode(frame)) == expected.replacingBlanks)
         #expect(try decodeStepFrame(WireCodec.encode(frame)) == frame)
     }
@@ -54,7 +54,7 @@ import Testing
         for foreign in [[], Array("GET / HTTP/1.1\r\n".utf8), Array("STFL".utf8), [UInt8](repeating: 0, count: 64)] {
             #expect(code(foreign) == .notStaffel)
         }
-        #expect(code(FrameHeader.bytes(.toCoordinator, major: 2) + good.dropFirst(8)) == .versionMismatch)
+        #expect(code(FrameHeader.bytes(.toCoordinator, major: 3) + good.dropFirst(8)) == .versionMismatch)
         #expect(code(FrameHeader.bytes(.toCoordinator, major: 257) + good.dropFirst(8)) == .versionMismatch)
         #expect(code(FrameHeader.bytes(.fromCoordinator) + good.dropFirst(8)) == .wrongFrame)
         #expect(code(FrameHeader.bytes(.toCoordinator) + [0x6A, 9]) == .malformed)
