@@ -82,7 +82,7 @@ private struct CoordinatorPlayer {
         func list(_ label: String) -> [TokenID] {
             words.firstIndex(of: label).map { words[$0 + 1].split(separator: ",").compactMap { TokenID($0) } } ?? []
         }
-        let version = ProtocolVersion(major: UInt32(number("version", else: 1)), minor: 0)
+        let version = ProtocolVersion(major: UInt32(number("version", else: UInt64(ProtocolVersion.current.major))), minor: 0)
         let epoch = Epoch(number("epoch", else: coordinator.deployment.epoch.value))
         switch words[0] {
         case "hello" where role == .worker:
