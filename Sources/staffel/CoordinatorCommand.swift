@@ -39,7 +39,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: "Milliseconds between two tokens of a stream that others' prompts may cause. (default: twice what it is without them)")
     var itlBudgetMs: Int?
 
-    @Option(help: "Whether requests share the keys and values of a common beginning: on or off. (default: on)")
+    @Option(help: "Whether requests share the keys and values of a common beginning: on or off; what is kept fills the KV memory. (default: off)")
     var prefixSharing: String?
 
     @OptionGroup var child: ChildOptions
@@ -66,7 +66,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         configuration.kvType = kvType
         configuration.boundary = try Self.boundary(settings.string("boundary", flag: boundary))
         configuration.interTokenBudgetMs = try settings.integer("itl-budget-ms", flag: itlBudgetMs, in: 1...3_600_000).map(UInt64.init)
-        configuration.sharesPrefixes = try Self.onOrOff("prefix-sharing", settings.string("prefix-sharing", flag: prefixSharing)) ?? true
+        configuration.sharesPrefixes = try Self.onOrOff("prefix-sharing", settings.string("prefix-sharing", flag: prefixSharing)) ?? false
         let node = try CoordinatorNode(
             settings: CoordinatorSettings(
                 state: StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),
