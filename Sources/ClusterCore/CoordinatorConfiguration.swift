@@ -32,6 +32,8 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     /// Steps in flight for each stage of the plan.
     package var stepsInFlightPerStage: Int = 1
 
+    /// How often peers send heartbeats. A worker that is late by another one is spoken to.
+    package var heartbeatIntervalMs: UInt64 = Limits.heartbeatIntervalMs
     package var heartbeatTimeoutMs: UInt64 = Limits.heartbeatTimeoutMs
     package var loadProgressTimeoutMs: UInt64 = Limits.loadProgressTimeoutMs
     package var stepDeadlineFloorMs: UInt64 = Limits.stepDeadlineFloorMs
