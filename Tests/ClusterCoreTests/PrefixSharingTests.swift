@@ -64,16 +64,19 @@ import Testing
         #expect(run.prefillRows == 32 && run.findings == [])
     }
 
-    @Test func higherPriorityDoesNotWaitForALowerOnesPrefill() {
+    @Test func aTenantsFirstDoesNotWaitForAnothersSecondPrefill() {
         var run = ScheduledRun(blocks: 100, stages: 1, prefillRows: 32)
-        run.add(id: 1, prompt: Self.tokens(1, 320), maxTokens: 1)
+        run.add(id: 1, prompt: Self.tokens(2, 320), maxTokens: 1)
+        run.add(id: 2, prompt: Self.tokens(1, 320), maxTokens: 1)
+        for _ in 0..<11 { run.step() }
+        run.add(id: 3, prompt: Self.tokens(3, 320), maxTokens: 1)
+        run.add(id: 4, prompt: Self.tokens(2, 640), maxTokens: 1)
         run.step()
-        run.add(id: 2, prompt: Self.tokens(1, 320), maxTokens: 1, priority: 1)
-        run.add(id: 3, prompt: Self.tokens(1, 320), maxTokens: 1)
+        run.add(id: 5, prompt: Self.tokens(2, 640), maxTokens: 1, tenant: Tenant(7))
+        run.add(id: 6, prompt: Self.tokens(2, 640), maxTokens: 1)
         run.finish()
-        // The second takes what was sent when it came, the third waits for all of it.
-        #expect(run.ends.first == 2 && run.findings == [])
-        #expect(run.scheduler.prefillPositionsShared == 32 + 288)
+        // The fifth takes what was sent when it came, the sixth waits for all of it.
+        #expect(run.ends == [1, 2, 5, 3, 4, 6] && run.findings == [])
     }
 
     /// Many short lives: prompts with common beginnings, few blocks, cancels, lost epochs.
@@ -93,7 +96,8 @@ import Testing
                     let choices = numbers.oneIn(4) ? 3 : 1
                     run.add(
                         id: next, prompt: beginning + own, maxTokens: Int32.random(in: 1...20, using: &numbers), choices: choices,
-                        priority: numbers.oneIn(4) ? 1 : 0)
+                        priority: numbers.oneIn(4) ? -1 : 0, tenant: Tenant(UInt64.random(in: 0...2, using: &numbers)),
+                        weight: numbers.oneIn(4) ? 2 : 1)
                     next += UInt64(choices)
                 }
                 for _ in 0..<Int.random(in: 0...4, using: &numbers) { run.step() }
@@ -149,10 +153,13 @@ struct ScheduledRun {
         scheduler.begin(epoch: epoch, kvBlocks: blocks, stages: stages, stepsInFlightMax: stages)
     }
 
-    mutating func add(id: UInt64, prompt: [TokenID], maxTokens: Int32, choices: Int = 1, priority: Int32 = 0) {
+    mutating func add(
+        id: UInt64, prompt: [TokenID], maxTokens: Int32, choices: Int = 1, priority: Int32 = 0, tenant: Tenant = .shared, weight: Int = 1
+    ) {
         var sampling = SamplingParameters()
         sampling.maxTokens = maxTokens
-        let request = GenerationRequest(id: RequestID(high: 0, low: id), prompt: prompt, sampling: sampling, choices: choices, priority: priority)
+        let request = GenerationRequest(
+            id: RequestID(high: 0, low: id), prompt: prompt, sampling: sampling, choices: choices, priority: priority, tenant: tenant, weight: weight)
         arrivals += 1
         for choice in 0..<choices {
             scheduler.add(GeneratedSequence(id: SequenceID(id + UInt64(choice)), request: request, choice: UInt32(choice), arrival: arrivals))
