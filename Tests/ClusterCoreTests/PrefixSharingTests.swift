@@ -66,17 +66,15 @@ import Testing
 
     @Test func aTenantsFirstDoesNotWaitForAnothersSecondPrefill() {
         var run = ScheduledRun(blocks: 100, stages: 1, prefillRows: 32)
-        run.add(id: 1, prompt: Self.tokens(2, 320), maxTokens: 1)
+        run.add(id: 1, prompt: [5, 6], maxTokens: 60)
         run.add(id: 2, prompt: Self.tokens(1, 320), maxTokens: 1)
-        for _ in 0..<11 { run.step() }
-        run.add(id: 3, prompt: Self.tokens(3, 320), maxTokens: 1)
-        run.add(id: 4, prompt: Self.tokens(2, 640), maxTokens: 1)
-        run.step()
-        run.add(id: 5, prompt: Self.tokens(2, 640), maxTokens: 1, tenant: Tenant(7))
-        run.add(id: 6, prompt: Self.tokens(2, 640), maxTokens: 1)
+        for _ in 0..<3 { run.step() }
+        run.add(id: 3, prompt: Self.tokens(1, 320), maxTokens: 1, tenant: Tenant(7))
+        run.add(id: 4, prompt: Self.tokens(1, 320), maxTokens: 1)
         run.finish()
-        // The fifth takes what was sent when it came, the sixth waits for all of it.
-        #expect(run.ends == [1, 2, 5, 3, 4, 6] && run.findings == [])
+        // The third takes what was sent when it came, and goes before the second; the fourth waits for all of it.
+        #expect(run.ends == [3, 2, 4, 1] && run.findings == [])
+        #expect(run.scheduler.prefillPositionsShared == 64 + 288)
     }
 
     /// Many short lives: prompts with common beginnings, few blocks, cancels, lost epochs.
@@ -116,7 +114,6 @@ import Testing
 
 /// A scheduler with stages that remember, for each slot of each block, the whole past that was written there.
 struct ScheduledRun {
-    private static let context = 2_048
     private static let stepsMax = 20_000
 
     private(set) var scheduler: Scheduler
@@ -128,6 +125,11 @@ struct ScheduledRun {
     /// Sequences in the order in which they ended.
     private(set) var ends: [UInt64] = []
     private(set) var open: [UInt64] = []
+    /// Rows sent of positions that had been sent before.
+    private(set) var rowsRepeated = 0
+    /// By sequence: how many of its positions were ever sent; its precedence, once it has one.
+    private var sentOnce: [SequenceID: Int] = [:]
+    private var precedences: [SequenceID: GeneratedSequence.Precedence] = [:]
 
     private let blocks: Int
     private let stages: Int
@@ -141,12 +143,12 @@ struct ScheduledRun {
     private var tables: [SequenceID: (past: [UInt64], blocks: [BlockID])] = [:]
     private let now = Instant(nanoseconds: 0)
 
-    init(blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true) {
+    init(blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true, context: Int = 2_048) {
         self.blocks = blocks
         self.stages = stages
         memory = [UInt64](repeating: .max, count: blocks * Limits.positionsPerBlock)
         var settings = Scheduler.Settings(
-            stepRowsMax: rowsMax, prefillRowsPerStep: prefillRows, sequencesRunningMax: running, contextTokens: Self.context, vocabulary: 1_000,
+            stepRowsMax: rowsMax, prefillRowsPerStep: prefillRows, sequencesRunningMax: running, contextTokens: context, vocabulary: 1_000,
             endTokens: [])
         settings.sharesPrefixes = sharesPrefixes
         scheduler = Scheduler(settings: settings, clock: StepClock(floorMs: 10_000, unmeasuredMs: 60_000, factor: 8))
@@ -189,20 +191,26 @@ struct ScheduledRun {
         if !open.isEmpty { findings.append("sequences \(open) never ended") }
     }
 
-    /// Fills the pipeline, then takes the oldest step's result.
-    mutating func step() {
+    /// Fills the pipeline, then takes the oldest step's result. How many rows were sent.
+    @discardableResult mutating func step() -> Int {
+        var rows = 0
         while let step = scheduler.nextStep(at: now) {
             audit()
             if step.rowCount > rowsMax { findings.append("a step has \(step.rowCount) rows") }
             sent.append(step)
+            rows += step.rowCount
+            for segment in step.segments { noteSent(segment) }
             if sent.count > stages { findings.append("\(sent.count) steps are in flight") }
         }
         guard !sent.isEmpty else {
             if !open.isEmpty { findings.append("nothing moves though sequences are open") }
-            return
+            return rows
         }
         let step = sent.removeFirst()
-        guard case .done(_, let advances, _) = scheduler.take(compute(step), at: now) else { return findings.append("a result was not taken") }
+        guard case .done(_, let advances, _) = scheduler.take(compute(step), at: now) else {
+            findings.append("a result was not taken")
+            return rows
+        }
         for advance in advances {
             answers[advance.sequence.value]!.append(advance.emitted.token)
             guard advance.finish != nil else { continue }
@@ -210,6 +218,14 @@ struct ScheduledRun {
             open.removeAll { $0 == advance.sequence.value }
         }
         audit()
+        return rows
+    }
+
+    private mutating func noteSent(_ segment: Segment) {
+        let end = segment.start + segment.tokens.count
+        let before = sentOnce[segment.sequence, default: 0]
+        rowsRepeated += max(0, min(end, before) - segment.start)
+        sentOnce[segment.sequence] = max(before, end)
     }
 
     // MARK: - The stages
@@ -270,6 +286,12 @@ struct ScheduledRun {
         for id in scheduler.running {
             for block in scheduler[id]!.blocks { holders[block, default: 0] += 1 }
         }
+        for id in scheduler.running {
+            let precedence = scheduler[id]!.precedence
+            if precedences[id, default: precedence] != precedence || precedence == .none { findings.append("a precedence changed") }
+            precedences[id] = precedence
+        }
+        if scheduler.running.map({ precedences[$0]! }) != scheduler.running.map({ precedences[$0]! }).sorted() { findings.append("order was lost") }
         let allocator = scheduler.allocator
         if holders.contains(where: { allocator.holderCount($0.key) != $0.value }) { findings.append("holders are miscounted") }
         if allocator.freeCount + holders.count != blocks { findings.append("blocks were lost or made up") }
