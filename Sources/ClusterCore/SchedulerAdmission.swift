@@ -1,9 +1,9 @@
 // Who runs next, and what of its past is there already.
 
 extension Scheduler {
-    /// In strict order (`FairLine`): who comes first is not overtaken, however many blocks it needs. Only two things let others pass: who waits
-    /// for another's prefill of the same beginning has to wait anyway; and who finds no room, but has others of its tenant running, does not hold up a
-    /// tenant that has nothing running.
+    /// In strict order (`FairLine`): who comes first is not overtaken, however many blocks it needs. Two things let others pass: who waits for
+    /// another's prefill of the same beginning has to wait anyway; and who finds no room, but has others of its tenant running, does not hold
+    /// up a tenant that has nothing running.
     mutating func admitWaiting() {
         let hasRoom = running.count < settings.sequencesRunningMax && allocator.freeCount > 0
         guard !waiting.isEmpty, hasRoom || waiting.unservedTenants > 0 else { return }

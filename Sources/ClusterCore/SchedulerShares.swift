@@ -44,9 +44,9 @@ extension Scheduler {
 
     // MARK: - A place for who has none
 
-    /// Sees to it that a sequence of a tenant that runs nothing finds a place and `blocks` free blocks: others that have more than one running give
-    /// way, the last in the order of shares first. `false` and no change when that does not suffice, or when so much was taken lately that
-    /// more would be waste.
+    /// Sees to it that a sequence of a tenant that runs nothing finds a place and `blocks` free blocks: tenants that have more than one running
+    /// give way, the last in the order of shares first. `false` and no change when that does not suffice, or when so much was taken lately
+    /// that more would be waste.
     ///
     /// What is taken has to be computed again. Each row computed allows for `Limits.displacedShare` rows to be computed again, and no more than
     /// one context is saved up: so at most that share of the work is lost, and who waits does not wait long.
@@ -86,7 +86,7 @@ extension Scheduler {
 
     // MARK: - Accounts
 
-    /// What an admission is charged for: positions to compute and tokens to expect. Again admitted after a preemption, nothing: that was not its wish.
+    /// What an admission is charged for: positions to compute and tokens to expect. After a preemption nothing: that was not its wish.
     mutating func chargeAdmission(of id: SequenceID, cached: Int) -> Int {
         guard sequences[id]!.precedence == .none else { return 0 }
         nextPrecedence += 1

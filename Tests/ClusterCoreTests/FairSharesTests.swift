@@ -191,7 +191,8 @@ import Testing
         #expect(own > 0 && own < all / 2)
         #expect(
             run.scheduler.waiting.status == [
-                TenantStatus(tenant: Self.many, weight: 1, waiting: 8, running: 2), TenantStatus(tenant: Self.single, weight: 4, waiting: 1, running: 0),
+                TenantStatus(tenant: Self.many, weight: 1, waiting: 8, running: 2),
+                TenantStatus(tenant: Self.single, weight: 4, waiting: 1, running: 0),
             ])
     }
 

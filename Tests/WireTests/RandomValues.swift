@@ -168,13 +168,12 @@ extension Seeded {
     mutating func endpoint() -> String {
         ["tcp://10.1.2.3:", "tcp://a-b.example:", "tcp://[fe80::1%eth0]:"].randomElement(using: &self)! + "\(int(1...65_535))"
     }
-    mutating func failure() -> Failure { 
+    mutating func failure() -> Failure {
         Failure(
-            FailureCode.allCases.randomElement(using: &self)!, sentence(),
-            retryAfterSeconds: maybe { $0.int(1...Limits.retryAfterSecondsMax) })
-     }
+            FailureCode.allCases.randomElement(using: &self)!, sentence(), retryAfterSeconds: maybe { $0.int(1...Limits.retryAfterSecondsMax) })
+    }
     mutating func timing() -> StageTiming { StageTiming(queueNanoseconds: next() >> 14, computeNanoseconds: next() >> 14) }
-    mutating func heartbeat() -> Heartbeat { 
+    mutating func heartbeat() -> Heartbeat {
         Heartbeat(
             epoch: epoch(), lastStep: stepNumber(), stepsQueued: int(0...Limits.stepsQueuedMax),
             expectedWaitMs: UInt64(int(0...Int(Limits.expectedWaitMsMax))))
