@@ -70,13 +70,13 @@ package struct FairLine: Hashable, Sendable {
 
     @discardableResult
     private mutating func change<Result>(_ tenant: Tenant, _ body: (inout TenantLine) -> Result) -> Result {
-        let before = tenants[tenant]!
+        let before = tenants[tenant]!.standing
         let result = body(&tenants[tenant]!)
-        let after = tenants[tenant]!
+        let after = tenants[tenant]!.standing
         count += after.waiting - before.waiting
-        activeWeight += (after.isActive ? after.weight : 0) - (before.isActive ? before.weight : 0)
-        unservedTenants += (after.isUnserved ? 1 : 0) - (before.isUnserved ? 1 : 0)
-        if !after.isActive { forgetIdle() }
+        activeWeight += after.activeWeight - before.activeWeight
+        unservedTenants += after.unserved - before.unserved
+        if after.activeWeight == 0 { forgetIdle() }
         return result
     }
 

@@ -41,7 +41,7 @@ package enum Limits {
     /// Of its tenant's waiting requests, the one that came first is overtaken by higher priority so often in a row.
     package static let overtakesMax = 16
     /// Rows that may be computed again for each row computed, to give a place to a tenant that has none.
-    package static let displacedShare = 0.25
+    package static let displacedShare = 0.5
     /// What a client is told to wait at most; the usual ones wait for no more than this.
     package static let retryAfterSecondsMax = 120
     /// Thirty years: a wait of more is as good as for ever.

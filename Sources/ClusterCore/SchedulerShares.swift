@@ -48,12 +48,12 @@ extension Scheduler {
     /// give way, the last in the order of shares first. `false` and no change when that does not suffice, or when so much was taken lately
     /// that more would be waste.
     ///
-    /// What is taken has to be computed again. Each row computed allows for `Limits.displacedShare` rows to be computed again, and no more than
-    /// one context is saved up: so at most that share of the work is lost, and who waits does not wait long.
+    /// What is taken has to be computed again. Each row computed allows for `Limits.displacedShare` rows to be computed again; no more than one
+    /// context is saved up, and where more is taken the rest is owed. So what is lost stays in proportion to the work, and nobody waits long.
     mutating func displace(forBlocks blocks: Int, sparing past: [BlockID]) -> Bool {
         guard let victims = displaced(forBlocks: blocks, sparing: past) else { return false }
         let lost = victims.reduce(0) { $0 + sequences[$1]!.sent }
-        guard Double(lost) <= displacementCredit else { return false }
+        guard displacementCredit >= Double(min(lost, settings.contextTokens)) else { return false }
         displacementCredit -= Double(lost)
         for victim in victims { preempt(victim) }
         displacements += UInt64(victims.count)

@@ -34,8 +34,19 @@ struct TenantLine: Hashable, Sendable {
 
     var waiting: Int { places.count }
     var isActive: Bool { waiting > 0 || running > 0 }
-    /// Waits and has nothing that runs.
-    var isUnserved: Bool { waiting > 0 && running == 0 }
+
+    /// What it adds to the sums over all tenants.
+    struct Standing {
+        var waiting: Int
+        /// 0 when it wants nothing.
+        var activeWeight: Int
+        /// 1 when it waits and has nothing that runs.
+        var unserved: Int
+    }
+
+    var standing: Standing {
+        Standing(waiting: waiting, activeWeight: isActive ? weight : 0, unserved: waiting > 0 && running == 0 ? 1 : 0)
+    }
 
     /// The `index`-th to go.
     func place(_ index: Int) -> Place { places[places.count - 1 - index] }
