@@ -136,12 +136,18 @@ import Testing
     // MARK: - Doors and forecasts
 
     @Test func theLastPlacesAreKeptForOthers() {
-        let places = SharedPlaces(max: 64)
-        #expect(places.admits(56, open: 0, ofTenant: 0))
-        #expect(!places.admits(1, open: 56, ofTenant: 56))
-        #expect(places.admits(1, open: 56, ofTenant: 0) && places.admits(8, open: 56, ofTenant: 0))
-        #expect(!places.admits(9, open: 56, ofTenant: 0) && !places.admits(1, open: 57, ofTenant: 1) && !places.admits(1, open: 64, ofTenant: 0))
-        #expect(SharedPlaces(max: 2).admits(2, open: 0, ofTenant: 0) && !SharedPlaces(max: 2).admits(1, open: 2, ofTenant: 1))
+        func admits(_ asked: Int, open: Int, ofTenant: Int, max: Int = 64) -> Bool {
+            SharedPlaces(max: max).admits(asked, open: open, ofTenant: ofTenant)
+        }
+        #expect(admits(56, open: 0, ofTenant: 0))
+        #expect(!admits(1, open: 56, ofTenant: 56))
+        #expect(admits(1, open: 56, ofTenant: 0))
+        #expect(admits(8, open: 56, ofTenant: 0))
+        #expect(!admits(9, open: 56, ofTenant: 0))
+        #expect(!admits(1, open: 57, ofTenant: 1))
+        #expect(!admits(1, open: 64, ofTenant: 0))
+        #expect(admits(2, open: 0, ofTenant: 0, max: 2))
+        #expect(!admits(1, open: 2, ofTenant: 1, max: 2))
     }
 
     private static func sequence(_ change: (inout SamplingParameters) -> Void) -> GeneratedSequence {
@@ -154,7 +160,8 @@ import Testing
 
     @Test func theForecastIsWorkOverThroughput() {
         var forecast = WaitForecast()
-        #expect(forecast.milliseconds(for: WaitForecast.Work(promptRows: 10, tokens: 3)) == 10 * 10 + 3 * 100)
+        let work = WaitForecast.Work(promptRows: 10, tokens: 3)
+        #expect(forecast.milliseconds(for: work) == 400)
         func step(rows: Int, sampling: Bool, sentMs: UInt64) -> StepInFlight {
             let segment = Segment(sequence: SequenceID(1), start: 0, tokens: [TokenID](repeating: 1, count: rows), newBlocks: [], samples: sampling)
             return StepInFlight(
@@ -163,7 +170,7 @@ import Testing
         forecast.note(step(rows: 1, sampling: true, sentMs: 0), tokens: 1, at: Instant(nanoseconds: 40_000_000))
         // Sent while the first was computed: counts from its result.
         forecast.note(step(rows: 50, sampling: false, sentMs: 10), tokens: 0, at: Instant(nanoseconds: 140_000_000))
-        #expect(forecast.milliseconds(for: WaitForecast.Work(promptRows: 10, tokens: 3)) == 10 * 2 + 3 * 40)
+        #expect(forecast.milliseconds(for: work) == 140)
         #expect(forecast.milliseconds(for: WaitForecast.Work(promptRows: .max, tokens: .max)) == Limits.expectedWaitMsMax)
 
         #expect(forecast.expectedTokens(of: Self.sequence { _ in }, contextTokens: 4_096) == 128)
@@ -183,11 +190,12 @@ import Testing
         #expect(run.scheduler.expectedWaitMs() == 0)
         for id in 1...10 { run.add(id: UInt64(id), prompt: [1], maxTokens: 10, tenant: Self.many) }
         let all = run.scheduler.expectedWaitMs()
-        #expect(all == 10 * (10 + 10 * 100) && run.scheduler.expectedWaitMs(of: Self.many) == all)
+        #expect(all == 10_100)
+        #expect(run.scheduler.expectedWaitMs(of: Self.many) == all)
         #expect(run.scheduler.expectedWaitMs(of: Self.single) == 0)
         run.add(id: 20, prompt: [1], maxTokens: 10, tenant: Self.single, weight: 4)
         let own = run.scheduler.expectedWaitMs(of: Self.single)
-        #expect(own == 1_010 * 5 / 4)
+        #expect(own == 1_262)
         #expect(
             run.scheduler.waiting.status == [
                 TenantStatus(tenant: Self.many, weight: 1, waiting: 10, running: 0),
@@ -219,6 +227,6 @@ import Testing
         #expect(failures.map(\.code) == [.queueFull, .queueFull] && failures[0].retryAfterSeconds == 3)
         hear(.heartbeat(Heartbeat(epoch: Epoch(0), lastStep: StepNumber(0), stepsQueued: 0)))
         let reply = effects.compactMap { effect in if case .send(.heartbeatReply(let reply), _) = effect { reply } else { nil } }
-        #expect(reply.map(\.expectedWaitMs) == [4 * (2 * 10 + 5 * 100)])
+        #expect(reply.map(\.expectedWaitMs) == [2_080])
     }
 }
