@@ -1762,6 +1762,51 @@ void   staffel__v1__status_report__free_unpacked
   assert(message->base.descriptor == &staffel__v1__status_report__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   staffel__v1__tenant_status__init
+                     (Staffel__V1__TenantStatus         *message)
+{
+  static const Staffel__V1__TenantStatus init_value = STAFFEL__V1__TENANT_STATUS__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__tenant_status__get_packed_size
+                     (const Staffel__V1__TenantStatus *message)
+{
+  assert(message->base.descriptor == &staffel__v1__tenant_status__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__tenant_status__pack
+                     (const Staffel__V1__TenantStatus *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__tenant_status__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__tenant_status__pack_to_buffer
+                     (const Staffel__V1__TenantStatus *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__tenant_status__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__TenantStatus *
+       staffel__v1__tenant_status__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__TenantStatus *)
+     protobuf_c_message_unpack (&staffel__v1__tenant_status__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__tenant_status__free_unpacked
+                     (Staffel__V1__TenantStatus *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__tenant_status__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   staffel__v1__worker_status__init
                      (Staffel__V1__WorkerStatus         *message)
 {
@@ -3059,7 +3104,7 @@ const ProtobufCMessageDescriptor staffel__v1__gateway_welcome__descriptor =
   (ProtobufCMessageInit) staffel__v1__gateway_welcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[3] =
+static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[4] =
 {
   {
     "epoch",
@@ -3097,16 +3142,29 @@ static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "expected_wait_ms",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__Heartbeat, has_expected_wait_ms),
+    offsetof(Staffel__V1__Heartbeat, expected_wait_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__heartbeat__field_indices_by_name[] = {
   0,   /* field[0] = epoch */
+  3,   /* field[3] = expected_wait_ms */
   1,   /* field[1] = last_step */
   2,   /* field[2] = steps_queued */
 };
 static const ProtobufCIntRange staffel__v1__heartbeat__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor staffel__v1__heartbeat__descriptor =
 {
@@ -3116,7 +3174,7 @@ const ProtobufCMessageDescriptor staffel__v1__heartbeat__descriptor =
   "Staffel__V1__Heartbeat",
   "staffel.v1",
   sizeof(Staffel__V1__Heartbeat),
-  3,
+  4,
   staffel__v1__heartbeat__field_descriptors,
   staffel__v1__heartbeat__field_indices_by_name,
   1,  staffel__v1__heartbeat__number_ranges,
@@ -3187,7 +3245,7 @@ const ProtobufCMessageDescriptor staffel__v1__load_progress__descriptor =
   (ProtobufCMessageInit) staffel__v1__load_progress__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__failure__field_descriptors[2] =
+static const ProtobufCFieldDescriptor staffel__v1__failure__field_descriptors[3] =
 {
   {
     "code",
@@ -3213,15 +3271,28 @@ static const ProtobufCFieldDescriptor staffel__v1__failure__field_descriptors[2]
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "retry_after_seconds",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__Failure, has_retry_after_seconds),
+    offsetof(Staffel__V1__Failure, retry_after_seconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__failure__field_indices_by_name[] = {
   0,   /* field[0] = code */
   1,   /* field[1] = message */
+  2,   /* field[2] = retry_after_seconds */
 };
 static const ProtobufCIntRange staffel__v1__failure__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor staffel__v1__failure__descriptor =
 {
@@ -3231,7 +3302,7 @@ const ProtobufCMessageDescriptor staffel__v1__failure__descriptor =
   "Staffel__V1__Failure",
   "staffel.v1",
   sizeof(Staffel__V1__Failure),
-  2,
+  3,
   staffel__v1__failure__field_descriptors,
   staffel__v1__failure__field_indices_by_name,
   1,  staffel__v1__failure__number_ranges,
@@ -3481,7 +3552,7 @@ const ProtobufCMessageDescriptor staffel__v1__failed__descriptor =
   (ProtobufCMessageInit) staffel__v1__failed__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_descriptors[7] =
+static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_descriptors[9] =
 {
   {
     "id",
@@ -3567,6 +3638,30 @@ static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_des
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "tenant",
+    8,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_FIXED64,
+    offsetof(Staffel__V1__GenerationRequest, has_tenant),
+    offsetof(Staffel__V1__GenerationRequest, tenant),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "weight",
+    9,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__GenerationRequest, has_weight),
+    offsetof(Staffel__V1__GenerationRequest, weight),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__generation_request__field_indices_by_name[] = {
   3,   /* field[3] = choices */
@@ -3575,12 +3670,14 @@ static const unsigned staffel__v1__generation_request__field_indices_by_name[] =
   1,   /* field[1] = prompt */
   6,   /* field[6] = resumed */
   2,   /* field[2] = sampling */
+  7,   /* field[7] = tenant */
   4,   /* field[4] = top_logprobs */
+  8,   /* field[8] = weight */
 };
 static const ProtobufCIntRange staffel__v1__generation_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor staffel__v1__generation_request__descriptor =
 {
@@ -3590,7 +3687,7 @@ const ProtobufCMessageDescriptor staffel__v1__generation_request__descriptor =
   "Staffel__V1__GenerationRequest",
   "staffel.v1",
   sizeof(Staffel__V1__GenerationRequest),
-  7,
+  9,
   staffel__v1__generation_request__field_descriptors,
   staffel__v1__generation_request__field_indices_by_name,
   1,  staffel__v1__generation_request__number_ranges,
@@ -4921,7 +5018,7 @@ const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor =
   (ProtobufCMessageInit) staffel__v1__sampled_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[16] =
+static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[20] =
 {
   {
     "model_name",
@@ -5115,9 +5212,59 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "tenants",
+    17,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__StatusReport, n_tenants),
+    offsetof(Staffel__V1__StatusReport, tenants),
+    &staffel__v1__tenant_status__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "expected_wait_ms",
+    18,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_expected_wait_ms),
+    offsetof(Staffel__V1__StatusReport, expected_wait_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "preemptions",
+    19,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_preemptions),
+    offsetof(Staffel__V1__StatusReport, preemptions),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "displacements",
+    20,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_displacements),
+    offsetof(Staffel__V1__StatusReport, displacements),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
+  19,   /* field[19] = displacements */
   2,   /* field[2] = epoch */
+  17,   /* field[17] = expected_wait_ms */
   12,   /* field[12] = frames_dropped */
   4,   /* field[4] = gateways */
   1,   /* field[1] = health */
@@ -5125,19 +5272,21 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   8,   /* field[8] = kv_blocks_total */
   7,   /* field[7] = kv_blocks_used */
   0,   /* field[0] = model_name */
+  18,   /* field[18] = preemptions */
   14,   /* field[14] = prefill_positions */
   15,   /* field[15] = prefill_positions_shared */
   5,   /* field[5] = requests_waiting */
   6,   /* field[6] = sequences_running */
   10,   /* field[10] = steps_done */
   9,   /* field[9] = steps_in_flight */
+  16,   /* field[16] = tenants */
   11,   /* field[11] = tokens_generated */
   3,   /* field[3] = workers */
 };
 static const ProtobufCIntRange staffel__v1__status_report__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 16 }
+  { 0, 20 }
 };
 const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
 {
@@ -5147,11 +5296,88 @@ const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
   "Staffel__V1__StatusReport",
   "staffel.v1",
   sizeof(Staffel__V1__StatusReport),
-  16,
+  20,
   staffel__v1__status_report__field_descriptors,
   staffel__v1__status_report__field_indices_by_name,
   1,  staffel__v1__status_report__number_ranges,
   (ProtobufCMessageInit) staffel__v1__status_report__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__tenant_status__field_descriptors[4] =
+{
+  {
+    "tenant",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_FIXED64,
+    offsetof(Staffel__V1__TenantStatus, has_tenant),
+    offsetof(Staffel__V1__TenantStatus, tenant),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "weight",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__TenantStatus, has_weight),
+    offsetof(Staffel__V1__TenantStatus, weight),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "waiting",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__TenantStatus, has_waiting),
+    offsetof(Staffel__V1__TenantStatus, waiting),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "running",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__TenantStatus, has_running),
+    offsetof(Staffel__V1__TenantStatus, running),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__tenant_status__field_indices_by_name[] = {
+  3,   /* field[3] = running */
+  0,   /* field[0] = tenant */
+  2,   /* field[2] = waiting */
+  1,   /* field[1] = weight */
+};
+static const ProtobufCIntRange staffel__v1__tenant_status__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor staffel__v1__tenant_status__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.TenantStatus",
+  "TenantStatus",
+  "Staffel__V1__TenantStatus",
+  "staffel.v1",
+  sizeof(Staffel__V1__TenantStatus),
+  4,
+  staffel__v1__tenant_status__field_descriptors,
+  staffel__v1__tenant_status__field_indices_by_name,
+  1,  staffel__v1__tenant_status__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__tenant_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descriptors[7] =

@@ -107,7 +107,9 @@ package struct Coordinator: Sendable {
         membership.gateways[gateway]!.lastHeard = now
         membership.gateways[gateway]!.lostSince = nil
         switch message {
-        case .heartbeat(let heartbeat): effects.append(.send(.heartbeatReply(heartbeat), to: gateway))
+        case .heartbeat(var heartbeat):
+            heartbeat.expectedWaitMs = scheduler.expectedWaitMs()
+            effects.append(.send(.heartbeatReply(heartbeat), to: gateway))
         case .submit(let request): submit(request, from: gateway, now, &effects)
         case .cancel(let id): cancel(id, from: gateway, &effects)
         case .cancelChoice(let id, let choice): cancel(choice, of: id, from: gateway, &effects)

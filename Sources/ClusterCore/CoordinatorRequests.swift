@@ -11,11 +11,20 @@ extension Coordinator {
         }
         // A restarted coordinator gets all at once that ran and waited before, so both limits count together.
         let openMax = configuration.requestsWaitingMax + configuration.sequencesRunningMax
-        guard scheduler.openCount + request.choices <= openMax else {
-            let failure = Failure(.queueFull, "\(scheduler.openCount) sequences are open already, of at most \(openMax); try again later")
+        guard hasPlaces(for: request, of: openMax) else {
+            let failure = Failure(
+                .queueFull, "\(scheduler.openCount) sequences are open already, of at most \(openMax); try again later",
+                retryAfterSeconds: WaitForecast.retryAfterSeconds(waitMs: scheduler.expectedWaitMs(of: request.tenant)))
             return refuse(request.id, failure, gateway, &effects)
         }
         accept(request, from: gateway, now, &effects)
+    }
+
+    /// Until this coordinator has served, what comes was mostly open at another before it: that had its place.
+    private func hasPlaces(for request: GenerationRequest, of openMax: Int) -> Bool {
+        guard deployment.hasServed else { return scheduler.openCount + request.choices <= openMax }
+        return SharedPlaces(max: openMax)
+            .admits(request.choices, open: scheduler.openCount, ofTenant: scheduler.waiting.open(of: request.tenant))
     }
 
     private mutating func refuse(_ id: RequestID, _ failure: Failure, _ gateway: PeerKey, _ effects: inout [Effect]) {

@@ -9,7 +9,8 @@ extension Coordinator {
             kvBlocksCached: scheduler.allocator.idleCount,
             stepsInFlight: scheduler.inFlight.count, stepsDone: metrics.stepsDone, tokensGenerated: metrics.generatedTokens,
             prefillPositions: scheduler.prefillPositions, prefillPositionsShared: scheduler.prefillPositionsShared,
-            framesDropped: metrics.dropped.total)
+            framesDropped: metrics.dropped.total, tenants: scheduler.waiting.status, expectedWaitMs: scheduler.expectedWaitMs(),
+            preemptions: scheduler.preemptions, displacements: scheduler.displacements)
     }
 
     private func workerStatus(_ worker: WorkerMember, at now: Instant) -> WorkerStatus {

@@ -12,6 +12,8 @@ package struct GatewayLink: Sendable {
     private var requests: OrderedDictionary<RequestID, Stream> = [:]
     /// As clients should see it.
     private var health = ClusterHealth(state: .waitingForWorkers, detail: "the coordinator has not answered yet")
+    /// What the coordinator foretold last.
+    private var expectedWaitMs: UInt64 = 0
     private var coordinatorSession: UInt64?
     /// No request needs attention before this. News only ever move a request's own deadline back, so it is looked for anew only when it comes.
     private var nextAttention: Instant?
@@ -103,7 +105,9 @@ package struct GatewayLink: Sendable {
     private mutating func submit(_ request: GenerationRequest, _ now: Instant, _ effects: inout [Effect]) {
         precondition(requests[request.id] == nil, "a request's id is used once")
         guard requests.count < configuration.requestsOpenMax else {
-            let failure = Failure(.queueFull, "this gateway has \(requests.count) requests open, the most it may; try again later")
+            let failure = Failure(
+                .queueFull, "this gateway has \(requests.count) requests open, the most it may; try again later",
+                retryAfterSeconds: WaitForecast.retryAfterSeconds(waitMs: expectedWaitMs))
             return effects.append(.deliver(request.id, .failed(failure)))
         }
         let choices = (0..<max(0, request.choices)).map { index in
@@ -150,7 +154,7 @@ package struct GatewayLink: Sendable {
         switch message {
         case .gatewayWelcome(let welcome): welcomed(welcome, now, &effects)
         case .refused(let failure): refused(failure, now, &effects)
-        case .heartbeatReply: break
+        case .heartbeatReply(let heartbeat): heard(expectedWaitMs: heartbeat.expectedWaitMs, &effects)
         case .health(let health): if link.isJoined { take(health, &effects) }
         case .tokens(let batch): receivedTokens(batch, now, &effects)
         case .finished(let id, let choice, let count, let reason): finished(id, choice, count, reason, now, &effects)
@@ -237,6 +241,12 @@ package struct GatewayLink: Sendable {
     }
 
     // MARK: - What clients see of the cluster
+
+    private mutating func heard(expectedWaitMs: UInt64, _ effects: inout [Effect]) {
+        guard expectedWaitMs != self.expectedWaitMs else { return }
+        self.expectedWaitMs = expectedWaitMs
+        effects.append(.expectedWait(milliseconds: expectedWaitMs))
+    }
 
     private mutating func take(_ news: ClusterHealth, _ effects: inout [Effect]) {
         guard news != health else { return }

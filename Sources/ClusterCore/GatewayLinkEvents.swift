@@ -36,6 +36,8 @@ extension GatewayLink {
         case welcomed(GatewayWelcome)
         /// Comes whenever what clients should see changes; also when the coordinator is silent.
         case health(ClusterHealth)
+        /// How long a request that is submitted now would wait, as the coordinator sees it; comes whenever that changes.
+        case expectedWait(milliseconds: UInt64)
         /// Throw the coordinator socket away and make a new one.
         case reconnect
         case log(LogEntry)

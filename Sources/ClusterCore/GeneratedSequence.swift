@@ -1,20 +1,28 @@
 /// One choice of one request on its way through the scheduler: its tokens, its blocks, and how far its rows have been sent.
 package struct GeneratedSequence: Hashable, Sendable {
-    /// Who goes first: higher priority, then who came earlier. Total, so every order in the scheduler is the same everywhere.
+    /// Who was admitted first, for life: a sequence keeps it through preemption and lost epochs. Total, so every order in the scheduler is the same
+    /// everywhere. What follows from it: `SchedulerShares.swift`.
     package struct Precedence: Hashable, Comparable, Sendable {
-        package var priority: Int32
-        /// Counts requests in the order in which the coordinator took them.
-        package var arrival: UInt64
-        package var choice: UInt32
+        package var number: UInt64
 
-        package static func < (a: Precedence, b: Precedence) -> Bool {
-            a.priority != b.priority ? a.priority > b.priority : (a.arrival, a.choice) < (b.arrival, b.choice)
-        }
+        /// Of a sequence that was never admitted: after all that were.
+        package static let none = Precedence(number: .max)
+
+        package static func < (a: Precedence, b: Precedence) -> Bool { a.number < b.number }
     }
 
     package let id: SequenceID
     package let request: RequestID
-    package let precedence: Precedence
+    package let choice: UInt32
+    /// Who shares the cluster's time with others, and in which proportion.
+    package let tenant: Tenant
+    package let weight: Int
+    private let priority: Int32
+    /// Counts requests in the order in which the coordinator took them.
+    private let arrival: UInt64
+    package private(set) var precedence = Precedence.none
+    /// Tokens that its tenant was charged for.
+    private(set) var charged = 0
     package let promptLength: Int
     package let sampling: SamplingParameters
     package let topLogprobs: Int?
@@ -45,12 +53,24 @@ package struct GeneratedSequence: Hashable, Sendable {
     ) {
         self.id = id
         self.request = request.id
-        precedence = Precedence(priority: request.priority, arrival: arrival, choice: choice)
+        self.choice = choice
+        tenant = request.tenant
+        weight = request.weight
+        priority = request.priority
+        self.arrival = arrival
         promptLength = request.prompt.count
         sampling = request.sampling
         topLogprobs = request.topLogprobs
         tokens = request.prompt + (request.resumed.isEmpty ? [] : request.resumed[Int(choice)])
     }
+
+    /// Where it stands among its tenant's sequences that wait.
+    var place: TenantLine.Place {
+        TenantLine.Place(id: id, precedence: precedence, priority: priority, arrival: arrival, choice: choice)
+    }
+
+    mutating func setPrecedence(_ precedence: Precedence) { self.precedence = precedence }
+    mutating func setCharged(_ tokens: Int) { charged = tokens }
 
     package var generatedCount: Int { tokens.count - promptLength }
 
@@ -138,7 +158,7 @@ package struct GeneratedSequence: Hashable, Sendable {
     /// What the stages must know before its first rows.
     package func opening(modelEndTokens: [TokenID]) -> SequenceOpen {
         SequenceOpen(
-            sequence: id, choice: precedence.choice, tokens: tokens, promptLength: promptLength, cached: cached, sampling: sampling,
+            sequence: id, choice: choice, tokens: tokens, promptLength: promptLength, cached: cached, sampling: sampling,
             endTokens: ascending(modelEndTokens, sampling.stopTokens), topLogprobs: topLogprobs)
     }
 

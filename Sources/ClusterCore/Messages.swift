@@ -172,11 +172,14 @@ package struct Heartbeat: Hashable, Sendable {
     /// The last step that the stage thread finished: a hung stage thread is seen though its socket thread lives.
     package var lastStep: StepNumber
     package var stepsQueued: Int
+    /// In a reply to a gateway: how long a request would wait behind all that is open, at most `Limits.expectedWaitMsMax`.
+    package var expectedWaitMs: UInt64
 
-    package init(epoch: Epoch, lastStep: StepNumber, stepsQueued: Int) {
+    package init(epoch: Epoch, lastStep: StepNumber, stepsQueued: Int, expectedWaitMs: UInt64 = 0) {
         self.epoch = epoch
         self.lastStep = lastStep
         self.stepsQueued = stepsQueued
+        self.expectedWaitMs = expectedWaitMs
     }
 }
 
@@ -250,11 +253,19 @@ package struct StatusReport: Hashable, Sendable {
     package var prefillPositions: UInt64
     package var prefillPositionsShared: UInt64
     package var framesDropped: UInt64
+    /// With most open first, at most `Limits.tenantsReportedMax`.
+    package var tenants: [TenantStatus]
+    /// How long a request would wait behind all that is open.
+    package var expectedWaitMs: UInt64
+    /// Sequences that had to give up their blocks, and those of them that gave way to a tenant that had nothing running.
+    package var preemptions: UInt64
+    package var displacements: UInt64
 
     package init(
         modelName: String, health: ClusterHealth, epoch: Epoch, workers: [WorkerStatus], gateways: Int, requestsWaiting: Int,
         sequencesRunning: Int, kvBlocksUsed: Int, kvBlocksTotal: Int, kvBlocksCached: Int, stepsInFlight: Int, stepsDone: UInt64,
-        tokensGenerated: UInt64, prefillPositions: UInt64, prefillPositionsShared: UInt64, framesDropped: UInt64
+        tokensGenerated: UInt64, prefillPositions: UInt64, prefillPositionsShared: UInt64, framesDropped: UInt64,
+        tenants: [TenantStatus] = [], expectedWaitMs: UInt64 = 0, preemptions: UInt64 = 0, displacements: UInt64 = 0
     ) {
         self.modelName = modelName
         self.health = health
@@ -272,6 +283,10 @@ package struct StatusReport: Hashable, Sendable {
         self.prefillPositions = prefillPositions
         self.prefillPositionsShared = prefillPositionsShared
         self.framesDropped = framesDropped
+        self.tenants = tenants
+        self.expectedWaitMs = expectedWaitMs
+        self.preemptions = preemptions
+        self.displacements = displacements
     }
 }
 

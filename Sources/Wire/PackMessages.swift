@@ -159,6 +159,7 @@ extension PackArena {
             (m.has_epoch, m.epoch) = (1, value.epoch.value)
             (m.has_last_step, m.last_step) = (1, value.lastStep.value)
             (m.has_steps_queued, m.steps_queued) = (1, UInt32(value.stepsQueued))
+            if value.expectedWaitMs > 0 { (m.has_expected_wait_ms, m.expected_wait_ms) = (1, value.expectedWaitMs) }
         }
     }
 
@@ -174,6 +175,7 @@ extension PackArena {
         make(staffel__v1__failure__init) { m in
             (m.has_code, m.code) = (1, value.code.rawValue)
             (m.has_message, m.message) = (1, sentence(value.message))
+            if let seconds = value.retryAfterSeconds { (m.has_retry_after_seconds, m.retry_after_seconds) = (1, UInt32(seconds)) }
         }
     }
 
@@ -256,6 +258,19 @@ extension PackArena {
             (m.has_kv_blocks_cached, m.kv_blocks_cached) = (1, UInt32(value.kvBlocksCached))
             (m.has_prefill_positions, m.prefill_positions) = (1, value.prefillPositions)
             (m.has_prefill_positions_shared, m.prefill_positions_shared) = (1, value.prefillPositionsShared)
+            (m.n_tenants, m.tenants) = (value.tenants.count, table(value.tenants, tenantStatus))
+            (m.has_expected_wait_ms, m.expected_wait_ms) = (1, value.expectedWaitMs)
+            (m.has_preemptions, m.preemptions) = (1, value.preemptions)
+            (m.has_displacements, m.displacements) = (1, value.displacements)
+        }
+    }
+
+    func tenantStatus(_ value: TenantStatus) -> UnsafeMutablePointer<Staffel__V1__TenantStatus> {
+        make(staffel__v1__tenant_status__init) { m in
+            (m.has_tenant, m.tenant) = (1, value.tenant.value)
+            (m.has_weight, m.weight) = (1, UInt32(value.weight))
+            (m.has_waiting, m.waiting) = (1, UInt32(value.waiting))
+            (m.has_running, m.running) = (1, UInt32(value.running))
         }
     }
 

@@ -12,6 +12,8 @@ extension PackArena {
             (m.has_choices, m.choices) = (1, UInt32(value.choices))
             if let top = value.topLogprobs { (m.has_top_logprobs, m.top_logprobs) = (1, UInt32(top)) }
             (m.has_priority, m.priority) = (1, value.priority)
+            (m.has_tenant, m.tenant) = (1, value.tenant.value)
+            (m.has_weight, m.weight) = (1, UInt32(value.weight))
             (m.n_resumed, m.resumed) = (value.resumed.count, table(value.resumed, tokenList))
         }
     }

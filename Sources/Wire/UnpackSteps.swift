@@ -16,7 +16,8 @@ extension Unpack {
             id: try requestID(m.id, f, "id"), prompt: try f.tokens(m.n_prompt, m.prompt, "prompt", 1...Limits.contextTokensMax),
             sampling: try sampling(f.submessage(m.sampling, "sampling")), choices: choices,
             topLogprobs: try topLogprobs(m.has_top_logprobs, m.top_logprobs, f),
-            priority: try f.present(m.has_priority, m.priority, "priority"), resumed: resumed)
+            priority: try f.present(m.has_priority, m.priority, "priority"), tenant: Tenant(try f.present(m.has_tenant, m.tenant, "tenant")),
+            weight: try f.integer(m.has_weight, m.weight, "weight", 1...Limits.tenantWeightMax), resumed: resumed)
     }
 
     static func sampling(_ p: UnsafePointer<Staffel__V1__SamplingParameters>) throws(WireError) -> SamplingParameters {

@@ -31,6 +31,7 @@ struct StatusCommand: AsyncParsableCommand {
             "",
             row("WORKER", "NAME", "LAYERS", "STATE", "BUSY", "READ", "COMPUTE", "MEMORY", "THREADS", "ISA"),
         ]
+        lines.insert(contentsOf: tenantLines(report), at: 3)
         for worker in report.workers {
             let layers = worker.layers.isEmpty ? "-" : "\(worker.layers.lowerBound)-\(worker.layers.upperBound - 1)"
             lines.append(
@@ -42,6 +43,17 @@ struct StatusCommand: AsyncParsableCommand {
                     worker.capabilities.isa))
         }
         return lines.joined(separator: "\n")
+    }
+
+    /// Who has how much open, where requests come from holders of keys.
+    private static func tenantLines(_ report: StatusReport) -> [String] {
+        let wait = String(format: "%.1f", Double(report.expectedWaitMs) / 1000)
+        let line = "expected wait \(wait) s  preemptions \(report.preemptions), \(report.displacements) of them for another key's first request"
+        guard report.tenants.contains(where: { $0.tenant != .shared }) else { return [line] }
+        return [line] + report.tenants.map { tenant in
+            let name = tenant.tenant == .shared ? "without a key   " : "\(tenant.tenant)"
+            return "  key \(name)  weight \(tenant.weight)  waiting \(tenant.waiting)  running \(tenant.running)"
+        }
     }
 
     private static func row(_ cells: String...) -> String {
@@ -58,6 +70,9 @@ struct StatusCommand: AsyncParsableCommand {
                 "memory_bytes": worker.capabilities.memoryBytes, "threads": worker.capabilities.threads, "isa": worker.capabilities.isa,
             ]
         }
+        let tenants: [[String: Any]] = report.tenants.map {
+            ["tenant": "\($0.tenant)", "weight": $0.weight, "waiting": $0.waiting, "running": $0.running]
+        }
         let object: [String: Any] = [
             "model": report.modelName, "state": "\(report.health.state)", "detail": report.health.detail, "epoch": report.epoch.value,
             "gateways": report.gateways, "requests_waiting": report.requestsWaiting, "sequences_running": report.sequencesRunning,
@@ -65,7 +80,8 @@ struct StatusCommand: AsyncParsableCommand {
             "kv_blocks_cached": report.kvBlocksCached, "prefill_positions": report.prefillPositions,
             "prefill_positions_shared": report.prefillPositionsShared, "steps_in_flight": report.stepsInFlight,
             "steps_done": report.stepsDone, "tokens_generated": report.tokensGenerated, "frames_dropped": report.framesDropped,
-            "workers": workers,
+            "expected_wait_ms": report.expectedWaitMs, "preemptions": report.preemptions, "displacements": report.displacements,
+            "tenants": tenants, "workers": workers,
         ]
         return String(decoding: try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys]), as: UTF8.self)
     }

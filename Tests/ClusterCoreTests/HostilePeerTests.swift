@@ -75,6 +75,7 @@ import Testing
                     GenerationRequest(
                         id: request(), prompt: tokens(), sampling: numbers.oneIn(2) ? SamplingParameters() : sampling(),
                         choices: numbers.oneIn(2) ? 1 : int(), topLogprobs: numbers.oneIn(2) ? nil : int(), priority: token(),
+                        tenant: numbers.oneIn(2) ? .shared : Tenant(word()), weight: numbers.oneIn(2) ? 1 : int(),
                         resumed: (0..<count()).map { _ in tokens() }))
             case 11: .cancel(request())
             case 12: .cancelChoice(request(), UInt32(truncatingIfNeeded: word()))

@@ -64,16 +64,17 @@ import Testing
         #expect(run.prefillRows == 32 && run.findings == [])
     }
 
-    @Test func higherPriorityDoesNotWaitForALowerOnesPrefill() {
+    @Test func aTenantsFirstDoesNotWaitForAnothersSecondPrefill() {
         var run = ScheduledRun(blocks: 100, stages: 1, prefillRows: 32)
-        run.add(id: 1, prompt: Self.tokens(1, 320), maxTokens: 1)
-        run.step()
-        run.add(id: 2, prompt: Self.tokens(1, 320), maxTokens: 1, priority: 1)
-        run.add(id: 3, prompt: Self.tokens(1, 320), maxTokens: 1)
+        run.add(id: 1, prompt: [5, 6], maxTokens: 60)
+        run.add(id: 2, prompt: Self.tokens(1, 320), maxTokens: 1)
+        for _ in 0..<3 { run.step() }
+        run.add(id: 3, prompt: Self.tokens(1, 320), maxTokens: 1, tenant: Tenant(7))
+        run.add(id: 4, prompt: Self.tokens(1, 320), maxTokens: 1)
         run.finish()
-        // The second takes what was sent when it came, the third waits for all of it.
-        #expect(run.ends.first == 2 && run.findings == [])
-        #expect(run.scheduler.prefillPositionsShared == 32 + 288)
+        // The third takes what was sent when it came, and goes before the second; the fourth waits for all of it.
+        #expect(run.ends == [3, 2, 4, 1] && run.findings == [])
+        #expect(run.scheduler.prefillPositionsShared == 64 + 288)
     }
 
     /// Many short lives: prompts with common beginnings, few blocks, cancels, lost epochs.
@@ -93,7 +94,8 @@ import Testing
                     let choices = numbers.oneIn(4) ? 3 : 1
                     run.add(
                         id: next, prompt: beginning + own, maxTokens: Int32.random(in: 1...20, using: &numbers), choices: choices,
-                        priority: numbers.oneIn(4) ? 1 : 0)
+                        priority: numbers.oneIn(4) ? -1 : 0, tenant: Tenant(UInt64.random(in: 0...2, using: &numbers)),
+                        weight: numbers.oneIn(4) ? 2 : 1)
                     next += UInt64(choices)
                 }
                 for _ in 0..<Int.random(in: 0...4, using: &numbers) { run.step() }
@@ -112,7 +114,6 @@ import Testing
 
 /// A scheduler with stages that remember, for each slot of each block, the whole past that was written there.
 struct ScheduledRun {
-    private static let context = 2_048
     private static let stepsMax = 20_000
 
     private(set) var scheduler: Scheduler
@@ -124,6 +125,11 @@ struct ScheduledRun {
     /// Sequences in the order in which they ended.
     private(set) var ends: [UInt64] = []
     private(set) var open: [UInt64] = []
+    /// Rows sent of positions that had been sent before.
+    private(set) var rowsRepeated = 0
+    /// By sequence: how many of its positions were ever sent; its precedence, once it has one.
+    private var sentOnce: [SequenceID: Int] = [:]
+    private var precedences: [SequenceID: GeneratedSequence.Precedence] = [:]
 
     private let blocks: Int
     private let stages: Int
@@ -137,22 +143,25 @@ struct ScheduledRun {
     private var tables: [SequenceID: (past: [UInt64], blocks: [BlockID])] = [:]
     private let now = Instant(nanoseconds: 0)
 
-    init(blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true) {
+    init(blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true, context: Int = 2_048) {
         self.blocks = blocks
         self.stages = stages
         memory = [UInt64](repeating: .max, count: blocks * Limits.positionsPerBlock)
         var settings = Scheduler.Settings(
-            stepRowsMax: rowsMax, prefillRowsPerStep: prefillRows, sequencesRunningMax: running, contextTokens: Self.context, vocabulary: 1_000,
+            stepRowsMax: rowsMax, prefillRowsPerStep: prefillRows, sequencesRunningMax: running, contextTokens: context, vocabulary: 1_000,
             endTokens: [])
         settings.sharesPrefixes = sharesPrefixes
         scheduler = Scheduler(settings: settings, clock: StepClock(floorMs: 10_000, unmeasuredMs: 60_000, factor: 8))
         scheduler.begin(epoch: epoch, kvBlocks: blocks, stages: stages, stepsInFlightMax: stages)
     }
 
-    mutating func add(id: UInt64, prompt: [TokenID], maxTokens: Int32, choices: Int = 1, priority: Int32 = 0) {
+    mutating func add(
+        id: UInt64, prompt: [TokenID], maxTokens: Int32, choices: Int = 1, priority: Int32 = 0, tenant: Tenant = .shared, weight: Int = 1
+    ) {
         var sampling = SamplingParameters()
         sampling.maxTokens = maxTokens
-        let request = GenerationRequest(id: RequestID(high: 0, low: id), prompt: prompt, sampling: sampling, choices: choices, priority: priority)
+        let request = GenerationRequest(
+            id: RequestID(high: 0, low: id), prompt: prompt, sampling: sampling, choices: choices, priority: priority, tenant: tenant, weight: weight)
         arrivals += 1
         for choice in 0..<choices {
             scheduler.add(GeneratedSequence(id: SequenceID(id + UInt64(choice)), request: request, choice: UInt32(choice), arrival: arrivals))
@@ -182,20 +191,26 @@ struct ScheduledRun {
         if !open.isEmpty { findings.append("sequences \(open) never ended") }
     }
 
-    /// Fills the pipeline, then takes the oldest step's result.
-    mutating func step() {
+    /// Fills the pipeline, then takes the oldest step's result. How many rows were sent.
+    @discardableResult mutating func step() -> Int {
+        var rows = 0
         while let step = scheduler.nextStep(at: now) {
             audit()
             if step.rowCount > rowsMax { findings.append("a step has \(step.rowCount) rows") }
             sent.append(step)
+            rows += step.rowCount
+            for segment in step.segments { noteSent(segment) }
             if sent.count > stages { findings.append("\(sent.count) steps are in flight") }
         }
         guard !sent.isEmpty else {
             if !open.isEmpty { findings.append("nothing moves though sequences are open") }
-            return
+            return rows
         }
         let step = sent.removeFirst()
-        guard case .done(_, let advances, _) = scheduler.take(compute(step), at: now) else { return findings.append("a result was not taken") }
+        guard case .done(_, let advances, _) = scheduler.take(compute(step), at: now) else {
+            findings.append("a result was not taken")
+            return rows
+        }
         for advance in advances {
             answers[advance.sequence.value]!.append(advance.emitted.token)
             guard advance.finish != nil else { continue }
@@ -203,6 +218,14 @@ struct ScheduledRun {
             open.removeAll { $0 == advance.sequence.value }
         }
         audit()
+        return rows
+    }
+
+    private mutating func noteSent(_ segment: Segment) {
+        let end = segment.start + segment.tokens.count
+        let before = sentOnce[segment.sequence, default: 0]
+        rowsRepeated += max(0, min(end, before) - segment.start)
+        sentOnce[segment.sequence] = max(before, end)
     }
 
     // MARK: - The stages
@@ -263,6 +286,12 @@ struct ScheduledRun {
         for id in scheduler.running {
             for block in scheduler[id]!.blocks { holders[block, default: 0] += 1 }
         }
+        for id in scheduler.running {
+            let precedence = scheduler[id]!.precedence
+            if precedences[id, default: precedence] != precedence || precedence == .none { findings.append("a precedence changed") }
+            precedences[id] = precedence
+        }
+        if scheduler.running.map({ precedences[$0]! }) != scheduler.running.map({ precedences[$0]! }).sorted() { findings.append("order was lost") }
         let allocator = scheduler.allocator
         if holders.contains(where: { allocator.holderCount($0.key) != $0.value }) { findings.append("holders are miscounted") }
         if allocator.freeCount + holders.count != blocks { findings.append("blocks were lost or made up") }

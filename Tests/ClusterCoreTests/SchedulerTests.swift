@@ -81,11 +81,12 @@ import Testing
         #expect(scheduler[SequenceID(1)]?.generatedCount == 9 && scheduler[SequenceID(2)]?.generatedCount == 1)
     }
 
-    @Test func higherPriorityGoesFirst() throws {
+    /// As in vLLM.
+    @Test func lowerPriorityValueGoesFirst() throws {
         var scheduler = Self.scheduler(running: 1)
         scheduler.add(Self.sequence(1, prompt: 2))
         scheduler.add(Self.sequence(2, prompt: 2))
-        scheduler.add(Self.sequence(3, prompt: 2, priority: 5))
+        scheduler.add(Self.sequence(3, prompt: 2, priority: -5))
         #expect(scheduler.waiting.inOrder.map(\.value) == [3, 1, 2])
         let step = try next(&scheduler)
         #expect(step.segments.map(\.sequence.value) == [3])

@@ -99,6 +99,7 @@ extension Seeded {
         return GenerationRequest(
             id: requestID(), prompt: many(promptTokens) { $0.token() }, sampling: sampling(), choices: choices,
             topLogprobs: maybe { $0.int(0...Limits.topLogprobsMax) }, priority: Int32.random(in: .min ... .max, using: &self),
+            tenant: Tenant(next()), weight: int(1...Limits.tenantWeightMax),
             resumed: bool() ? [] : (0..<choices).map { _ in many(0...20) { $0.token() } })
     }
 
@@ -167,9 +168,16 @@ extension Seeded {
     mutating func endpoint() -> String {
         ["tcp://10.1.2.3:", "tcp://a-b.example:", "tcp://[fe80::1%eth0]:"].randomElement(using: &self)! + "\(int(1...65_535))"
     }
-    mutating func failure() -> Failure { Failure(FailureCode.allCases.randomElement(using: &self)!, sentence()) }
+    mutating func failure() -> Failure {
+        Failure(
+            FailureCode.allCases.randomElement(using: &self)!, sentence(), retryAfterSeconds: maybe { $0.int(1...Limits.retryAfterSecondsMax) })
+    }
     mutating func timing() -> StageTiming { StageTiming(queueNanoseconds: next() >> 14, computeNanoseconds: next() >> 14) }
-    mutating func heartbeat() -> Heartbeat { Heartbeat(epoch: epoch(), lastStep: stepNumber(), stepsQueued: int(0...Limits.stepsQueuedMax)) }
+    mutating func heartbeat() -> Heartbeat {
+        Heartbeat(
+            epoch: epoch(), lastStep: stepNumber(), stepsQueued: int(0...Limits.stepsQueuedMax),
+            expectedWaitMs: UInt64(int(0...Int(Limits.expectedWaitMsMax))))
+    }
 
     mutating func health() -> ClusterHealth {
         ClusterHealth(state: [.waitingForWorkers, .loading, .serving, .recovering, .closing].randomElement(using: &self)!, detail: sentence())
@@ -231,6 +239,9 @@ extension Seeded {
                     computeShare: Double.random(in: 0...1, using: &$0), lastStep: $0.stepNumber())
             }, gateways: int(0...Limits.gatewaysMax), requestsWaiting: int(0...1000), sequencesRunning: int(0...1000), kvBlocksUsed: int(0...blocks),
             kvBlocksTotal: blocks, kvBlocksCached: int(0...blocks), stepsInFlight: int(0...1000), stepsDone: next() >> 2,
-            tokensGenerated: next() >> 2, prefillPositions: next() >> 2, prefillPositionsShared: next() >> 2, framesDropped: next() >> 2)
+            tokensGenerated: next() >> 2, prefillPositions: next() >> 2, prefillPositionsShared: next() >> 2, framesDropped: next() >> 2,
+            tenants: distinct(0...5).map {
+                TenantStatus(tenant: Tenant($0), weight: int(1...Limits.tenantWeightMax), waiting: int(0...1000), running: int(0...1000))
+            }, expectedWaitMs: UInt64(int(0...Int(Limits.expectedWaitMsMax))), preemptions: next() >> 2, displacements: next() >> 2)
     }
 }

@@ -54,6 +54,7 @@ typedef struct Staffel__V1__PoisonedSequence Staffel__V1__PoisonedSequence;
 typedef struct Staffel__V1__StepResult Staffel__V1__StepResult;
 typedef struct Staffel__V1__SampledToken Staffel__V1__SampledToken;
 typedef struct Staffel__V1__StatusReport Staffel__V1__StatusReport;
+typedef struct Staffel__V1__TenantStatus Staffel__V1__TenantStatus;
 typedef struct Staffel__V1__WorkerStatus Staffel__V1__WorkerStatus;
 
 
@@ -392,10 +393,15 @@ struct  Staffel__V1__Heartbeat
   uint64_t last_step;
   protobuf_c_boolean has_steps_queued;
   uint32_t steps_queued;
+  /*
+   * In replies to gateways only.
+   */
+  protobuf_c_boolean has_expected_wait_ms;
+  uint64_t expected_wait_ms;
 };
 #define STAFFEL__V1__HEARTBEAT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__heartbeat__descriptor) \
-    , 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__LoadProgress
@@ -423,10 +429,12 @@ struct  Staffel__V1__Failure
   uint32_t code;
   protobuf_c_boolean has_message;
   ProtobufCBinaryData message;
+  protobuf_c_boolean has_retry_after_seconds;
+  uint32_t retry_after_seconds;
 };
 #define STAFFEL__V1__FAILURE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__failure__descriptor) \
-    , 0, 0, 0, {0,NULL} }
+    , 0, 0, 0, {0,NULL}, 0, 0 }
 
 
 struct  Staffel__V1__LoadFailed
@@ -497,10 +505,17 @@ struct  Staffel__V1__GenerationRequest
   int32_t priority;
   size_t n_resumed;
   Staffel__V1__TokenList **resumed;
+  /*
+   * 0: nobody in particular.
+   */
+  protobuf_c_boolean has_tenant;
+  uint64_t tenant;
+  protobuf_c_boolean has_weight;
+  uint32_t weight;
 };
 #define STAFFEL__V1__GENERATION_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__generation_request__descriptor) \
-    , NULL, 0,NULL, NULL, 0, 0, 0, 0, 0, 0, 0,NULL }
+    , NULL, 0,NULL, NULL, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__TokenList
@@ -829,10 +844,35 @@ struct  Staffel__V1__StatusReport
   uint64_t prefill_positions;
   protobuf_c_boolean has_prefill_positions_shared;
   uint64_t prefill_positions_shared;
+  size_t n_tenants;
+  Staffel__V1__TenantStatus **tenants;
+  protobuf_c_boolean has_expected_wait_ms;
+  uint64_t expected_wait_ms;
+  protobuf_c_boolean has_preemptions;
+  uint64_t preemptions;
+  protobuf_c_boolean has_displacements;
+  uint64_t displacements;
 };
 #define STAFFEL__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__status_report__descriptor) \
-    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0 }
+
+
+struct  Staffel__V1__TenantStatus
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_tenant;
+  uint64_t tenant;
+  protobuf_c_boolean has_weight;
+  uint32_t weight;
+  protobuf_c_boolean has_waiting;
+  uint32_t waiting;
+  protobuf_c_boolean has_running;
+  uint32_t running;
+};
+#define STAFFEL__V1__TENANT_STATUS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__tenant_status__descriptor) \
+    , 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__WorkerStatus
@@ -1597,6 +1637,25 @@ Staffel__V1__StatusReport *
 void   staffel__v1__status_report__free_unpacked
                      (Staffel__V1__StatusReport *message,
                       ProtobufCAllocator *allocator);
+/* Staffel__V1__TenantStatus methods */
+void   staffel__v1__tenant_status__init
+                     (Staffel__V1__TenantStatus         *message);
+size_t staffel__v1__tenant_status__get_packed_size
+                     (const Staffel__V1__TenantStatus   *message);
+size_t staffel__v1__tenant_status__pack
+                     (const Staffel__V1__TenantStatus   *message,
+                      uint8_t             *out);
+size_t staffel__v1__tenant_status__pack_to_buffer
+                     (const Staffel__V1__TenantStatus   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__TenantStatus *
+       staffel__v1__tenant_status__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__tenant_status__free_unpacked
+                     (Staffel__V1__TenantStatus *message,
+                      ProtobufCAllocator *allocator);
 /* Staffel__V1__WorkerStatus methods */
 void   staffel__v1__worker_status__init
                      (Staffel__V1__WorkerStatus         *message);
@@ -1735,6 +1794,9 @@ typedef void (*Staffel__V1__SampledToken_Closure)
 typedef void (*Staffel__V1__StatusReport_Closure)
                  (const Staffel__V1__StatusReport *message,
                   void *closure_data);
+typedef void (*Staffel__V1__TenantStatus_Closure)
+                 (const Staffel__V1__TenantStatus *message,
+                  void *closure_data);
 typedef void (*Staffel__V1__WorkerStatus_Closure)
                  (const Staffel__V1__WorkerStatus *message,
                   void *closure_data);
@@ -1788,6 +1850,7 @@ extern const ProtobufCMessageDescriptor staffel__v1__poisoned_sequence__descript
 extern const ProtobufCMessageDescriptor staffel__v1__step_result__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__tenant_status__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor;
 
 PROTOBUF_C__END_DECLS

@@ -43,8 +43,7 @@ struct GatewayResponder: HTTPResponder {
         var response: Response
         var failure: APIError?
         do throws(APIError) {
-            try guardAccess(call)
-            response = try await answer(call)
+            response = try await answer(call, to: try client(of: call))
         } catch {
             failure = error
             response = Response(error, shape: call.route == .health ? .health : .openAI)
@@ -61,12 +60,13 @@ struct GatewayResponder: HTTPResponder {
 
     // MARK: Routes
 
-    private func guardAccess(_ call: Call) throws(APIError) {
-        guard let apiKeys, call.route.needsKey else { return }
-        guard apiKeys.holder(authorization: call.request.headers[.authorization]) != nil else { throw .unauthorized }
+    private func client(of call: Call) throws(APIError) -> Client {
+        guard let apiKeys, call.route.needsKey else { return .anybody }
+        guard let client = apiKeys.client(authorization: call.request.headers[.authorization]) else { throw .unauthorized }
+        return client
     }
 
-    private func answer(_ call: Call) async throws(APIError) -> Response {
+    private func answer(_ call: Call, to client: Client) async throws(APIError) -> Response {
         if case .unknown = call.route { throw .unknownRoute(call.method, call.path) }
         let allowed = call.route.method
         guard call.method == allowed || (allowed == "GET" && call.method == "HEAD") else {
@@ -79,7 +79,7 @@ struct GatewayResponder: HTTPResponder {
         case .metrics: return metricsText()
         case .models: return try models()
         case .model(let name): return try model(named: name)
-        case .chat, .completion: return try await generate(call)
+        case .chat, .completion: return try await generate(call, of: client)
         case .tokenize: return try await tokenize(call)
         case .detokenize: return try await detokenize(call)
         case .unknown: throw .unknownRoute(call.method, call.path)

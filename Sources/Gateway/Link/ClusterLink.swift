@@ -13,6 +13,10 @@ final class ClusterLink: Sendable {
         /// Digest of the model that is being prepared.
         var preparing: ModelDigest?
         var choicesOpen = 0
+        /// Not of those without an API key.
+        var choicesOpenByTenant: [Tenant: Int] = [:]
+        /// How long a request would wait, as the coordinator said last.
+        var expectedWaitMs: UInt64 = 0
         var isShuttingDown = false
         var hasEnded = false
         var endFailure: Failure?
@@ -50,21 +54,41 @@ final class ClusterLink: Sendable {
         }
     }
 
-    /// Counts `choices` in, or refuses: full, not ready or ending. Each admission is given back by `release`.
-    func admit(choices: Int) throws(Failure) {
+    /// Counts `choices` in, or refuses: full, too many of this client's, or ending. Each admission is given back by `release`.
+    ///
+    /// Where clients are told apart, one of them can't take the last places (`SharedPlaces`).
+    func admit(choices: Int, of client: Client) throws(Failure) {
         let limit = configuration.limits.choicesOpenMax
         let failure: Failure? = state.withLock { state in
             if state.isShuttingDown || state.hasEnded { return Failure(.shuttingDown, "The gateway is shutting down. Try again later.") }
-            guard state.choicesOpen + choices <= limit else {
-                return Failure(.queueFull, "\(state.choicesOpen) of \(limit) places are taken, \(choices) more were asked for. Try again later.")
+            let seconds = WaitForecast.retryAfterSeconds(waitMs: state.expectedWaitMs)
+            let own = state.choicesOpenByTenant[client.tenant] ?? 0
+            if let most = client.choicesOpenMax, own + choices > most {
+                let message = "With this API key \(own) choices are open, \(choices) more were asked for, and \(most) may be open at once."
+                return Failure(.rateLimited, message + " Wait for one to end.", retryAfterSeconds: seconds)
+            }
+            let isAnybody = client == .anybody
+            let hasRoom =
+                isAnybody
+                ? state.choicesOpen + choices <= limit : SharedPlaces(max: limit).admits(choices, open: state.choicesOpen, ofTenant: own)
+            guard hasRoom else {
+                let message = "\(state.choicesOpen) of \(limit) places are taken, \(choices) more were asked for. Try again later."
+                return Failure(.queueFull, message, retryAfterSeconds: seconds)
             }
             state.choicesOpen += choices
+            if !isAnybody { state.choicesOpenByTenant[client.tenant] = own + choices }
             return nil
         }
         if let failure { throw failure }
     }
 
-    func release(choices: Int) { state.withLock { $0.choicesOpen -= choices } }
+    func release(choices: Int, of client: Client) {
+        state.withLock { state in
+            state.choicesOpen -= choices
+            guard let own = state.choicesOpenByTenant[client.tenant] else { return }
+            state.choicesOpenByTenant[client.tenant] = own > choices ? own - choices : nil
+        }
+    }
 
     /// The stream hears of the request until it ends or is cancelled.
     func submit(_ request: GenerationRequest, to stream: GenerationStream, prompt: Int) throws(Failure) {
@@ -116,6 +140,8 @@ final class ClusterLink: Sendable {
     }
 
     // MARK: For the driver
+
+    func expectedWaitChanged(milliseconds: UInt64) { state.withLock { $0.expectedWaitMs = milliseconds } }
 
     func healthChanged(_ health: ClusterHealth) { state.withLock { $0.health = health } }
 

@@ -105,6 +105,7 @@ struct LinkDriver {
         case .deliver(let id, let event): deliver(event, to: id, at: now)
         case .welcomed(let welcome): link.welcomed(welcome, header: header ?? [])
         case .health(let health): link.healthChanged(health)
+        case .expectedWait(let milliseconds): link.expectedWaitChanged(milliseconds: milliseconds)
         case .log(let entry): logger.log(entry)
         case .ended(let failure):
             hasEnded = true
