@@ -54,6 +54,7 @@ typedef struct Staffel__V1__PoisonedSequence Staffel__V1__PoisonedSequence;
 typedef struct Staffel__V1__StepResult Staffel__V1__StepResult;
 typedef struct Staffel__V1__SampledToken Staffel__V1__SampledToken;
 typedef struct Staffel__V1__StatusReport Staffel__V1__StatusReport;
+typedef struct Staffel__V1__DraftCounts Staffel__V1__DraftCounts;
 typedef struct Staffel__V1__WorkerStatus Staffel__V1__WorkerStatus;
 
 
@@ -717,10 +718,15 @@ struct  Staffel__V1__Segment
   uint32_t *new_blocks;
   protobuf_c_boolean has_samples;
   protobuf_c_boolean samples;
+  /*
+   * Missing: none.
+   */
+  protobuf_c_boolean has_drafts;
+  uint32_t drafts;
 };
 #define STAFFEL__V1__SEGMENT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__segment__descriptor) \
-    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0, 0 }
+    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__StepFrame
@@ -829,10 +835,24 @@ struct  Staffel__V1__StatusReport
   uint64_t prefill_positions;
   protobuf_c_boolean has_prefill_positions_shared;
   uint64_t prefill_positions_shared;
+  Staffel__V1__DraftCounts *drafts_looked_up;
 };
 #define STAFFEL__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__status_report__descriptor) \
-    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL }
+
+
+struct  Staffel__V1__DraftCounts
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_proposed;
+  uint64_t proposed;
+  protobuf_c_boolean has_accepted;
+  uint64_t accepted;
+};
+#define STAFFEL__V1__DRAFT_COUNTS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__draft_counts__descriptor) \
+    , 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__WorkerStatus
@@ -1597,6 +1617,25 @@ Staffel__V1__StatusReport *
 void   staffel__v1__status_report__free_unpacked
                      (Staffel__V1__StatusReport *message,
                       ProtobufCAllocator *allocator);
+/* Staffel__V1__DraftCounts methods */
+void   staffel__v1__draft_counts__init
+                     (Staffel__V1__DraftCounts         *message);
+size_t staffel__v1__draft_counts__get_packed_size
+                     (const Staffel__V1__DraftCounts   *message);
+size_t staffel__v1__draft_counts__pack
+                     (const Staffel__V1__DraftCounts   *message,
+                      uint8_t             *out);
+size_t staffel__v1__draft_counts__pack_to_buffer
+                     (const Staffel__V1__DraftCounts   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__DraftCounts *
+       staffel__v1__draft_counts__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__draft_counts__free_unpacked
+                     (Staffel__V1__DraftCounts *message,
+                      ProtobufCAllocator *allocator);
 /* Staffel__V1__WorkerStatus methods */
 void   staffel__v1__worker_status__init
                      (Staffel__V1__WorkerStatus         *message);
@@ -1735,6 +1774,9 @@ typedef void (*Staffel__V1__SampledToken_Closure)
 typedef void (*Staffel__V1__StatusReport_Closure)
                  (const Staffel__V1__StatusReport *message,
                   void *closure_data);
+typedef void (*Staffel__V1__DraftCounts_Closure)
+                 (const Staffel__V1__DraftCounts *message,
+                  void *closure_data);
 typedef void (*Staffel__V1__WorkerStatus_Closure)
                  (const Staffel__V1__WorkerStatus *message,
                   void *closure_data);
@@ -1788,6 +1830,7 @@ extern const ProtobufCMessageDescriptor staffel__v1__poisoned_sequence__descript
 extern const ProtobufCMessageDescriptor staffel__v1__step_result__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__draft_counts__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor;
 
 PROTOBUF_C__END_DECLS
