@@ -1,7 +1,7 @@
 extension Coordinator {
     /// What `staffel status` prints.
     package func status(at now: Instant) -> StatusReport {
-        StatusReport(
+        var report = StatusReport(
             modelName: configuration.model.name, health: health, epoch: deployment.epoch,
             workers: membership.workers.values.map { workerStatus($0, at: now) }, gateways: membership.gateways.count,
             requestsWaiting: scheduler.waiting.count, sequencesRunning: scheduler.running.count,
@@ -10,6 +10,8 @@ extension Coordinator {
             stepsInFlight: scheduler.inFlight.count, stepsDone: metrics.stepsDone, tokensGenerated: metrics.generatedTokens,
             prefillPositions: scheduler.prefillPositions, prefillPositionsShared: scheduler.prefillPositionsShared,
             framesDropped: metrics.dropped.total)
+        report.draftsLookedUp = scheduler.speculation.lookups
+        return report
     }
 
     private func workerStatus(_ worker: WorkerMember, at now: Instant) -> WorkerStatus {

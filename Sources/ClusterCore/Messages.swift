@@ -250,6 +250,8 @@ package struct StatusReport: Hashable, Sendable {
     package var prefillPositions: UInt64
     package var prefillPositionsShared: UInt64
     package var framesDropped: UInt64
+    /// Guesses from sequences' own text.
+    package var draftsLookedUp = DraftCounts()
 
     package init(
         modelName: String, health: ClusterHealth, epoch: Epoch, workers: [WorkerStatus], gateways: Int, requestsWaiting: Int,

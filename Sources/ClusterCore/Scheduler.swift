@@ -20,6 +20,9 @@ package struct Scheduler: Sendable {
         package var endTokens: [TokenID]
         /// Whether a request uses the keys and values that another left or is about to leave of the same beginning.
         package var sharesPrefixes = true
+        package var speculation = Speculation.Mode.promptLookup
+        /// Guesses of one sequence in one step.
+        package var draftTokensMax = Speculation.draftTokensMax
     }
 
     let settings: Settings
@@ -42,6 +45,7 @@ package struct Scheduler: Sendable {
     private var inFlightMax = 0
     package private(set) var shape: StepShape
     private var clock: StepClock
+    package internal(set) var speculation: Speculation
     package private(set) var preemptions: UInt64 = 0
     /// Positions that admitted sequences had to prefill, and those of them that were there already.
     package internal(set) var prefillPositions: UInt64 = 0
@@ -50,6 +54,7 @@ package struct Scheduler: Sendable {
     package init(settings: Settings, clock: StepClock) {
         self.settings = settings
         self.clock = clock
+        speculation = Speculation(mode: settings.speculation, most: settings.draftTokensMax)
         shape = StepShape(stages: 0, prefillRowsMax: settings.prefillRowsPerStep, interTokenBudgetMs: settings.interTokenBudgetMs)
     }
 
@@ -110,6 +115,7 @@ package struct Scheduler: Sendable {
     package mutating func remove(_ id: SequenceID) {
         guard let sequence = sequences[id] else { preconditionFailure("only open sequences are removed") }
         awaited[id] = nil
+        speculation.forget(id)
         if !waiting.remove(sequence.precedence) { stop(id) }
         sequences[id] = nil
     }
@@ -135,6 +141,7 @@ package struct Scheduler: Sendable {
         // Where others decode but are all in flight, their next step is as much in this one's way.
         let beside = decoding == 0 ? 0 : max(draft.parts.count, (decoding + groups - 1) / groups)
         addPrefillRows(to: &draft, atMost: shape.prefillRows(beside: beside, groups: groups))
+        addGuesses(to: &draft, groups: groups)
         return draft.isEmpty ? nil : launch(draft, at: now)
     }
 
@@ -164,7 +171,7 @@ package struct Scheduler: Sendable {
         var segments: [Segment] = []
         for part in draft.parts {
             if !sequences[part.sequence]!.isOpen { opens.append(sequences[part.sequence]!.opening(modelEndTokens: settings.endTokens)) }
-            segments.append(sequences[part.sequence]!.sendRows(part.rows, in: StepNumber(nextNumber)))
+            segments.append(sequences[part.sequence]!.sendRows(part.rows, drafts: part.drafts, in: StepNumber(nextNumber)))
             noteWritten(by: part.sequence)
         }
         return launch(segments, opens: opens, at: now)
@@ -241,10 +248,15 @@ package struct Scheduler: Sendable {
 
         inFlight.removeFirst()
         clock.finished(oldest, at: now)
-        shape.note(rows: oldest.rowCount, sampledRows: oldest.rows.count { $0.sampledPosition != nil }, timings: result.timings)
+        shape.note(rows: oldest.rowCount, sampledRows: oldest.sampledRowCount, timings: result.timings)
         for rows in oldest.rows { sequences[rows.sequence]?.stepReturned() }
         endProbe(after: oldest)
-        let advances = result.tokens.compactMap { advance($0) }
+        noteGuesses(of: oldest, in: result)
+        var advances: [Advance] = []
+        for (index, sampled) in result.tokens.enumerated() {
+            if index > 0, result.tokens[index - 1].sequence == sampled.sequence { confirmGuess(of: sampled.sequence) }
+            if let advance = advance(sampled) { advances.append(advance) }
+        }
         return .done(oldest, advances, poisoned: result.poisoned.filter { sequences[$0.sequence] != nil })
     }
 
@@ -269,10 +281,12 @@ package struct Scheduler: Sendable {
 }
 
 /// Which rows of which sequences the step being formed will have.
-private struct StepDraft {
+struct StepDraft {
     struct Part {
         var sequence: SequenceID
         var rows: Int
+        /// Guesses of what follows these.
+        var drafts: [TokenID] = []
     }
 
     private(set) var parts: [Part] = []
@@ -288,5 +302,11 @@ private struct StepDraft {
         precondition(rows <= rowsLeft, "a step's rows are bounded")
         parts.append(Part(sequence: sequence, rows: rows))
         rowsLeft -= rows
+    }
+
+    mutating func add(guesses: [TokenID], to part: Int) {
+        precondition(guesses.count <= rowsLeft, "a step's rows are bounded")
+        parts[part].drafts = guesses
+        rowsLeft -= guesses.count
     }
 }

@@ -256,6 +256,14 @@ extension PackArena {
             (m.has_kv_blocks_cached, m.kv_blocks_cached) = (1, UInt32(value.kvBlocksCached))
             (m.has_prefill_positions, m.prefill_positions) = (1, value.prefillPositions)
             (m.has_prefill_positions_shared, m.prefill_positions_shared) = (1, value.prefillPositionsShared)
+            m.drafts_looked_up = draftCounts(value.draftsLookedUp)
+        }
+    }
+
+    func draftCounts(_ value: DraftCounts) -> UnsafeMutablePointer<Staffel__V1__DraftCounts> {
+        make(staffel__v1__draft_counts__init) { m in
+            (m.has_proposed, m.proposed) = (1, value.proposed)
+            (m.has_accepted, m.accepted) = (1, value.accepted)
         }
     }
 

@@ -244,7 +244,7 @@ extension Unpack {
         let workers = try f.list(m.n_workers, m.workers, "workers", atMost: Limits.workersMax, workerStatus)
         try f.requireDistinct(workers.map(\.key), "workers")
         let blocksTotal = try f.integer(m.has_kv_blocks_total, m.kv_blocks_total, "kv_blocks_total", 0...WireLimits.kvBlocksMax)
-        return StatusReport(
+        var report = StatusReport(
             modelName: try f.name(m.has_model_name, m.model_name, "model_name"), health: try clusterHealth(f.submessage(m.health, "health")),
             epoch: try f.epoch(m.has_epoch, m.epoch), workers: workers,
             gateways: try f.integer(m.has_gateways, m.gateways, "gateways", 0...Limits.gatewaysMax),
@@ -258,6 +258,15 @@ extension Unpack {
             prefillPositions: try f.counter(m.has_prefill_positions, m.prefill_positions, "prefill_positions"),
             prefillPositionsShared: try f.counter(m.has_prefill_positions_shared, m.prefill_positions_shared, "prefill_positions_shared"),
             framesDropped: try f.counter(m.has_frames_dropped, m.frames_dropped, "frames_dropped"))
+        report.draftsLookedUp = try draftCounts(f.submessage(m.drafts_looked_up, "drafts_looked_up"))
+        return report
+    }
+
+    static func draftCounts(_ p: UnsafePointer<Staffel__V1__DraftCounts>) throws(WireError) -> DraftCounts {
+        let f = Fields("DraftCounts")
+        return DraftCounts(
+            proposed: try f.counter(p.pointee.has_proposed, p.pointee.proposed, "proposed"),
+            accepted: try f.counter(p.pointee.has_accepted, p.pointee.accepted, "accepted"))
     }
 
     static func workerStatus(_ p: UnsafePointer<Staffel__V1__WorkerStatus>) throws(WireError) -> WorkerStatus {
