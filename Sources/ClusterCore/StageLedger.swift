@@ -2,8 +2,8 @@
 /// is refused before the stage thread sees it, so the engine may rely on what it gets.
 ///
 /// Checked: sequences are open, positions continue (after guesses: behind the last known row or any of them), blocks cover the rows and lie in the
-/// KV memory, each sequence has at most one segment, row, segment and copy counts are within `Limits`. Left to the engine: token ids against the vocabulary, the payload's size, and that no row is
-/// written into a block that two sequences hold. What a block holds is the coordinator's account.
+/// KV memory, each sequence has at most one segment, row, segment and copy counts are within `Limits`. Left to the engine: token ids against the
+/// vocabulary, the payload's size, and that no row is written into a block that two sequences hold. What a block holds is the coordinator's account.
 struct StageLedger: Hashable, Sendable {
     private struct Entry: Hashable, Sendable {
         var length: Int
