@@ -1807,6 +1807,51 @@ void   staffel__v1__tenant_status__free_unpacked
   assert(message->base.descriptor == &staffel__v1__tenant_status__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   staffel__v1__draft_counts__init
+                     (Staffel__V1__DraftCounts         *message)
+{
+  static const Staffel__V1__DraftCounts init_value = STAFFEL__V1__DRAFT_COUNTS__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__draft_counts__get_packed_size
+                     (const Staffel__V1__DraftCounts *message)
+{
+  assert(message->base.descriptor == &staffel__v1__draft_counts__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__draft_counts__pack
+                     (const Staffel__V1__DraftCounts *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__draft_counts__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__draft_counts__pack_to_buffer
+                     (const Staffel__V1__DraftCounts *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__draft_counts__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__DraftCounts *
+       staffel__v1__draft_counts__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__DraftCounts *)
+     protobuf_c_message_unpack (&staffel__v1__draft_counts__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__draft_counts__free_unpacked
+                     (Staffel__V1__DraftCounts *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__draft_counts__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   staffel__v1__worker_status__init
                      (Staffel__V1__WorkerStatus         *message)
 {
@@ -4608,7 +4653,7 @@ const ProtobufCMessageDescriptor staffel__v1__sequence_open__descriptor =
   (ProtobufCMessageInit) staffel__v1__sequence_open__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__segment__field_descriptors[5] =
+static const ProtobufCFieldDescriptor staffel__v1__segment__field_descriptors[6] =
 {
   {
     "sequence",
@@ -4670,8 +4715,21 @@ static const ProtobufCFieldDescriptor staffel__v1__segment__field_descriptors[5]
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "drafts",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__Segment, has_drafts),
+    offsetof(Staffel__V1__Segment, drafts),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__segment__field_indices_by_name[] = {
+  5,   /* field[5] = drafts */
   3,   /* field[3] = new_blocks */
   4,   /* field[4] = samples */
   0,   /* field[0] = sequence */
@@ -4681,7 +4739,7 @@ static const unsigned staffel__v1__segment__field_indices_by_name[] = {
 static const ProtobufCIntRange staffel__v1__segment__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor staffel__v1__segment__descriptor =
 {
@@ -4691,7 +4749,7 @@ const ProtobufCMessageDescriptor staffel__v1__segment__descriptor =
   "Staffel__V1__Segment",
   "staffel.v1",
   sizeof(Staffel__V1__Segment),
-  5,
+  6,
   staffel__v1__segment__field_descriptors,
   staffel__v1__segment__field_indices_by_name,
   1,  staffel__v1__segment__number_ranges,
@@ -5018,7 +5076,7 @@ const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor =
   (ProtobufCMessageInit) staffel__v1__sampled_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[20] =
+static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[21] =
 {
   {
     "model_name",
@@ -5260,9 +5318,22 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "drafts_looked_up",
+    21,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, drafts_looked_up),
+    &staffel__v1__draft_counts__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   19,   /* field[19] = displacements */
+  20,   /* field[20] = drafts_looked_up */
   2,   /* field[2] = epoch */
   17,   /* field[17] = expected_wait_ms */
   12,   /* field[12] = frames_dropped */
@@ -5286,7 +5357,7 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
 static const ProtobufCIntRange staffel__v1__status_report__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 20 }
+  { 0, 21 }
 };
 const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
 {
@@ -5296,7 +5367,7 @@ const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
   "Staffel__V1__StatusReport",
   "staffel.v1",
   sizeof(Staffel__V1__StatusReport),
-  20,
+  21,
   staffel__v1__status_report__field_descriptors,
   staffel__v1__status_report__field_indices_by_name,
   1,  staffel__v1__status_report__number_ranges,
@@ -5378,6 +5449,57 @@ const ProtobufCMessageDescriptor staffel__v1__tenant_status__descriptor =
   staffel__v1__tenant_status__field_indices_by_name,
   1,  staffel__v1__tenant_status__number_ranges,
   (ProtobufCMessageInit) staffel__v1__tenant_status__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__draft_counts__field_descriptors[2] =
+{
+  {
+    "proposed",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__DraftCounts, has_proposed),
+    offsetof(Staffel__V1__DraftCounts, proposed),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "accepted",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__DraftCounts, has_accepted),
+    offsetof(Staffel__V1__DraftCounts, accepted),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__draft_counts__field_indices_by_name[] = {
+  1,   /* field[1] = accepted */
+  0,   /* field[0] = proposed */
+};
+static const ProtobufCIntRange staffel__v1__draft_counts__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor staffel__v1__draft_counts__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.DraftCounts",
+  "DraftCounts",
+  "Staffel__V1__DraftCounts",
+  "staffel.v1",
+  sizeof(Staffel__V1__DraftCounts),
+  2,
+  staffel__v1__draft_counts__field_descriptors,
+  staffel__v1__draft_counts__field_indices_by_name,
+  1,  staffel__v1__draft_counts__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__draft_counts__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descriptors[7] =

@@ -29,6 +29,8 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var interTokenBudgetMs: UInt64?
     /// Whether requests with the same beginning share its keys and values.
     package var sharesPrefixes = true
+    /// Where guesses of next tokens come from.
+    package var speculation = Speculation.Mode.promptLookup
     /// Steps in flight for each stage of the plan.
     package var stepsInFlightPerStage: Int = 1
 

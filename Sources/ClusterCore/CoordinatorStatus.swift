@@ -1,7 +1,7 @@
 extension Coordinator {
     /// What `staffel status` prints.
     package func status(at now: Instant) -> StatusReport {
-        StatusReport(
+        var report = StatusReport(
             modelName: configuration.model.name, health: health, epoch: deployment.epoch,
             workers: membership.workers.values.map { workerStatus($0, at: now) }, gateways: membership.gateways.count,
             requestsWaiting: scheduler.waiting.count, sequencesRunning: scheduler.running.count,
@@ -11,6 +11,8 @@ extension Coordinator {
             prefillPositions: scheduler.prefillPositions, prefillPositionsShared: scheduler.prefillPositionsShared,
             framesDropped: metrics.dropped.total, tenants: scheduler.waiting.status, expectedWaitMs: scheduler.expectedWaitMs(),
             preemptions: scheduler.preemptions, displacements: scheduler.displacements)
+        report.draftsLookedUp = scheduler.speculation.lookups
+        return report
     }
 
     private func workerStatus(_ worker: WorkerMember, at now: Instant) -> WorkerStatus {

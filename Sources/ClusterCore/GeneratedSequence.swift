@@ -103,20 +103,29 @@ package struct GeneratedSequence: Hashable, Sendable {
         self.mayIndex = mayIndex
     }
 
-    /// The next `rows` rows as a segment of step `number`. They have blocks.
-    package mutating func sendRows(_ rows: Int, in number: StepNumber) -> Segment {
+    /// The next `rows` rows as a segment of step `number`, with guesses of what follows the last known token. They have blocks.
+    ///
+    /// The rows of guesses are not counted as sent: which of them stay is known with the step's result (`confirmDraft`).
+    package mutating func sendRows(_ rows: Int, drafts: [TokenID] = [], in number: StepNumber) -> Segment {
         let end = sent + rows
-        let blockCount = BlockAllocator.blocks(forPositions: end)
+        let blockCount = BlockAllocator.blocks(forPositions: end + drafts.count)
         precondition(rows > 0 && end <= tokens.count && blockCount <= blocks.count, "rows to send are known and have blocks")
+        precondition(drafts.isEmpty || end == tokens.count, "guesses follow the last known token")
         let segment = Segment(
-            sequence: id, start: sent, tokens: Array(tokens[sent..<end]),
-            newBlocks: Array(blocks[blocksSent..<max(blocksSent, blockCount)]), samples: end == tokens.count)
+            sequence: id, start: sent, tokens: Array(tokens[sent..<end]) + drafts,
+            newBlocks: Array(blocks[blocksSent..<max(blocksSent, blockCount)]), samples: end == tokens.count, drafts: drafts.count)
         sent = end
         blocksSent = max(blocksSent, blockCount)
         stepsInFlight += 1
         lastStep = number
         isOpen = true
         return segment
+    }
+
+    /// The last known token was a guess, and right: its row is in place.
+    package mutating func confirmDraft() {
+        precondition(sent == tokens.count - 1 && sent < blocks.count * Limits.positionsPerBlock, "a guess stands behind all that was sent")
+        sent += 1
     }
 
     package mutating func stepReturned() {
@@ -146,11 +155,15 @@ package struct GeneratedSequence: Hashable, Sendable {
 
     package mutating func append(_ token: TokenID) { tokens.append(token) }
 
+    /// Whether `token` could end the choice where it stands.
+    package func mayEnd(with token: TokenID, endTokens: [TokenID]) -> Bool {
+        (!sampling.ignoreEndTokens && endTokens.contains(token)) || sampling.stopTokens.contains(token)
+    }
+
     /// Whether the last generated token ends the choice. An end token counts once `minTokens` came before it.
     package func finishReason(endTokens: [TokenID], contextTokens: Int) -> FinishReason? {
         guard generatedCount > 0, let last = tokens.last else { return nil }
-        let ends = (!sampling.ignoreEndTokens && endTokens.contains(last)) || sampling.stopTokens.contains(last)
-        if ends && generatedCount > Int(sampling.minTokens) { return .stop }
+        if mayEnd(with: last, endTokens: endTokens) && generatedCount > Int(sampling.minTokens) { return .stop }
         if generatedCount >= Int(sampling.maxTokens) || tokens.count >= contextTokens { return .length }
         return nil
     }

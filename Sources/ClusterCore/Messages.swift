@@ -260,6 +260,8 @@ package struct StatusReport: Hashable, Sendable {
     /// Sequences that had to give up their blocks, and those of them that gave way to a tenant that had nothing running.
     package var preemptions: UInt64
     package var displacements: UInt64
+    /// Guesses from sequences' own text.
+    package var draftsLookedUp = DraftCounts()
 
     package init(
         modelName: String, health: ClusterHealth, epoch: Epoch, workers: [WorkerStatus], gateways: Int, requestsWaiting: Int,

@@ -20,6 +20,9 @@ package struct Scheduler: Sendable {
         package var endTokens: [TokenID]
         /// Whether a request uses the keys and values that another left or is about to leave of the same beginning.
         package var sharesPrefixes = true
+        package var speculation = Speculation.Mode.promptLookup
+        /// Guesses of one sequence in one step.
+        package var draftTokensMax = Speculation.draftTokensMax
     }
 
     let settings: Settings
@@ -42,6 +45,7 @@ package struct Scheduler: Sendable {
     private var inFlightMax = 0
     package private(set) var shape: StepShape
     private var clock: StepClock
+    package internal(set) var speculation: Speculation
     package private(set) var preemptions: UInt64 = 0
     /// Preemptions, among those counted above, that gave a place to a tenant that had none.
     package internal(set) var displacements: UInt64 = 0
@@ -57,6 +61,7 @@ package struct Scheduler: Sendable {
         self.settings = settings
         self.clock = clock
         displacementCredit = Double(settings.contextTokens)
+        speculation = Speculation(mode: settings.speculation, most: settings.draftTokensMax)
         shape = StepShape(stages: 0, prefillRowsMax: settings.prefillRowsPerStep, interTokenBudgetMs: settings.interTokenBudgetMs)
     }
 
@@ -118,6 +123,7 @@ package struct Scheduler: Sendable {
     package mutating func remove(_ id: SequenceID) {
         guard let sequence = sequences[id] else { preconditionFailure("only open sequences are removed") }
         awaited[id] = nil
+        speculation.forget(id)
         if !waiting.remove(sequence) { stop(id) }
         settle(sequence)
         sequences[id] = nil
@@ -145,6 +151,7 @@ package struct Scheduler: Sendable {
         // Where others decode but are all in flight, their next step is as much in this one's way.
         let beside = decoding == 0 ? 0 : max(draft.parts.count, (decoding + groups - 1) / groups)
         addPrefillRows(to: &draft, atMost: shape.prefillRows(beside: beside, groups: groups))
+        addGuesses(to: &draft, groups: groups)
         return draft.isEmpty ? nil : launch(draft, at: now)
     }
 
@@ -175,7 +182,7 @@ package struct Scheduler: Sendable {
         var segments: [Segment] = []
         for part in draft.parts {
             if !sequences[part.sequence]!.isOpen { opens.append(sequences[part.sequence]!.opening(modelEndTokens: settings.endTokens)) }
-            segments.append(sequences[part.sequence]!.sendRows(part.rows, in: StepNumber(nextNumber)))
+            segments.append(sequences[part.sequence]!.sendRows(part.rows, drafts: part.drafts, in: StepNumber(nextNumber)))
             noteWritten(by: part.sequence)
         }
         noteServed(rows: draft.parts.reduce(0) { $0 + $1.rows })
@@ -255,10 +262,15 @@ package struct Scheduler: Sendable {
         inFlight.removeFirst()
         clock.finished(oldest, at: now)
         forecast.note(oldest, tokens: result.tokens.count, at: now)
-        shape.note(rows: oldest.rowCount, sampledRows: oldest.rows.count { $0.sampledPosition != nil }, timings: result.timings)
+        shape.note(rows: oldest.rowCount, sampledRows: oldest.sampledRowCount, timings: result.timings)
         for rows in oldest.rows { sequences[rows.sequence]?.stepReturned() }
         endProbe(after: oldest)
-        let advances = result.tokens.compactMap { advance($0) }
+        noteGuesses(of: oldest, in: result)
+        var advances: [Advance] = []
+        for (index, sampled) in result.tokens.enumerated() {
+            if index > 0, result.tokens[index - 1].sequence == sampled.sequence { confirmGuess(of: sampled.sequence) }
+            if let advance = advance(sampled) { advances.append(advance) }
+        }
         return .done(oldest, advances, poisoned: result.poisoned.filter { sequences[$0.sequence] != nil })
     }
 
@@ -291,6 +303,8 @@ struct StepDraft {
     struct Part {
         var sequence: SequenceID
         var rows: Int
+        /// Guesses of what follows these.
+        var drafts: [TokenID] = []
     }
 
     private(set) var parts: [Part] = []
@@ -306,5 +320,11 @@ struct StepDraft {
         precondition(rows <= rowsLeft, "a step's rows are bounded")
         parts.append(Part(sequence: sequence, rows: rows))
         rowsLeft -= rows
+    }
+
+    mutating func add(guesses: [TokenID], to part: Int) {
+        precondition(guesses.count <= rowsLeft, "a step's rows are bounded")
+        parts[part].drafts = guesses
+        rowsLeft -= guesses.count
     }
 }

@@ -6,9 +6,11 @@ package struct StageCurve: Hashable, Sendable {
     private struct Point: Hashable, Sendable {
         var rows: Double
         var nanoseconds: Double
+        /// Measurements so far.
+        var count = 1.0
     }
 
-    /// A new measurement counts for an eighth.
+    /// A new measurement counts for an eighth; the first few count alike, so that an odd first one is soon outvoted.
     private static let weight = 0.125
     /// One far above what is known is a pause of the machine, not of the arithmetic: it counts as this many times the known.
     private static let outlier = 4.0
@@ -28,8 +30,16 @@ package struct StageCurve: Hashable, Sendable {
             return
         }
         let time = min(Double(nanoseconds), known.nanoseconds * Self.outlier)
+        let weight = max(Self.weight, 1 / (known.count + 1))
         points[index] = Point(
-            rows: known.rows + Self.weight * (Double(rows) - known.rows), nanoseconds: known.nanoseconds + Self.weight * (time - known.nanoseconds))
+            rows: known.rows + weight * (Double(rows) - known.rows), nanoseconds: known.nanoseconds + weight * (time - known.nanoseconds),
+            count: known.count + 1)
+    }
+
+    /// As `nanoseconds`, but no more than the largest measured one above that: the least it can be, for who would try it.
+    package func nanosecondsAtLeast(rows: Int) -> Double? {
+        guard let largest = points.last(where: { $0 != nil })??.rows, Double(rows) > largest else { return nanoseconds(rows: rows) }
+        return nanoseconds(rows: Int(largest))
     }
 
     /// `nil` before anything was measured.

@@ -58,10 +58,17 @@ package struct StepShape: Sendable {
         return min(prefillRowsMax, max(fitting, Self.prefillRowsMin))
     }
 
-    private func interval(_ curves: [StageCurve], rows: Int, groups: Int) -> Double? {
+    /// How many times longer a decode step of `rows` rows takes with `more` rows of guesses; row counts above all that was measured are hoped to
+    /// cost no more than that. `nil` before any decode step was measured.
+    package func stretch(rows: Int, more: Int, groups: Int) -> Double? {
+        guard let plain = interval(decode, rows: rows, groups: groups), plain > 0 else { return nil }
+        return interval(decode, rows: rows + more, groups: groups, isHoped: true).map { max(1, $0 / plain) }
+    }
+
+    private func interval(_ curves: [StageCurve], rows: Int, groups: Int, isHoped: Bool = false) -> Double? {
         var (sum, longest) = (0.0, 0.0)
         for curve in curves {
-            guard let time = curve.nanoseconds(rows: rows) else { return nil }
+            guard let time = isHoped ? curve.nanosecondsAtLeast(rows: rows) : curve.nanoseconds(rows: rows) else { return nil }
             sum += time
             longest = max(longest, time)
         }

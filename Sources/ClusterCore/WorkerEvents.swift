@@ -9,7 +9,7 @@ package struct PayloadHandle: Hashable, Sendable {
 package struct StepOutcome: Hashable, Sendable {
     /// Sequences with a NaN or infinity first seen in this stage.
     package var poisoned: [PoisonedSequence]
-    /// Only on the last stage: one entry for each sampling segment that is not poisoned, in the segments' order.
+    /// Only on the last stage: as in `StepResult`.
     package var tokens: [SampledToken]
     package var computeNanoseconds: UInt64
 

@@ -13,7 +13,7 @@ extension StageBatch {
             segments: frame.step.segments.map { segment in
                 BatchSegment(
                     sequence: segment.sequence.value, start: segment.start, tokens: segment.tokens,
-                    newBlocks: segment.newBlocks.map { Int32($0.value) }, samples: segment.samples)
+                    newBlocks: segment.newBlocks.map { Int32($0.value) }, samples: segment.samples, drafts: segment.drafts)
             },
             poisoned: frame.poisoned.map(\.sequence.value))
     }

@@ -262,6 +262,7 @@ extension PackArena {
             (m.has_expected_wait_ms, m.expected_wait_ms) = (1, value.expectedWaitMs)
             (m.has_preemptions, m.preemptions) = (1, value.preemptions)
             (m.has_displacements, m.displacements) = (1, value.displacements)
+            m.drafts_looked_up = draftCounts(value.draftsLookedUp)
         }
     }
 
@@ -271,6 +272,13 @@ extension PackArena {
             (m.has_weight, m.weight) = (1, UInt32(value.weight))
             (m.has_waiting, m.waiting) = (1, UInt32(value.waiting))
             (m.has_running, m.running) = (1, UInt32(value.running))
+        }
+    }
+
+    func draftCounts(_ value: DraftCounts) -> UnsafeMutablePointer<Staffel__V1__DraftCounts> {
+        make(staffel__v1__draft_counts__init) { m in
+            (m.has_proposed, m.proposed) = (1, value.proposed)
+            (m.has_accepted, m.accepted) = (1, value.accepted)
         }
     }
 

@@ -91,6 +91,7 @@ extension PackArena {
             (m.n_tokens, m.tokens) = (value.tokens.count, copy(value.tokens))
             (m.n_new_blocks, m.new_blocks) = (value.newBlocks.count, copy(value.newBlocks.map(\.value)))
             (m.has_samples, m.samples) = (1, value.samples ? 1 : 0)
+            if value.drafts > 0 { (m.has_drafts, m.drafts) = (1, UInt32(value.drafts)) }
         }
     }
 

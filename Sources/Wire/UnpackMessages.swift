@@ -252,7 +252,7 @@ extension Unpack {
         let tenants = try f.list(m.n_tenants, m.tenants, "tenants", atMost: Limits.tenantsReportedMax, tenantStatus)
         try f.requireDistinct(tenants.map(\.tenant), "tenants")
         let blocksTotal = try f.integer(m.has_kv_blocks_total, m.kv_blocks_total, "kv_blocks_total", 0...WireLimits.kvBlocksMax)
-        return StatusReport(
+        var report = StatusReport(
             modelName: try f.name(m.has_model_name, m.model_name, "model_name"), health: try clusterHealth(f.submessage(m.health, "health")),
             epoch: try f.epoch(m.has_epoch, m.epoch), workers: workers,
             gateways: try f.integer(m.has_gateways, m.gateways, "gateways", 0...Limits.gatewaysMax),
@@ -269,6 +269,8 @@ extension Unpack {
             expectedWaitMs: try f.counter(m.has_expected_wait_ms, m.expected_wait_ms, "expected_wait_ms", atMost: Limits.expectedWaitMsMax),
             preemptions: try f.counter(m.has_preemptions, m.preemptions, "preemptions"),
             displacements: try f.counter(m.has_displacements, m.displacements, "displacements"))
+        report.draftsLookedUp = try draftCounts(f.submessage(m.drafts_looked_up, "drafts_looked_up"))
+        return report
     }
 
     static func tenantStatus(_ p: UnsafePointer<Staffel__V1__TenantStatus>) throws(WireError) -> TenantStatus {
@@ -279,6 +281,13 @@ extension Unpack {
             weight: try f.integer(m.has_weight, m.weight, "weight", 1...Limits.tenantWeightMax),
             waiting: try f.integer(m.has_waiting, m.waiting, "waiting", 0...WireLimits.requestsMax),
             running: try f.integer(m.has_running, m.running, "running", 0...WireLimits.requestsMax))
+    }
+
+    static func draftCounts(_ p: UnsafePointer<Staffel__V1__DraftCounts>) throws(WireError) -> DraftCounts {
+        let f = Fields("DraftCounts")
+        return DraftCounts(
+            proposed: try f.counter(p.pointee.has_proposed, p.pointee.proposed, "proposed"),
+            accepted: try f.counter(p.pointee.has_accepted, p.pointee.accepted, "accepted"))
     }
 
     static func workerStatus(_ p: UnsafePointer<Staffel__V1__WorkerStatus>) throws(WireError) -> WorkerStatus {

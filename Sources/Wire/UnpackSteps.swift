@@ -139,9 +139,12 @@ extension Unpack {
             m.n_new_blocks <= WireLimits.segmentBlocksMax, "new_blocks", "has \(m.n_new_blocks) entries, allowed are \(WireLimits.segmentBlocksMax)")
         let blocks = UnsafeBufferPointer(start: m.new_blocks, count: m.n_new_blocks).map { BlockID($0) }
         try f.requireDistinct(blocks, "new_blocks")
+        let samples = try f.present(m.has_samples, m.samples, "samples") != 0
+        // The first row is known, whatever follows.
+        let drafts = m.has_drafts == 0 ? 0 : try f.integer(m.has_drafts, m.drafts, "drafts", 0...tokens.count - 1)
+        try f.require(samples || drafts == 0, "drafts", "is \(drafts) in a segment that does not sample")
         return Segment(
-            sequence: try f.sequence(m.has_sequence, m.sequence), start: start, tokens: tokens, newBlocks: blocks,
-            samples: try f.present(m.has_samples, m.samples, "samples") != 0)
+            sequence: try f.sequence(m.has_sequence, m.sequence), start: start, tokens: tokens, newBlocks: blocks, samples: samples, drafts: drafts)
     }
 
     static func stepFrame(_ p: UnsafePointer<Staffel__V1__StepFrame>) throws(WireError) -> StepFrame {
@@ -172,14 +175,27 @@ extension Unpack {
     static func stepResult(_ p: UnsafePointer<Staffel__V1__StepResult>) throws(WireError) -> StepResult {
         let f = Fields("StepResult")
         let m = p.pointee
-        let tokens = try f.list(m.n_tokens, m.tokens, "tokens", atMost: Limits.stepSegmentsMax, sampledToken)
+        let tokens = try f.list(m.n_tokens, m.tokens, "tokens", atMost: Limits.stepRowsMax, sampledToken)
         let poisoned = try f.list(m.n_poisoned, m.poisoned, "poisoned", atMost: Limits.stepSegmentsMax, poisonedSequence)
-        try f.requireDistinct(tokens.map(\.sequence), "tokens")
+        try requireRuns(tokens, f)
         try f.requireDistinct(poisoned.map(\.sequence), "poisoned")
         return StepResult(
             epoch: try f.epoch(m.has_epoch, m.epoch), number: StepNumber(try f.counter(m.has_number, m.number, "number")), tokens: tokens,
             poisoned: poisoned,
             timings: try f.list(m.n_timings, m.timings, "timings", atMost: Limits.stagesMax, timing))
+    }
+
+    /// Tokens of a sequence stand together, at consecutive positions.
+    private static func requireRuns(_ tokens: [SampledToken], _ f: Fields) throws(WireError) {
+        var firsts: [SequenceID] = []
+        for (index, token) in tokens.enumerated() {
+            if index > 0, tokens[index - 1].sequence == token.sequence {
+                try f.require(token.position == tokens[index - 1].position + 1, "tokens", "has position \(token.position) after \(tokens[index - 1].position)")
+            } else {
+                firsts.append(token.sequence)
+            }
+        }
+        try f.requireDistinct(firsts, "tokens")
     }
 
     static func sampledToken(_ p: UnsafePointer<Staffel__V1__SampledToken>) throws(WireError) -> SampledToken {

@@ -42,6 +42,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: "Whether requests share the keys and values of a common beginning: on or off; what is kept fills the KV memory. (default: off)")
     var prefixSharing: String?
 
+    @OptionGroup var speculating: SpeculationOptions
     @OptionGroup var child: ChildOptions
     @OptionGroup var common: CommonOptions
 
@@ -67,6 +68,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         configuration.boundary = try Self.boundary(settings.string("boundary", flag: boundary))
         configuration.interTokenBudgetMs = try settings.integer("itl-budget-ms", flag: itlBudgetMs, in: 1...3_600_000).map(UInt64.init)
         configuration.sharesPrefixes = try Self.onOrOff("prefix-sharing", settings.string("prefix-sharing", flag: prefixSharing)) ?? false
+        configuration.speculation = try speculating.mode(settings) ?? configuration.speculation
         let node = try CoordinatorNode(
             settings: CoordinatorSettings(
                 state: StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),

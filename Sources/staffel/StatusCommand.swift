@@ -28,6 +28,7 @@ struct StatusCommand: AsyncParsableCommand {
             "epoch \(report.epoch.value)  gateways \(report.gateways)  requests waiting \(report.requestsWaiting)  sequences running \(report.sequencesRunning)",
             "KV blocks \(report.kvBlocksUsed) of \(report.kvBlocksTotal), \(report.kvBlocksCached) more hold known beginnings  steps in flight \(report.stepsInFlight), done \(report.stepsDone)"
                 + "  tokens generated \(report.tokensGenerated)  frames dropped \(report.framesDropped)",
+            "guesses looked up \(report.draftsLookedUp.proposed), right \(report.draftsLookedUp.accepted)",
             "",
             row("WORKER", "NAME", "LAYERS", "STATE", "BUSY", "READ", "COMPUTE", "MEMORY", "THREADS", "ISA"),
         ]
@@ -81,6 +82,7 @@ struct StatusCommand: AsyncParsableCommand {
             "prefill_positions_shared": report.prefillPositionsShared, "steps_in_flight": report.stepsInFlight,
             "steps_done": report.stepsDone, "tokens_generated": report.tokensGenerated, "frames_dropped": report.framesDropped,
             "expected_wait_ms": report.expectedWaitMs, "preemptions": report.preemptions, "displacements": report.displacements,
+            "drafts_looked_up": ["proposed": report.draftsLookedUp.proposed, "accepted": report.draftsLookedUp.accepted],
             "tenants": tenants, "workers": workers,
         ]
         return String(decoding: try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys]), as: UTF8.self)

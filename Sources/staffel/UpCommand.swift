@@ -42,6 +42,7 @@ struct UpCommand: AsyncParsableCommand {
     var apiKeys: String?
 
     @OptionGroup var caching: CacheOptions
+    @OptionGroup var speculating: SpeculationOptions
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
@@ -54,7 +55,9 @@ struct UpCommand: AsyncParsableCommand {
 
         // A wrong size ends this command, not its children one by one.
         _ = try caching.packedCache(settings)
-        let children = try plan.children(in: directory.path, passing: common.forwardedFlags, workers: caching.forwardedFlags)
+        _ = try speculating.mode(settings)
+        let children = try plan.children(
+            in: directory.path, passing: common.forwardedFlags, coordinator: speculating.forwardedFlags, workers: caching.forwardedFlags)
         let broken = Mutex<String?>(nil)
         let onEnd: @Sendable (ChildProcess.End) -> Void = { end in
             switch end {
@@ -133,7 +136,9 @@ private struct Cluster {
     }
 
     /// Coordinator, workers, gateway, in the order in which they start.
-    func children(in directory: String, passing flags: [String], workers workerFlags: [String]) throws -> [ChildProcess] {
+    func children(
+        in directory: String, passing flags: [String], coordinator coordinatorFlags: [String], workers workerFlags: [String]
+    ) throws -> [ChildProcess] {
         let local = try LocalCluster(directory: directory, workers: workers, endpoint: "tcp://127.0.0.1:\(FreePort.find())")
         let child = ["--exit-with-stdin"] + flags
         var coordinator = ["coordinator", "--model", model, "--state", local.coordinator, "--listen", local.endpoint,
@@ -141,7 +146,7 @@ private struct Cluster {
         if let contextTokens { coordinator += ["--context-tokens", "\(contextTokens)"] }
         var gateway = ["gateway", "--state", local.gateway, "--host", host, "--port", "\(port)"]
         if let apiKeysPath { gateway += ["--api-keys", apiKeysPath] }
-        return [ChildProcess(name: "coordinator", arguments: coordinator + child)]
+        return [ChildProcess(name: "coordinator", arguments: coordinator + coordinatorFlags + child)]
             + local.workers.enumerated().map { number, state in
                 ChildProcess(
                     name: "worker-\(number + 1)",

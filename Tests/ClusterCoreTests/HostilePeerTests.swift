@@ -94,7 +94,7 @@ import Testing
                     Segment(
                         sequence: sequence(), start: int(), tokens: tokens(),
                         newBlocks: (0..<count()).map { _ in BlockID(UInt32(truncatingIfNeeded: word())) },
-                        samples: numbers.oneIn(2))
+                        samples: numbers.oneIn(2), drafts: numbers.oneIn(2) ? 0 : int())
                 })
         }
 

@@ -141,16 +141,27 @@ struct ScheduledRun {
     private var memory: [UInt64]
     /// By sequence: the digest after each of its positions, and its blocks.
     private var tables: [SequenceID: (past: [UInt64], blocks: [BlockID])] = [:]
+    private var ledger: StageLedger
+    private let vocabulary: Int
+    /// What a stage says of each step of so many rows.
+    private let timing: ((Int) -> UInt64)?
     private let now = Instant(nanoseconds: 0)
 
-    init(blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true, context: Int = 2_048) {
+    init(
+        blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true, context: Int = 2_048,
+        vocabulary: Int = 1_000, endTokens: [TokenID] = [], draftTokensMax: Int = 0, timing: ((Int) -> UInt64)? = nil
+    ) {
         self.blocks = blocks
         self.stages = stages
+        self.vocabulary = vocabulary
+        self.timing = timing
+        ledger = StageLedger(kvBlocks: blocks)
         memory = [UInt64](repeating: .max, count: blocks * Limits.positionsPerBlock)
         var settings = Scheduler.Settings(
-            stepRowsMax: rowsMax, prefillRowsPerStep: prefillRows, sequencesRunningMax: running, contextTokens: context, vocabulary: 1_000,
-            endTokens: [])
+            stepRowsMax: rowsMax, prefillRowsPerStep: prefillRows, sequencesRunningMax: running, contextTokens: context,
+            vocabulary: vocabulary, endTokens: endTokens)
         settings.sharesPrefixes = sharesPrefixes
+        settings.draftTokensMax = draftTokensMax
         scheduler = Scheduler(settings: settings, clock: StepClock(floorMs: 10_000, unmeasuredMs: 60_000, factor: 8))
         scheduler.begin(epoch: epoch, kvBlocks: blocks, stages: stages, stepsInFlightMax: stages)
     }
@@ -181,6 +192,7 @@ struct ScheduledRun {
         epoch = epoch.next
         sent = []
         tables = [:]
+        ledger = StageLedger(kvBlocks: blocks)
         memory = [UInt64](repeating: .max, count: memory.count)
         scheduler.begin(epoch: epoch, kvBlocks: blocks, stages: stages, stepsInFlightMax: stages)
         audit()
@@ -231,6 +243,7 @@ struct ScheduledRun {
     // MARK: - The stages
 
     private mutating func compute(_ step: Step) -> StepResult {
+        if let fault = ledger.take(step) { findings.append("a stage refuses a step: \(fault)") }
         let size = Limits.positionsPerBlock
         for id in step.closes { tables[id] = nil }
         for copy in step.copies {
@@ -253,15 +266,35 @@ struct ScheduledRun {
             }
             let more = Self.digests(segment.tokens[...], after: past.last ?? 0)
             for (offset, digest) in more.enumerated() { memory[slot(segment.start + offset)] = digest }
-            tables[segment.sequence]!.past += more
+            let known = segment.tokens.count - segment.drafts
+            tables[segment.sequence]!.past += more.prefix(known)
             if segment.start + segment.tokens.count <= promptLength(segment.sequence) { prefillRows += segment.tokens.count }
             guard segment.samples else { continue }
-            sampled.append(
-                SampledToken(
-                    sequence: segment.sequence, position: segment.start + segment.tokens.count,
-                    emitted: EmittedToken(token: TokenID(mixed(more[more.count - 1], segment.sequence.value) % 1_000))))
+            for row in known - 1..<more.count {
+                let token = Self.token(after: more[row], of: segment.sequence.value, vocabulary)
+                sampled.append(SampledToken(sequence: segment.sequence, position: segment.start + row + 1, emitted: EmittedToken(token: token)))
+                guard row + 1 < more.count, segment.tokens[row + 1] == token else { break }
+                tables[segment.sequence]!.past.append(more[row + 1])
+            }
         }
-        return StepResult(epoch: step.epoch, number: step.number, tokens: sampled, poisoned: [], timings: [])
+        let timings = timing.map { [StageTiming](repeating: StageTiming(queueNanoseconds: 0, computeNanoseconds: $0(step.rowCount)), count: stages) }
+        return StepResult(epoch: step.epoch, number: step.number, tokens: sampled, poisoned: [], timings: timings ?? [])
+    }
+
+    private static func token(after digest: UInt64, of sequence: UInt64, _ vocabulary: Int) -> TokenID {
+        TokenID(mixed(digest, sequence) % UInt64(vocabulary))
+    }
+
+    /// What a loop that computes one row after the other gives.
+    func plain(id: UInt64, prompt: [TokenID], maxTokens: Int32) -> [TokenID] {
+        var tokens = prompt
+        var digest = Self.digests(prompt[...], after: 0).last!
+        while tokens.count < min(prompt.count + Int(maxTokens), scheduler.settings.contextTokens) {
+            tokens.append(Self.token(after: digest, of: id, vocabulary))
+            if scheduler.settings.endTokens.contains(tokens.last!) { break }
+            digest = mixed(digest, UInt64(tokens.last!))
+        }
+        return tokens
     }
 
     private static func digests(_ tokens: ArraySlice<TokenID>, after first: UInt64) -> [UInt64] {

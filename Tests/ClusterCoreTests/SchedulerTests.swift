@@ -192,6 +192,28 @@ import Testing
         #expect(clock.deadline(of: step(rows: 1, sentMs: 20)) == Instant(nanoseconds: (120 + 160) * 1_000_000))
     }
 
+    @Test func resultsAnswerTheGuesses() {
+        let segment = Segment(sequence: SequenceID(1), start: 4, tokens: [1, 2, 3, 4], newBlocks: [], samples: true, drafts: 2)
+        let other = Segment(sequence: SequenceID(2), start: 9, tokens: [1], newBlocks: [], samples: true)
+        let step = StepInFlight(Step(epoch: Epoch(1), number: StepNumber(1), segments: [segment, other]), sentAt: now)
+        #expect(step.sampledRowCount == 4)
+        func fault(_ tokens: [TokenID], from first: Int = 6, gap: Int = 1, poisoned: [UInt64] = []) -> String? {
+            var sampled = tokens.enumerated().map {
+                SampledToken(sequence: SequenceID(1), position: first + $0.offset * gap, emitted: EmittedToken(token: $0.element))
+            }
+            sampled.append(SampledToken(sequence: SequenceID(2), position: 10, emitted: EmittedToken(token: 0)))
+            let result = StepResult(
+                epoch: Epoch(1), number: StepNumber(1), tokens: sampled,
+                poisoned: poisoned.map { PoisonedSequence(sequence: SequenceID($0), layers: 0..<1) }, timings: [])
+            return step.fault(in: result, vocabulary: 100)
+        }
+        for right in [[9], [3], [3, 9], [3, 4], [3, 4, 9]] as [[TokenID]] { #expect(fault(right) == nil, "\(right)") }
+        #expect(fault([], poisoned: [1]) == nil)
+        for wrong in [[], [9, 4], [3, 9, 1], [3, 4, 9, 9], [3, 100], [100], [-1]] as [[TokenID]] { #expect(fault(wrong) != nil, "\(wrong)") }
+        #expect(fault([3], from: 5) != nil && fault([3, 4], gap: 2) != nil && fault([3, 4], gap: 0) != nil)
+        #expect(fault([3], poisoned: [1]) != nil && fault([3], poisoned: [2]) != nil)
+    }
+
     @Test func blocksAreOwnedOnce() {
         for seed in UInt64(0)..<50 {
             var numbers = SeededNumbers(seed: seed)

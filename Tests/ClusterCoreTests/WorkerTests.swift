@@ -91,6 +91,36 @@ import Testing
         #expect(again.last == .load(Self.assignment(epoch: 2)))
     }
 
+    /// What a stage makes of a segment of its one sequence after one of two known rows and three guesses, positions 1...5.
+    private func afterGuesses(_ segment: Segment) -> Failure? {
+        var worker = serving()
+        var frames = [Self.frame(number: 1), Self.frame(number: 2), Self.frame(number: 3)]
+        frames[1].step.segments[0].tokens = [5, 6, 7, 8, 9]
+        frames[1].step.segments[0].drafts = 3
+        frames[2].step.segments = [segment]
+        var effects: [Worker.Effect] = []
+        for (index, frame) in frames.enumerated() {
+            effects = handle(&worker, .activation(frame, payload: payload(UInt64(index)), from: Self.up))
+        }
+        for case .send(.stepFailed(_, StepNumber(3), let failure)) in effects { return failure }
+        return nil
+    }
+
+    @Test func aSequenceGoesOnBehindAnyGuessAndNowhereElse() {
+        func segment(_ start: Int, rows: Int = 1, drafts: Int = 0, samples: Bool = true) -> Segment {
+            Segment(
+                sequence: SequenceID(1), start: start, tokens: [TokenID](repeating: 5, count: rows), newBlocks: [], samples: samples, drafts: drafts)
+        }
+        for start in 3...6 { #expect(afterGuesses(segment(start)) == nil) }
+        for start in [-1, 0, 1, 2, 7, .max, .min] { #expect(afterGuesses(segment(start))?.code == .internalError, "from \(start)") }
+        #expect(afterGuesses(segment(4, rows: 5, drafts: 4)) == nil)
+        for drafts in [-1, 5, 6, .max, .min] {
+            #expect(afterGuesses(segment(4, rows: 5, drafts: drafts))?.code == .internalError, "\(drafts) guesses")
+        }
+        #expect(afterGuesses(segment(4, rows: 5, drafts: 1, samples: false))?.code == .internalError)
+        #expect(afterGuesses(segment(4, rows: 29, drafts: 28))?.code == .internalError, "rows beyond the only block")
+    }
+
     @Test func framesThatAreNotOursAreDropped() {
         var worker = serving()
         #expect(handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.down)) == [.discard(payload(1))])

@@ -207,15 +207,22 @@ extension Seeded {
 
     mutating func segment(_ sequence: SequenceID, _ rows: ClosedRange<Int>) -> Segment {
         let tokens = many(rows) { $0.token() }
+        let samples = bool()
         return Segment(
             sequence: sequence, start: int(0...Limits.contextTokensMax - tokens.count), tokens: tokens,
-            newBlocks: distinct(0...3).map { BlockID(UInt32(truncatingIfNeeded: $0)) }, samples: bool())
+            newBlocks: distinct(0...3).map { BlockID(UInt32(truncatingIfNeeded: $0)) }, samples: samples,
+            drafts: samples ? int(0...tokens.count - 1) : 0)
+    }
+
+    mutating func sampled(_ sequence: SequenceID, _ count: Int) -> [SampledToken] {
+        let first = int(0...Limits.contextTokensMax - count)
+        return (0..<count).map { SampledToken(sequence: sequence, position: first + $0, emitted: emitted()) }
     }
 
     mutating func stepResult() -> StepResult {
         StepResult(
             epoch: epoch(), number: stepNumber(),
-            tokens: distinct(0...20).map { SampledToken(sequence: SequenceID($0), position: int(0...Limits.contextTokensMax), emitted: emitted()) },
+            tokens: distinct(0...20).flatMap { sampled(SequenceID($0), int(1...4)) },
             poisoned: distinct(0...3).map { PoisonedSequence(sequence: SequenceID($0), layers: layers()) }, timings: many(0...5) { $0.timing() })
     }
 
@@ -231,7 +238,7 @@ extension Seeded {
 
     mutating func status() -> StatusReport {
         let blocks = int(0...WireLimits.kvBlocksMax)
-        return StatusReport(
+        var report = StatusReport(
             modelName: name(), health: health(), epoch: epoch(),
             workers: many(0...5) {
                 WorkerStatus(
@@ -243,5 +250,7 @@ extension Seeded {
             tenants: distinct(0...5).map {
                 TenantStatus(tenant: Tenant($0), weight: int(1...Limits.tenantWeightMax), waiting: int(0...1000), running: int(0...1000))
             }, expectedWaitMs: UInt64(int(0...Int(Limits.expectedWaitMsMax))), preemptions: next() >> 2, displacements: next() >> 2)
+        report.draftsLookedUp = DraftCounts(proposed: next() >> 2, accepted: next() >> 2)
+        return report
     }
 }

@@ -7,7 +7,7 @@ import Testing
 /// One wrong field at a time; the error names it.
 @Suite struct ValidationTests {
     /// Fields that may be missing, because their absence means something.
-    static let mayBeMissing: Set<String> = ["holding", "top_logprobs", "logprob", "retry_after_seconds"]
+    static let mayBeMissing: Set<String> = ["holding", "top_logprobs", "logprob", "retry_after_seconds", "drafts"]
 
     @Test func everyMissingFieldIsNamed() throws {
         var random = Seeded(7)
@@ -157,6 +157,9 @@ extension ValidationTests {
         refuseStep("Segment.tokens") { $0.segments[0].tokens = [] }
         refuseStep("Segment.tokens") { $0.segments[0].tokens = [-2] }
         refuseStep("Segment.tokens") { $0.segments = [segment(1, rows: Limits.stepRowsMax + 1)] }
+        refuseStep("Segment.drafts") { $0.segments[0].drafts = 1 }
+        refuseStep("Segment.drafts") { ($0.segments[0].tokens, $0.segments[0].drafts) = ([1, 2], 2) }
+        refuseStep("Segment.drafts") { ($0.segments[0].tokens, $0.segments[0].drafts, $0.segments[0].samples) = ([1, 2], 1, false) }
         refuseStep("Segment.start") { $0.segments[0].start = Limits.contextTokensMax }
         refuseStep("Segment.start") { $0.segments[0].start = Limits.contextTokensMax + 1 }
         refuseStep("Segment.sequence") { $0.segments[0].sequence = SequenceID(.max) }
@@ -199,6 +202,7 @@ extension ValidationTests {
         refuse("EmittedToken.top_logprobs", result([sampled(EmittedToken(token: 1, logprob: 0, top: [TokenLogprob(token: 1, logprob: .nan)]))]))
         refuse("SampledToken.position", result([sampled(EmittedToken(token: 1), position: Limits.contextTokensMax + 1)]))
         refuse("StepResult.tokens", result([sampled(EmittedToken(token: 1)), sampled(EmittedToken(token: 2))]))
+        refuse("StepResult.tokens", result([sampled(EmittedToken(token: 1), position: 5), sampled(EmittedToken(token: 2), position: 7)]))
         let poisoned = PoisonedSequence(sequence: SequenceID(1), layers: 0..<1)
         refuse("StepResult.poisoned", result(poisoned: [poisoned, poisoned]))
         refuse("PoisonedSequence.layers", result(poisoned: [PoisonedSequence(sequence: SequenceID(1), layers: 3..<3)]))

@@ -55,6 +55,7 @@ typedef struct Staffel__V1__StepResult Staffel__V1__StepResult;
 typedef struct Staffel__V1__SampledToken Staffel__V1__SampledToken;
 typedef struct Staffel__V1__StatusReport Staffel__V1__StatusReport;
 typedef struct Staffel__V1__TenantStatus Staffel__V1__TenantStatus;
+typedef struct Staffel__V1__DraftCounts Staffel__V1__DraftCounts;
 typedef struct Staffel__V1__WorkerStatus Staffel__V1__WorkerStatus;
 
 
@@ -732,10 +733,15 @@ struct  Staffel__V1__Segment
   uint32_t *new_blocks;
   protobuf_c_boolean has_samples;
   protobuf_c_boolean samples;
+  /*
+   * Missing: none.
+   */
+  protobuf_c_boolean has_drafts;
+  uint32_t drafts;
 };
 #define STAFFEL__V1__SEGMENT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__segment__descriptor) \
-    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0, 0 }
+    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__StepFrame
@@ -852,10 +858,11 @@ struct  Staffel__V1__StatusReport
   uint64_t preemptions;
   protobuf_c_boolean has_displacements;
   uint64_t displacements;
+  Staffel__V1__DraftCounts *drafts_looked_up;
 };
 #define STAFFEL__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__status_report__descriptor) \
-    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0 }
+    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, NULL }
 
 
 struct  Staffel__V1__TenantStatus
@@ -873,6 +880,19 @@ struct  Staffel__V1__TenantStatus
 #define STAFFEL__V1__TENANT_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__tenant_status__descriptor) \
     , 0, 0, 0, 0, 0, 0, 0, 0 }
+
+
+struct  Staffel__V1__DraftCounts
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_proposed;
+  uint64_t proposed;
+  protobuf_c_boolean has_accepted;
+  uint64_t accepted;
+};
+#define STAFFEL__V1__DRAFT_COUNTS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__draft_counts__descriptor) \
+    , 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__WorkerStatus
@@ -1656,6 +1676,25 @@ Staffel__V1__TenantStatus *
 void   staffel__v1__tenant_status__free_unpacked
                      (Staffel__V1__TenantStatus *message,
                       ProtobufCAllocator *allocator);
+/* Staffel__V1__DraftCounts methods */
+void   staffel__v1__draft_counts__init
+                     (Staffel__V1__DraftCounts         *message);
+size_t staffel__v1__draft_counts__get_packed_size
+                     (const Staffel__V1__DraftCounts   *message);
+size_t staffel__v1__draft_counts__pack
+                     (const Staffel__V1__DraftCounts   *message,
+                      uint8_t             *out);
+size_t staffel__v1__draft_counts__pack_to_buffer
+                     (const Staffel__V1__DraftCounts   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__DraftCounts *
+       staffel__v1__draft_counts__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__draft_counts__free_unpacked
+                     (Staffel__V1__DraftCounts *message,
+                      ProtobufCAllocator *allocator);
 /* Staffel__V1__WorkerStatus methods */
 void   staffel__v1__worker_status__init
                      (Staffel__V1__WorkerStatus         *message);
@@ -1797,6 +1836,9 @@ typedef void (*Staffel__V1__StatusReport_Closure)
 typedef void (*Staffel__V1__TenantStatus_Closure)
                  (const Staffel__V1__TenantStatus *message,
                   void *closure_data);
+typedef void (*Staffel__V1__DraftCounts_Closure)
+                 (const Staffel__V1__DraftCounts *message,
+                  void *closure_data);
 typedef void (*Staffel__V1__WorkerStatus_Closure)
                  (const Staffel__V1__WorkerStatus *message,
                   void *closure_data);
@@ -1851,6 +1893,7 @@ extern const ProtobufCMessageDescriptor staffel__v1__step_result__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__tenant_status__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__draft_counts__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor;
 
 PROTOBUF_C__END_DECLS
