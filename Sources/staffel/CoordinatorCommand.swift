@@ -68,7 +68,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         configuration.boundary = try Self.boundary(settings.string("boundary", flag: boundary))
         configuration.interTokenBudgetMs = try settings.integer("itl-budget-ms", flag: itlBudgetMs, in: 1...3_600_000).map(UInt64.init)
         configuration.sharesPrefixes = try Self.onOrOff("prefix-sharing", settings.string("prefix-sharing", flag: prefixSharing)) ?? false
-        configuration.speculation = try speculating.mode(settings) ?? configuration.speculation
+        configuration.speculation = try speculating.mode(settings) ?? .off
         let node = try CoordinatorNode(
             settings: CoordinatorSettings(
                 state: StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),

@@ -4,7 +4,7 @@ import ClusterCore
 /// Where guesses of next tokens come from; the same flags for `staffel coordinator` and `staffel up`.
 struct SpeculationOptions: ParsableArguments {
     @Option(
-        help: "Guess next tokens, so that one step brings several; tokens stay the same. prompt-lookup: from the text so far; off. (default: prompt-lookup)")
+        help: "Guess next tokens, so that one step brings several; tokens stay the same. prompt-lookup: from the text so far; off. (default: off)")
     var speculation: String?
 
     /// `nil`: nothing is said.
