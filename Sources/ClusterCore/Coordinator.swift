@@ -36,7 +36,7 @@ package struct Coordinator: Sendable {
                 interTokenBudgetMs: configuration.interTokenBudgetMs,
                 sequencesRunningMax: configuration.sequencesRunningMax, contextTokens: configuration.contextTokens,
                 vocabulary: configuration.model.vocabulary, endTokens: configuration.model.endTokens,
-                sharesPrefixes: configuration.sharesPrefixes),
+                sharesPrefixes: configuration.sharesPrefixes, prefixCachePercent: configuration.prefixCachePercent),
             clock: clock)
         announced = ClusterHealth(state: .waitingForWorkers, detail: "")
         announced = health

@@ -84,7 +84,8 @@ import Testing
             var numbers = SeededNumbers(seed: seed)
             var run = ScheduledRun(
                 blocks: Int.random(in: 5...14, using: &numbers), stages: Int.random(in: 1...4, using: &numbers),
-                prefillRows: Int.random(in: 1...80, using: &numbers), running: Int.random(in: 1...6, using: &numbers))
+                prefillRows: Int.random(in: 1...80, using: &numbers), running: Int.random(in: 1...6, using: &numbers),
+                cachePercent: [0, 25, 100].randomElement(using: &numbers)!)
             var next: UInt64 = 1
             for _ in 0..<Int.random(in: 2...14, using: &numbers) {
                 if numbers.oneIn(2) {
@@ -137,7 +138,7 @@ struct ScheduledRun {
     private var tables: [SequenceID: (past: [UInt64], blocks: [BlockID])] = [:]
     private let now = Instant(nanoseconds: 0)
 
-    init(blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true) {
+    init(blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true, cachePercent: Int = 100) {
         self.blocks = blocks
         self.stages = stages
         memory = [UInt64](repeating: .max, count: blocks * Limits.positionsPerBlock)
@@ -145,6 +146,7 @@ struct ScheduledRun {
             stepRowsMax: rowsMax, prefillRowsPerStep: prefillRows, sequencesRunningMax: running, contextTokens: Self.context, vocabulary: 1_000,
             endTokens: [])
         settings.sharesPrefixes = sharesPrefixes
+        settings.prefixCachePercent = cachePercent
         scheduler = Scheduler(settings: settings, clock: StepClock(floorMs: 10_000, unmeasuredMs: 60_000, factor: 8))
         scheduler.begin(epoch: epoch, kvBlocks: blocks, stages: stages, stepsInFlightMax: stages)
     }
