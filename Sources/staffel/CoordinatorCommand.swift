@@ -102,7 +102,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         }
     }
 
-    private static func boundary(_ text: String?) throws -> BoundaryType {
+    static func boundary(_ text: String?) throws -> BoundaryType {
         switch text {
         case nil, "f32": .f32
         case "bf16": .bf16
