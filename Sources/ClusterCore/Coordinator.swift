@@ -36,7 +36,8 @@ package struct Coordinator: Sendable {
                 interTokenBudgetMs: configuration.interTokenBudgetMs,
                 sequencesRunningMax: configuration.sequencesRunningMax, contextTokens: configuration.contextTokens,
                 vocabulary: configuration.model.vocabulary, endTokens: configuration.model.endTokens,
-                sharesPrefixes: configuration.sharesPrefixes, speculation: configuration.speculation),
+                sharesPrefixes: configuration.sharesPrefixes, prefixCachePercent: configuration.prefixCachePercent,
+                speculation: configuration.speculation),
             clock: clock)
         announced = ClusterHealth(state: .waitingForWorkers, detail: "")
         announced = health

@@ -29,6 +29,8 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var interTokenBudgetMs: UInt64?
     /// Whether requests with the same beginning share its keys and values.
     package var sharesPrefixes = true
+    /// Share of the KV memory, in 0...100, to which beginnings that nobody uses make it grow beyond what requests needed at once.
+    package var prefixCachePercent: Int = 25
     /// Where guesses of next tokens come from.
     package var speculation = Speculation.Mode.promptLookup
     /// Steps in flight for each stage of the plan.

@@ -20,6 +20,8 @@ package struct Scheduler: Sendable {
         package var endTokens: [TokenID]
         /// Whether a request uses the keys and values that another left or is about to leave of the same beginning.
         package var sharesPrefixes = true
+        /// Of all KV blocks, those that may hold beginnings which nobody uses while blocks are left that never were.
+        package var prefixCachePercent = 100
         package var speculation = Speculation.Mode.promptLookup
         /// Guesses of one sequence in one step.
         package var draftTokensMax = Speculation.draftTokensMax
@@ -80,7 +82,7 @@ package struct Scheduler: Sendable {
         nextNumber = 1
         inFlightMax = stepsInFlightMax
         shape = StepShape(stages: stages, prefillRowsMax: settings.prefillRowsPerStep, interTokenBudgetMs: settings.interTokenBudgetMs)
-        allocator = BlockAllocator(total: kvBlocks)
+        allocator = BlockAllocator(total: kvBlocks, idleKept: kvBlocks * settings.prefixCachePercent / 100)
     }
 
     /// The epoch is over: what was in flight never comes back, the stages' state is lost, running sequences wait again in their old places.

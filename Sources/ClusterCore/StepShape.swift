@@ -14,8 +14,9 @@ package struct StepShape: Sendable {
     private let interTokenBudgetNanoseconds: Double?
     private let prefillRowsMax: Int
 
-    /// Fewer rows of a prompt at a time hardly shorten a step, and the prompt would take for ever.
-    static let prefillRowsMin = 16
+    /// Where not even one fits, a prompt still goes on. More would break the budget: from about four rows on a step takes as much longer as it has
+    /// more rows, and beside a long past a prompt's row costs many times one that decodes.
+    static let prefillRowsMin = 1
 
     package init(stages: Int, prefillRowsMax: Int, interTokenBudgetMs: UInt64?) {
         decode = [StageCurve](repeating: StageCurve(), count: stages)

@@ -2,6 +2,8 @@ import DequeModule
 
 /// One worker: holds at most one stage, computes its steps strictly in order, passes them on.
 ///
+/// The stage thread has the next step before it ends the present one, so it never waits while results are packed, encrypted and sent.
+///
 /// States of its link: greeting, joined (`CoordinatorLink`). States of its stage: none, loading, serving, broken (a step failed or is missing; it
 /// waits for the next epoch). End state: ended, after `.shutdown` or a refusal that no retry mends. Wrong calls: frames of another epoch,
 /// number, sender or state are dropped and counted; events of the stage thread for an epoch that is over are ignored; frames of an
@@ -21,8 +23,8 @@ package struct Worker: Sendable {
         var state = State.loading
         /// Steps that wait for the stage thread.
         var queue: Deque<Arrival> = []
-        /// The step that the stage thread has.
-        var computing: Computing?
+        /// The steps that the stage thread has, in their order: the one that it computes, and those that it goes on with without waiting for us.
+        var computing: Deque<Computing> = []
         /// The last step that came, and the last that was computed.
         var lastArrived = StepNumber(0)
         var lastComputed = StepNumber(0)
@@ -267,24 +269,25 @@ package struct Worker: Sendable {
     // MARK: - Steps are computed
 
     private mutating func computeNext(_ now: Instant, _ effects: inout [Effect]) {
-        guard let stage, stage.computing == nil, let arrival = stage.queue.first else { return }
-        self.stage!.queue.removeFirst()
-        self.stage!.computing = Computing(frame: arrival.frame, queueNanoseconds: now.nanoseconds(since: arrival.at))
-        effects.append(.compute(arrival.frame, payload: arrival.payload))
+        while let stage, stage.computing.count < configuration.stepsGivenMax, let arrival = stage.queue.first {
+            self.stage!.queue.removeFirst()
+            self.stage!.computing.append(Computing(frame: arrival.frame, queueNanoseconds: now.nanoseconds(since: arrival.at)))
+            effects.append(.compute(arrival.frame, payload: arrival.payload))
+        }
     }
 
     private func isComputing(_ epoch: Epoch, _ number: StepNumber) -> Bool {
-        stage?.assignment.epoch == epoch && stage?.computing?.frame.step.number == number
+        stage?.assignment.epoch == epoch && stage?.computing.first?.frame.step.number == number
     }
 
     private mutating func computed(
         _ epoch: Epoch, _ number: StepNumber, _ outcome: StepOutcome, _ payload: PayloadHandle?, _ now: Instant, _ effects: inout [Effect]
     ) {
-        guard isComputing(epoch, number), let stage, let computing = stage.computing else {
+        guard isComputing(epoch, number), let stage, let computing = stage.computing.first else {
             if let payload { effects.append(.discard(payload)) }
             return
         }
-        self.stage!.computing = nil
+        self.stage!.computing.removeFirst()
         self.stage!.lastComputed = number
         metrics.computed(computing.frame.step, outcome, queueNanoseconds: computing.queueNanoseconds)
         var frame = computing.frame
@@ -320,7 +323,7 @@ package struct Worker: Sendable {
         guard let stage else { return }
         for arrival in stage.queue { if let payload = arrival.payload { effects.append(.discard(payload)) } }
         self.stage!.queue = []
-        self.stage!.computing = nil
+        self.stage!.computing = []
     }
 
     // MARK: - The end

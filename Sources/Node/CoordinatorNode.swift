@@ -176,7 +176,20 @@ private struct CoordinatorLoop: ~Copyable {
     private mutating func handle(_ event: Coordinator.Event) {
         var effects: [Coordinator.Effect] = []
         machine.handle(event, at: MonotonicClock.now, into: &effects)
-        for effect in effects { perform(effect) }
+        // Stages wait for a step and nobody's stream does for a token's last microseconds: a step goes before the tokens of the one before it,
+        // and before nothing else.
+        var tokens: [Coordinator.Effect] = []
+        for effect in effects {
+            switch effect {
+            case .send(.tokens, _): tokens.append(effect)
+            case .send(.step, _): perform(effect)
+            default:
+                for effect in tokens { perform(effect) }
+                tokens.removeAll()
+                perform(effect)
+            }
+        }
+        for effect in tokens { perform(effect) }
     }
 
     private mutating func perform(_ effect: Coordinator.Effect) {

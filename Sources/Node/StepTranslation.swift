@@ -69,7 +69,7 @@ extension Engine.KVType {
 }
 
 extension Engine.BoundaryType {
-    init(_ type: ClusterCore.BoundaryType) { self = type == .f32 ? .f32 : .bf16 }
+    package init(_ type: ClusterCore.BoundaryType) { self = type == .f32 ? .f32 : .bf16 }
 }
 
 extension StageSlice {

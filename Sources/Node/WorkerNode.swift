@@ -230,6 +230,9 @@ private struct WorkerLoop: ~Copyable {
                 end = .failure(NodeError(.socketFailed, "the worker can't go on", cause: error))
             }
         }
+        // On a processor of one core the stage thread or libzmq's own can go on with it only when this thread stops, and before it sleeps it
+        // has some dozens of microseconds to do that nobody waits for.
+        if effects.contains(where: \.isPassedOn) { sched_yield() }
     }
 
     private mutating func perform(_ effect: Worker.Effect) throws {
@@ -264,6 +267,16 @@ private struct WorkerLoop: ~Copyable {
 
     private func post(_ command: StageThread.Command) {
         precondition(stage.post(command), "more commands for the stage thread than the machine may have open")
+    }
+}
+
+extension Worker.Effect {
+    /// Whether another thread of this process now has a step to go on with.
+    fileprivate var isPassedOn: Bool {
+        switch self {
+        case .compute, .forward, .send(.stepResult): true
+        default: false
+        }
     }
 }
 

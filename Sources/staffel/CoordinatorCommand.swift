@@ -39,8 +39,11 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: "Milliseconds between two tokens of a stream that others' prompts may cause. (default: twice what it is without them)")
     var itlBudgetMs: Int?
 
-    @Option(help: "Whether requests share the keys and values of a common beginning: on or off; what is kept fills the KV memory. (default: off)")
+    @Option(help: "Whether requests share the keys and values of a common beginning: on or off. (default: on)")
     var prefixSharing: String?
+
+    @Option(help: "Percent of the KV memory for beginnings that nobody uses, beyond what requests needed at the busiest moment. (default: 25)")
+    var prefixCachePercent: Int?
 
     @OptionGroup var speculating: SpeculationOptions
     @OptionGroup var child: ChildOptions
@@ -67,7 +70,12 @@ struct CoordinatorCommand: AsyncParsableCommand {
         configuration.kvType = kvType
         configuration.boundary = try Self.boundary(settings.string("boundary", flag: boundary))
         configuration.interTokenBudgetMs = try settings.integer("itl-budget-ms", flag: itlBudgetMs, in: 1...3_600_000).map(UInt64.init)
-        configuration.sharesPrefixes = try Self.onOrOff("prefix-sharing", settings.string("prefix-sharing", flag: prefixSharing)) ?? false
+        if let shares = try Self.onOrOff("prefix-sharing", settings.string("prefix-sharing", flag: prefixSharing)) {
+            configuration.sharesPrefixes = shares
+        }
+        if let percent = try settings.integer("prefix-cache-percent", flag: prefixCachePercent, in: 0...100) {
+            configuration.prefixCachePercent = percent
+        }
         configuration.speculation = try speculating.mode(settings) ?? .off
         let node = try CoordinatorNode(
             settings: CoordinatorSettings(
@@ -96,7 +104,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         }
     }
 
-    private static func boundary(_ text: String?) throws -> BoundaryType {
+    static func boundary(_ text: String?) throws -> BoundaryType {
         switch text {
         case nil, "f32": .f32
         case "bf16": .bf16

@@ -85,7 +85,8 @@ import Testing
             var numbers = SeededNumbers(seed: seed)
             var run = ScheduledRun(
                 blocks: Int.random(in: 5...14, using: &numbers), stages: Int.random(in: 1...4, using: &numbers),
-                prefillRows: Int.random(in: 1...80, using: &numbers), running: Int.random(in: 1...6, using: &numbers))
+                prefillRows: Int.random(in: 1...80, using: &numbers), running: Int.random(in: 1...6, using: &numbers),
+                cachePercent: [0, 25, 100].randomElement(using: &numbers)!)
             var next: UInt64 = 1
             for _ in 0..<Int.random(in: 2...14, using: &numbers) {
                 if numbers.oneIn(2) {
@@ -148,8 +149,8 @@ struct ScheduledRun {
     private let now = Instant(nanoseconds: 0)
 
     init(
-        blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true, context: Int = 2_048,
-        vocabulary: Int = 1_000, endTokens: [TokenID] = [], draftTokensMax: Int = 0, timing: ((Int) -> UInt64)? = nil
+        blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true, cachePercent: Int = 100,
+        context: Int = 2_048, vocabulary: Int = 1_000, endTokens: [TokenID] = [], draftTokensMax: Int = 0, timing: ((Int) -> UInt64)? = nil
     ) {
         self.blocks = blocks
         self.stages = stages
@@ -162,6 +163,7 @@ struct ScheduledRun {
             vocabulary: vocabulary, endTokens: endTokens)
         settings.sharesPrefixes = sharesPrefixes
         settings.draftTokensMax = draftTokensMax
+        settings.prefixCachePercent = cachePercent
         scheduler = Scheduler(settings: settings, clock: StepClock(floorMs: 10_000, unmeasuredMs: 60_000, factor: 8))
         scheduler.begin(epoch: epoch, kvBlocks: blocks, stages: stages, stepsInFlightMax: stages)
     }

@@ -227,4 +227,52 @@ import Testing
             }
         }
     }
+
+    /// However long it serves, memory grows to what was held at once and the idle blocks that are kept, and no further.
+    @Test func blocksThatWereNeverUsedStaySo() {
+        for seed in UInt64(0)..<50 {
+            var numbers = SeededNumbers(seed: seed)
+            let idleKept = Int.random(in: 0...40, using: &numbers)
+            var allocator = BlockAllocator(total: 60, idleKept: idleKept)
+            var owned: [[BlockID]] = []
+            var heldAtOnce = 0
+            for turn in 0..<400 {
+                if numbers.oneIn(2), let blocks = allocator.allocate(Int.random(in: 1...6, using: &numbers)) {
+                    // A chain of its own, all of it written: idle when it is given up.
+                    var parent: BlockID?
+                    for block in blocks {
+                        let isFirst = allocator.promise(block, after: parent, tokens: [TokenID](repeating: TokenID(turn), count: 32)[...])
+                        #expect(isFirst, "seed \(seed)")
+                        allocator.written(block)
+                        parent = block
+                    }
+                    owned.append(blocks)
+                }
+                heldAtOnce = max(heldAtOnce, owned.joined().count)
+                if numbers.oneIn(2), let index = owned.indices.randomElement(using: &numbers) { allocator.release(owned.remove(at: index)) }
+                #expect(allocator.usedCount <= heldAtOnce + idleKept, "seed \(seed)")
+                #expect(owned.joined().count + allocator.freeCount == 60, "seed \(seed)")
+            }
+        }
+    }
+
+    @Test func freeBlocksAreTakenBeforeIdleAndIdleOnesAboveTheirShareBeforeUnused() {
+        func content(_ number: Int) -> ArraySlice<TokenID> { [TokenID](repeating: TokenID(number), count: 32)[...] }
+        var allocator = BlockAllocator(total: 10, idleKept: 2)
+        let first = allocator.allocate(4)!
+        for (number, block) in first[..<3].enumerated() {
+            let isFirst = allocator.promise(block, after: nil, tokens: content(number))
+            #expect(isFirst)
+            allocator.written(block)
+        }
+        for block in first { allocator.release([block]) }
+        // Three idle, one free: the free one, then the oldest idle one, then two that were never used.
+        let second = allocator.allocate(4)
+        #expect(second == [3, 0, 4, 5].map { BlockID($0) })
+        #expect(allocator.idleCount == 2 && allocator.evictions == 1)
+        // All that were never used, then the idle ones.
+        let third = allocator.allocate(6)
+        #expect(third == [6, 7, 8, 9, 1, 2].map { BlockID($0) })
+        #expect(allocator.freeCount == 0)
+    }
 }
