@@ -31,6 +31,8 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var sharesPrefixes = true
     /// Steps in flight for each stage of the plan.
     package var stepsInFlightPerStage: Int = 1
+    /// Whether each step that came back gives a `.trace`.
+    package var tracesSteps = false
 
     package var heartbeatTimeoutMs: UInt64 = Limits.heartbeatTimeoutMs
     package var loadProgressTimeoutMs: UInt64 = Limits.loadProgressTimeoutMs

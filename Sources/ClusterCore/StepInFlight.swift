@@ -9,12 +9,15 @@ package struct StepInFlight: Hashable, Sendable {
     package var number: StepNumber
     package var rowCount: Int
     package var rows: [Rows]
+    /// Rows that decode; all others are of prompts (or of what a preempted sequence had generated before).
+    package var decodeRows: Int
     package var sentAt: Instant
 
     package init(_ step: Step, sentAt: Instant) {
         number = step.number
         rowCount = step.rowCount
         rows = step.segments.map { Rows(sequence: $0.sequence, sampledPosition: $0.samples ? $0.start + $0.tokens.count : nil) }
+        decodeRows = step.segments.count { $0.samples && $0.tokens.count == 1 }
         self.sentAt = sentAt
     }
 

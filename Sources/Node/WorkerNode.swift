@@ -170,6 +170,8 @@ private struct WorkerLoop: ~Copyable {
             let received = try data.receive(maxParts: 2) { tooLarge += 1 }
             for _ in 0..<tooLarge { handle(.malformedFrame(from: nil)) }
             guard let message = received else { return }
+            // Parts arrive together; what it takes to unpack them counts as waiting in the stage, not as wire.
+            let arrived = MonotonicClock.now
             let sender = message.authenticatedKey.map(PeerKey.init)
             guard let sender, message.count == 2, let frame = try? message.withBytes(of: 0, WireCodec.decodeStepFrame) else {
                 handle(.malformedFrame(from: sender))
@@ -181,14 +183,15 @@ private struct WorkerLoop: ~Copyable {
                 buffer.rows.copyMemory(from: bytes)
                 return buffer
             }
-            handle(.activation(frame, payload: keep(buffer), from: sender))
+            handle(.activation(frame, payload: keep(buffer), from: sender), at: arrived)
         }
     }
 
     private mutating func receiveFromCoordinator() throws {
         for _ in 0..<Self.messagesPerRound {
+            let arrived = MonotonicClock.now
             switch try coordinator.receive() {
-            case .success(let message): handle(.received(message))
+            case .success(let message): handle(.received(message), at: arrived)
             case .failure(let error):
                 logger.debug("malformed frame", metadata: ["reason": "\(error)"])
                 handle(.malformedFrame(from: settings.enrolment.coordinatorKey))
@@ -221,9 +224,9 @@ private struct WorkerLoop: ~Copyable {
         return buffer
     }
 
-    private mutating func handle(_ event: Worker.Event) {
+    private mutating func handle(_ event: Worker.Event, at now: Instant = MonotonicClock.now) {
         var effects: [Worker.Effect] = []
-        machine.handle(event, at: MonotonicClock.now, into: &effects)
+        machine.handle(event, at: now, into: &effects)
         for effect in effects {
             do { try perform(effect) } catch {
                 logger.error("an effect failed", metadata: ["error": "\(error)"])

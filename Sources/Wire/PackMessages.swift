@@ -256,6 +256,7 @@ extension PackArena {
             (m.has_kv_blocks_cached, m.kv_blocks_cached) = (1, UInt32(value.kvBlocksCached))
             (m.has_prefill_positions, m.prefill_positions) = (1, value.prefillPositions)
             (m.has_prefill_positions_shared, m.prefill_positions_shared) = (1, value.prefillPositionsShared)
+            observed(value, &m)
         }
     }
 
@@ -268,6 +269,7 @@ extension PackArena {
             (m.has_state, m.state) = (1, name(value.state))
             (m.has_compute_share, m.compute_share) = (1, value.computeShare)
             (m.has_last_step, m.last_step) = (1, value.lastStep.value)
+            if let share = value.loadedShare { (m.has_loaded_share, m.loaded_share) = (1, share) }
         }
     }
 }

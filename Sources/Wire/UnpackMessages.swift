@@ -244,7 +244,7 @@ extension Unpack {
         let workers = try f.list(m.n_workers, m.workers, "workers", atMost: Limits.workersMax, workerStatus)
         try f.requireDistinct(workers.map(\.key), "workers")
         let blocksTotal = try f.integer(m.has_kv_blocks_total, m.kv_blocks_total, "kv_blocks_total", 0...WireLimits.kvBlocksMax)
-        return StatusReport(
+        var report = StatusReport(
             modelName: try f.name(m.has_model_name, m.model_name, "model_name"), health: try clusterHealth(f.submessage(m.health, "health")),
             epoch: try f.epoch(m.has_epoch, m.epoch), workers: workers,
             gateways: try f.integer(m.has_gateways, m.gateways, "gateways", 0...Limits.gatewaysMax),
@@ -258,16 +258,20 @@ extension Unpack {
             prefillPositions: try f.counter(m.has_prefill_positions, m.prefill_positions, "prefill_positions"),
             prefillPositionsShared: try f.counter(m.has_prefill_positions_shared, m.prefill_positions_shared, "prefill_positions_shared"),
             framesDropped: try f.counter(m.has_frames_dropped, m.frames_dropped, "frames_dropped"))
+        try observed(m, f, &report)
+        return report
     }
 
     static func workerStatus(_ p: UnsafePointer<Staffel__V1__WorkerStatus>) throws(WireError) -> WorkerStatus {
         let f = Fields("WorkerStatus")
         let m = p.pointee
-        return WorkerStatus(
+        var status = WorkerStatus(
             key: try f.key(m.has_key, m.key, "key"), name: try f.name(m.has_name, m.name, "name"),
             capabilities: try capabilities(f.submessage(m.capabilities, "capabilities")), layers: try f.layers(m.layers, "layers", mayBeEmpty: true),
             state: try f.name(m.has_state, m.state, "state"),
             computeShare: try f.rate(m.has_compute_share, m.compute_share, "compute_share", atMost: 1),
             lastStep: StepNumber(try f.counter(m.has_last_step, m.last_step, "last_step")))
+        if m.has_loaded_share != 0 { status.loadedShare = try f.rate(m.has_loaded_share, m.loaded_share, "loaded_share", atMost: 1) }
+        return status
     }
 }
