@@ -5445,7 +5445,7 @@ const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
   (ProtobufCMessageInit) staffel__v1__status_report__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__pipeline_report__field_descriptors[14] =
+static const ProtobufCFieldDescriptor staffel__v1__pipeline_report__field_descriptors[15] =
 {
   {
     "window_nanoseconds",
@@ -5615,6 +5615,18 @@ static const ProtobufCFieldDescriptor staffel__v1__pipeline_report__field_descri
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "rows_total",
+    15,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_rows_total),
+    offsetof(Staffel__V1__PipelineReport, rows_total),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__pipeline_report__field_indices_by_name[] = {
   8,   /* field[8] = overhead_95_nanoseconds */
@@ -5623,6 +5635,7 @@ static const unsigned staffel__v1__pipeline_report__field_indices_by_name[] = {
   3,   /* field[3] = prefill_rows */
   5,   /* field[5] = round_trip_nanoseconds */
   2,   /* field[2] = rows */
+  14,   /* field[14] = rows_total */
   9,   /* field[9] = stages */
   1,   /* field[1] = steps */
   11,   /* field[11] = steps_by_overhead */
@@ -5635,7 +5648,7 @@ static const unsigned staffel__v1__pipeline_report__field_indices_by_name[] = {
 static const ProtobufCIntRange staffel__v1__pipeline_report__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 14 }
+  { 0, 15 }
 };
 const ProtobufCMessageDescriptor staffel__v1__pipeline_report__descriptor =
 {
@@ -5645,7 +5658,7 @@ const ProtobufCMessageDescriptor staffel__v1__pipeline_report__descriptor =
   "Staffel__V1__PipelineReport",
   "staffel.v1",
   sizeof(Staffel__V1__PipelineReport),
-  14,
+  15,
   staffel__v1__pipeline_report__field_descriptors,
   staffel__v1__pipeline_report__field_indices_by_name,
   1,  staffel__v1__pipeline_report__number_ranges,

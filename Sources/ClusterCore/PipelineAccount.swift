@@ -38,6 +38,7 @@ package struct PipelineAccount: Hashable, Sendable {
     private var totals: [StageSums] = []
     // Since the coordinator's start.
     private var stepsByRows = [UInt64](repeating: 0, count: rowClasses)
+    private var rows: UInt64 = 0
     private var overhead = DurationHistogram()
     private var wireNanoseconds: UInt64 = 0
 
@@ -64,6 +65,7 @@ package struct PipelineAccount: Hashable, Sendable {
         lastReturn = now
         let rows = step.rowCount
         stepsByRows[min(Self.rowClasses - 1, rows <= 1 ? 0 : Int.bitWidth - (rows - 1).leadingZeroBitCount)] += 1
+        self.rows += UInt64(rows)
         let slice = slice(of: now, latest: now)!
         slices[slice].steps += 1
         slices[slice].rows += UInt64(rows)
@@ -84,7 +86,8 @@ package struct PipelineAccount: Hashable, Sendable {
         totals[index].add(timing, sentBytes: bytes)
         totals[index].addCompute(place.endedAt.nanoseconds(since: place.startedAt))
         // A stage was idle since it was loaded; what lies before the epoch serves is no part of it.
-        let idleFrom = Instant(nanoseconds: max(beganAt.nanoseconds, place.startedAt.nanoseconds - min(place.startedAt.nanoseconds, timing.idleNanoseconds)))
+        let started = place.startedAt.nanoseconds
+        let idleFrom = Instant(nanoseconds: max(beganAt.nanoseconds, started - min(started, timing.idleNanoseconds)))
         totals[index].addIdle(place.startedAt.nanoseconds(since: idleFrom))
         spread(from: place.startedAt, to: place.endedAt, latest: timeline.returnedAt) { $0.stages[index].addCompute($1) }
         spread(from: idleFrom, to: place.startedAt, latest: timeline.returnedAt) { $0.stages[index].addIdle($1) }
@@ -125,6 +128,7 @@ package struct PipelineAccount: Hashable, Sendable {
     package func report(at now: Instant, isIdle: Bool) -> PipelineReport {
         var report = PipelineReport()
         report.stepsByRows = stepsByRows
+        report.rowsTotal = rows
         report.stepsByOverhead = overhead.countsByOctave
         report.overheadNanosecondsTotal = overhead.sumNanoseconds
         report.wireNanosecondsTotal = wireNanoseconds

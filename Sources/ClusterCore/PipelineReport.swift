@@ -21,6 +21,7 @@ package struct PipelineReport: Hashable, Sendable {
 
     /// Since the coordinator's start. Entry `i` counts steps of at most 2^i rows that no entry before it counts.
     package var stepsByRows: [UInt64] = []
+    package var rowsTotal: UInt64 = 0
     /// `DurationHistogram.countsByOctave` of the overhead, and its sum.
     package var stepsByOverhead: [UInt64] = []
     package var overheadNanosecondsTotal: UInt64 = 0

@@ -53,6 +53,13 @@ package struct Worker: Sendable {
             backoffMinMs: configuration.reconnectBackoffMinMs, backoffMaxMs: configuration.reconnectBackoffMaxMs)
     }
 
+    /// What `/metrics` of this worker says.
+    package var report: WorkerReport {
+        WorkerReport(
+            name: configuration.name, capabilities: configuration.capabilities, isJoined: link.isJoined, assignment: stage?.assignment,
+            isServing: stage?.state == .serving, stepsQueued: stage?.queue.count ?? 0, metrics: metrics)
+    }
+
     package var nextDeadline: Instant? { hasEnded ? nil : link.deadline }
 
     package mutating func handle(_ event: Event, at now: Instant, into effects: inout [Effect]) {

@@ -20,3 +20,29 @@ package struct WorkerMetrics: Hashable, Sendable {
         handOverNanoseconds &+= timing.handOverNanoseconds
     }
 }
+
+/// What one worker says of itself.
+package struct WorkerReport: Hashable, Sendable {
+    package var name: String
+    package var capabilities: WorkerCapabilities
+    /// Whether the coordinator knows it.
+    package var isJoined: Bool
+    /// Its stage, loading or loaded; `nil` for none.
+    package var assignment: StageAssignment?
+    package var isServing: Bool
+    package var stepsQueued: Int
+    package var metrics: WorkerMetrics
+
+    package init(
+        name: String, capabilities: WorkerCapabilities, isJoined: Bool, assignment: StageAssignment?, isServing: Bool, stepsQueued: Int,
+        metrics: WorkerMetrics
+    ) {
+        self.name = name
+        self.capabilities = capabilities
+        self.isJoined = isJoined
+        self.assignment = assignment
+        self.isServing = isServing
+        self.stepsQueued = stepsQueued
+        self.metrics = metrics
+    }
+}

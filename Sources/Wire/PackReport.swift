@@ -31,6 +31,7 @@ extension PackArena {
             (m.has_overhead_95_nanoseconds, m.overhead_95_nanoseconds) = counted(value.overhead95Nanoseconds)
             (m.has_overhead_nanoseconds_total, m.overhead_nanoseconds_total) = counted(value.overheadNanosecondsTotal)
             (m.has_wire_nanoseconds_total, m.wire_nanoseconds_total) = counted(value.wireNanosecondsTotal)
+            (m.has_rows_total, m.rows_total) = counted(value.rowsTotal)
             (m.n_stages, m.stages) = (value.stages.count, table(value.stages, stageReport))
             (m.n_steps_by_rows, m.steps_by_rows) = (value.stepsByRows.count, copy(value.stepsByRows))
             (m.n_steps_by_overhead, m.steps_by_overhead) = (value.stepsByOverhead.count, copy(value.stepsByOverhead))

@@ -16,7 +16,8 @@ extension Unpack {
         report.preemptions = try f.counterOrZero(m.has_preemptions, m.preemptions, "preemptions")
         report.recoveries = try f.counterOrZero(m.has_recoveries, m.recoveries, "recoveries")
         report.recoveryNanoseconds = try f.counterOrZero(m.has_recovery_nanoseconds, m.recovery_nanoseconds, "recovery_nanoseconds")
-        report.lastRecoveryNanoseconds = try f.counterOrZero(m.has_last_recovery_nanoseconds, m.last_recovery_nanoseconds, "last_recovery_nanoseconds")
+        report.lastRecoveryNanoseconds = try f.counterOrZero(
+            m.has_last_recovery_nanoseconds, m.last_recovery_nanoseconds, "last_recovery_nanoseconds")
     }
 
     private static func pipelineReport(_ p: UnsafePointer<Staffel__V1__PipelineReport>) throws(WireError) -> PipelineReport {
@@ -30,10 +31,13 @@ extension Unpack {
         report.tokens = try f.counterOrZero(m.has_tokens, m.tokens, "tokens")
         report.roundTripNanoseconds = try f.counterOrZero(m.has_round_trip_nanoseconds, m.round_trip_nanoseconds, "round_trip_nanoseconds")
         report.wireNanoseconds = try f.counterOrZero(m.has_wire_nanoseconds, m.wire_nanoseconds, "wire_nanoseconds")
-        report.overheadMedianNanoseconds = try f.counterOrZero(m.has_overhead_median_nanoseconds, m.overhead_median_nanoseconds, "overhead_median_nanoseconds")
+        report.overheadMedianNanoseconds = try f.counterOrZero(
+            m.has_overhead_median_nanoseconds, m.overhead_median_nanoseconds, "overhead_median_nanoseconds")
         report.overhead95Nanoseconds = try f.counterOrZero(m.has_overhead_95_nanoseconds, m.overhead_95_nanoseconds, "overhead_95_nanoseconds")
-        report.overheadNanosecondsTotal = try f.counterOrZero(m.has_overhead_nanoseconds_total, m.overhead_nanoseconds_total, "overhead_nanoseconds_total")
+        report.overheadNanosecondsTotal = try f.counterOrZero(
+            m.has_overhead_nanoseconds_total, m.overhead_nanoseconds_total, "overhead_nanoseconds_total")
         report.wireNanosecondsTotal = try f.counterOrZero(m.has_wire_nanoseconds_total, m.wire_nanoseconds_total, "wire_nanoseconds_total")
+        report.rowsTotal = try f.counterOrZero(m.has_rows_total, m.rows_total, "rows_total")
         report.stages = try f.list(m.n_stages, m.stages, "stages", atMost: Limits.stagesMax, stageReport)
         report.stepsByRows = try counts(m.n_steps_by_rows, m.steps_by_rows, "steps_by_rows", f)
         report.stepsByOverhead = try counts(m.n_steps_by_overhead, m.steps_by_overhead, "steps_by_overhead", f)

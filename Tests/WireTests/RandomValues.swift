@@ -168,7 +168,12 @@ extension Seeded {
         ["tcp://10.1.2.3:", "tcp://a-b.example:", "tcp://[fe80::1%eth0]:"].randomElement(using: &self)! + "\(int(1...65_535))"
     }
     mutating func failure() -> Failure { Failure(FailureCode.allCases.randomElement(using: &self)!, sentence()) }
-    mutating func timing() -> StageTiming { StageTiming(queueNanoseconds: next() >> 14, computeNanoseconds: next() >> 14) }
+    mutating func timing() -> StageTiming {
+        StageTiming(
+            queueNanoseconds: next() >> 14, computeNanoseconds: next() >> 14, idleNanoseconds: bool() ? 0 : next() >> 14,
+            handOverNanoseconds: bool() ? 0 : next() >> 14)
+    }
+
     mutating func heartbeat() -> Heartbeat { Heartbeat(epoch: epoch(), lastStep: stepNumber(), stepsQueued: int(0...Limits.stepsQueuedMax)) }
 
     mutating func health() -> ClusterHealth {
@@ -223,7 +228,7 @@ extension Seeded {
 
     mutating func status() -> StatusReport {
         let blocks = int(0...WireLimits.kvBlocksMax)
-        return StatusReport(
+        var report = StatusReport(
             modelName: name(), health: health(), epoch: epoch(),
             workers: many(0...5) {
                 WorkerStatus(
@@ -232,5 +237,33 @@ extension Seeded {
             }, gateways: int(0...Limits.gatewaysMax), requestsWaiting: int(0...1000), sequencesRunning: int(0...1000), kvBlocksUsed: int(0...blocks),
             kvBlocksTotal: blocks, kvBlocksCached: int(0...blocks), stepsInFlight: int(0...1000), stepsDone: next() >> 2,
             tokensGenerated: next() >> 2, prefillPositions: next() >> 2, prefillPositionsShared: next() >> 2, framesDropped: next() >> 2)
+        for index in report.workers.indices { report.workers[index].loadedShare = maybe { Double.random(in: 0...1, using: &$0) } }
+        report.pipeline = pipeline()
+        report.kvBlocksShared = int(0...blocks)
+        (report.promptTokens, report.requestsFinished, report.requestsCancelled, report.requestsFailed) = (count(), count(), count(), count())
+        (report.preemptions, report.recoveries, report.recoveryNanoseconds, report.lastRecoveryNanoseconds) = (count(), count(), count(), count())
+        return report
+    }
+
+    /// Zero now and then, which the wire leaves out.
+    private mutating func count() -> UInt64 { bool() ? 0 : next() >> 2 }
+
+    private mutating func pipeline() -> PipelineReport {
+        var report = PipelineReport()
+        (report.windowNanoseconds, report.steps, report.rows, report.prefillRows, report.tokens) = (count(), count(), count(), count(), count())
+        (report.roundTripNanoseconds, report.wireNanoseconds) = (count(), count())
+        (report.overheadMedianNanoseconds, report.overhead95Nanoseconds) = (count(), count())
+        (report.overheadNanosecondsTotal, report.wireNanosecondsTotal, report.rowsTotal) = (count(), count(), count())
+        report.stages = many(0...4) { StageReport(worker: $0.key(), layers: $0.layers(), window: $0.sums(), total: $0.sums()) }
+        report.stepsByRows = many(0...12) { $0.count() }
+        report.stepsByOverhead = many(0...WireLimits.histogramClassesMax) { $0.count() }
+        return report
+    }
+
+    private mutating func sums() -> StageSums {
+        var sums = StageSums()
+        (sums.steps, sums.computeNanoseconds, sums.idleNanoseconds) = (count(), count(), count())
+        (sums.queueNanoseconds, sums.handOverNanoseconds, sums.sentBytes) = (count(), count(), count())
+        return sums
     }
 }

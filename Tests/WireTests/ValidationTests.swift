@@ -290,6 +290,23 @@ extension ValidationTests {
         refuse("StatusReport.kv_blocks_used", .status(report))
         (report.kvBlocksUsed, report.kvBlocksCached) = (1, 2)
         refuse("StatusReport.kv_blocks_cached", .status(report))
+        (report.kvBlocksCached, report.kvBlocksShared) = (1, 2)
+        refuse("StatusReport.kv_blocks_shared", .status(report))
+        report.kvBlocksShared = 1
+        report.pipeline.stepsByRows = [UInt64](repeating: 1, count: WireLimits.histogramClassesMax + 1)
+        refuse("PipelineReport.steps_by_rows", .status(report))
+        report.pipeline.stepsByRows = [1 << 63]
+        refuse("PipelineReport.steps_by_rows", .status(report))
+        report.pipeline = PipelineReport()
+        report.pipeline.stages = [StageReport(worker: random.key(), layers: 1..<1)]
+        refuse("StageReport.layers", .status(report))
+        report.pipeline.stages[0].layers = 0..<1
+        report.pipeline.stages[0].total.sentBytes = 1 << 63
+        refuse("StageSums.sent_bytes", .status(report))
+        report.pipeline = PipelineReport()
+        report.workers = [worker]
+        report.workers[0].loadedShare = 1.5
+        refuse("WorkerStatus.loaded_share", .status(report))
     }
 
     /// What no value of ours can hold: broken texts, keys of another length, enums of tomorrow.

@@ -901,10 +901,12 @@ struct  Staffel__V1__PipelineReport
   uint64_t overhead_nanoseconds_total;
   protobuf_c_boolean has_wire_nanoseconds_total;
   uint64_t wire_nanoseconds_total;
+  protobuf_c_boolean has_rows_total;
+  uint64_t rows_total;
 };
 #define STAFFEL__V1__PIPELINE_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__pipeline_report__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0,NULL, 0,NULL, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0,NULL, 0,NULL, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__StageReport
