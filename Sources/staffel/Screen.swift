@@ -11,6 +11,8 @@ final class Screen {
     static let plainSize = Size(columns: 80, rows: 24)
 
     let isTerminal: Bool
+    /// Nobody sees what is shown any more.
+    private(set) var isGone = false
     private var saved: termios?
     private var isRestored = false
 
@@ -63,5 +65,8 @@ final class Screen {
         return pressed
     }
 
-    private func write(_ text: String) { FileHandle.standardOutput.write(Data(text.utf8)) }
+    /// A reader that is gone (`staffel top | head`) is no fault.
+    private func write(_ text: String) {
+        do { try FileHandle.standardOutput.write(contentsOf: Data(text.utf8)) } catch { isGone = true }
+    }
 }

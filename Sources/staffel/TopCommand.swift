@@ -48,7 +48,7 @@ struct TopCommand: AsyncParsableCommand {
             // A terminal that changes its size gets the same status in the new one.
             var shownSize: Screen.Size?
             while asked.duration(to: .now) < .milliseconds(interval) {
-                if interrupted.happened || screen.isQuitPressed() { return }
+                if interrupted.happened || screen.isGone || screen.isQuitPressed() { return }
                 if let last, shownSize != screen.size, screen.isTerminal || shownSize == nil {
                     shownSize = screen.size
                     screen.show(Self.frame(last, note, screen))

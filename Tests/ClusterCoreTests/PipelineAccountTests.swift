@@ -67,7 +67,12 @@ import Testing
         var random = SeededNumbers(seed: 11)
         for _ in 0..<20 {
             var histogram = DurationHistogram()
-            let values = (0..<500).map { _ in (UInt64(1_000) << random.next(upperBound: UInt64(20))) + random.next(upperBound: UInt64(1_000_000)) }.sorted()
+            var values: [UInt64] = []
+            for _ in 0..<500 {
+                let octave = random.next(upperBound: UInt64(20))
+                values.append((1_000 << octave) + random.next(upperBound: UInt64(1_000_000)))
+            }
+            values.sort()
             for value in values { histogram.note(nanoseconds: value) }
             for share in [0.05, 0.5, 0.95, 1] {
                 let exact = Double(values[max(0, Int((share * 500).rounded(.up)) - 1)])
@@ -165,7 +170,8 @@ import Testing
                 busy.append(sent..<now)
                 Self.note(
                     &account, Self.step(number, sentAt: Self.at(sent)),
-                    [StageTiming(queueNanoseconds: 0, computeNanoseconds: compute * Self.ms, idleNanoseconds: idle * Self.ms)], returnedAt: Self.at(now))
+                    [StageTiming(queueNanoseconds: 0, computeNanoseconds: compute * Self.ms, idleNanoseconds: idle * Self.ms)],
+                    returnedAt: Self.at(now))
                 let asked = now + random.next(upperBound: UInt64(3_000))
                 let report = account.report(at: Self.at(asked), isIdle: true)
                 let start = max(30_000, (asked / 1_000 - 9) * 1_000)

@@ -38,7 +38,8 @@ package final class MetricsServer: Service {
             maxHeaderFieldSize: Self.headerBytesMax, maxHeaderListSize: Self.headerBytesMax)
         var http = ApplicationConfiguration(address: .hostname(host, port: port), serverName: "staffel")
         http.availableConnectionsDelegate = .maximum(Self.connectionsMax, logger: logger)
-        let (text, logger, onListening) = (text, logger, onListening)
+        let logger = logger
+        let onListening = onListening
         let application = Application(
             responder: MetricsResponder(text: text),
             server: .http1(configuration: .init(idleTimeout: .milliseconds(Self.idleConnectionMs), httpDecoderConfiguration: decoder)),

@@ -272,7 +272,7 @@ struct ToyCluster {
             case .log(let entry):
                 coordinatorLog.append(entry)
                 if entry.level == .error { unexpected.append(entry.message) }
-            case .admit, .consumeToken, .ended: break
+            case .admit, .consumeToken, .trace, .ended: break
             }
         }
         coordinator.audit(into: &unexpected)
@@ -316,7 +316,7 @@ struct ToyCluster {
             case .reconnect:
                 routes.removeAll { $0.route == Route(from: .gateway, to: .coordinator) || $0.route == Route(from: .coordinator, to: .gateway) }
             case .log(let entry): if entry.level == .error { unexpected.append(entry.message) }
-            case .welcomed, .health: break
+            case .welcomed, .health, .status: break
             case .ended(let failure): if let failure { unexpected.append("gateway ended: \(failure.message)") }
             }
         }

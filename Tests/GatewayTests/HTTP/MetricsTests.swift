@@ -12,7 +12,8 @@ private func fullReport(workerName: String = "w\"1\\\n") -> StatusReport {
         modelName: "tiny", health: ClusterHealth(state: .serving, detail: ""), epoch: Epoch(3),
         workers: [
             WorkerStatus(
-                key: key, name: workerName, capabilities: WorkerCapabilities(memoryBytes: 1, threads: 1, isa: "avx2", readBytesPerSecond: 1, opsPerSecond: 1),
+                key: key, name: workerName,
+                capabilities: WorkerCapabilities(memoryBytes: 1, threads: 1, isa: "avx2", readBytesPerSecond: 1, opsPerSecond: 1),
                 layers: 0..<4, state: "serving", computeShare: 0.5, lastStep: StepNumber(3))
         ], gateways: 1, requestsWaiting: 2, sequencesRunning: 8, kvBlocksUsed: 120, kvBlocksTotal: 480, kvBlocksCached: 40, stepsInFlight: 2,
         stepsDone: 12, tokensGenerated: 678, prefillPositions: 4_000, prefillPositionsShared: 1_000, framesDropped: 5)
