@@ -1,7 +1,8 @@
 import CWire
 import ClusterCore
 
-// What a status says of steps and stages. A count that is missing is zero; a whole report is missing where the coordinator is of an earlier release.
+// What a status says of steps and stages. The status's own counts and the whole report may be missing: then the coordinator is of an earlier
+// release.
 
 extension Unpack {
     static func observed(_ m: Staffel__V1__StatusReport, _ f: Fields, _ report: inout StatusReport) throws(WireError) {
@@ -24,20 +25,19 @@ extension Unpack {
         let f = Fields("PipelineReport")
         let m = p.pointee
         var report = PipelineReport()
-        report.windowNanoseconds = try f.counterOrZero(m.has_window_nanoseconds, m.window_nanoseconds, "window_nanoseconds")
-        report.steps = try f.counterOrZero(m.has_steps, m.steps, "steps")
-        report.rows = try f.counterOrZero(m.has_rows, m.rows, "rows")
-        report.prefillRows = try f.counterOrZero(m.has_prefill_rows, m.prefill_rows, "prefill_rows")
-        report.tokens = try f.counterOrZero(m.has_tokens, m.tokens, "tokens")
-        report.roundTripNanoseconds = try f.counterOrZero(m.has_round_trip_nanoseconds, m.round_trip_nanoseconds, "round_trip_nanoseconds")
-        report.wireNanoseconds = try f.counterOrZero(m.has_wire_nanoseconds, m.wire_nanoseconds, "wire_nanoseconds")
-        report.overheadMedianNanoseconds = try f.counterOrZero(
+        report.windowNanoseconds = try f.counter(m.has_window_nanoseconds, m.window_nanoseconds, "window_nanoseconds")
+        report.steps = try f.counter(m.has_steps, m.steps, "steps")
+        report.rows = try f.counter(m.has_rows, m.rows, "rows")
+        report.prefillRows = try f.counter(m.has_prefill_rows, m.prefill_rows, "prefill_rows")
+        report.tokens = try f.counter(m.has_tokens, m.tokens, "tokens")
+        report.roundTripNanoseconds = try f.counter(m.has_round_trip_nanoseconds, m.round_trip_nanoseconds, "round_trip_nanoseconds")
+        report.wireNanoseconds = try f.counter(m.has_wire_nanoseconds, m.wire_nanoseconds, "wire_nanoseconds")
+        report.overheadMedianNanoseconds = try f.counter(
             m.has_overhead_median_nanoseconds, m.overhead_median_nanoseconds, "overhead_median_nanoseconds")
-        report.overhead95Nanoseconds = try f.counterOrZero(m.has_overhead_95_nanoseconds, m.overhead_95_nanoseconds, "overhead_95_nanoseconds")
-        report.overheadNanosecondsTotal = try f.counterOrZero(
-            m.has_overhead_nanoseconds_total, m.overhead_nanoseconds_total, "overhead_nanoseconds_total")
-        report.wireNanosecondsTotal = try f.counterOrZero(m.has_wire_nanoseconds_total, m.wire_nanoseconds_total, "wire_nanoseconds_total")
-        report.rowsTotal = try f.counterOrZero(m.has_rows_total, m.rows_total, "rows_total")
+        report.overhead95Nanoseconds = try f.counter(m.has_overhead_95_nanoseconds, m.overhead_95_nanoseconds, "overhead_95_nanoseconds")
+        report.overheadNanosecondsTotal = try f.counter(m.has_overhead_nanoseconds_total, m.overhead_nanoseconds_total, "overhead_nanoseconds_total")
+        report.wireNanosecondsTotal = try f.counter(m.has_wire_nanoseconds_total, m.wire_nanoseconds_total, "wire_nanoseconds_total")
+        report.rowsTotal = try f.counter(m.has_rows_total, m.rows_total, "rows_total")
         report.stages = try f.list(m.n_stages, m.stages, "stages", atMost: Limits.stagesMax, stageReport)
         report.stepsByRows = try counts(m.n_steps_by_rows, m.steps_by_rows, "steps_by_rows", f)
         report.stepsByOverhead = try counts(m.n_steps_by_overhead, m.steps_by_overhead, "steps_by_overhead", f)
@@ -65,12 +65,12 @@ extension Unpack {
         let f = Fields("StageSums")
         let m = p.pointee
         var sums = StageSums()
-        sums.steps = try f.counterOrZero(m.has_steps, m.steps, "steps")
-        sums.computeNanoseconds = try f.counterOrZero(m.has_compute_nanoseconds, m.compute_nanoseconds, "compute_nanoseconds")
-        sums.idleNanoseconds = try f.counterOrZero(m.has_idle_nanoseconds, m.idle_nanoseconds, "idle_nanoseconds")
-        sums.queueNanoseconds = try f.counterOrZero(m.has_queue_nanoseconds, m.queue_nanoseconds, "queue_nanoseconds")
-        sums.handOverNanoseconds = try f.counterOrZero(m.has_hand_over_nanoseconds, m.hand_over_nanoseconds, "hand_over_nanoseconds")
-        sums.sentBytes = try f.counterOrZero(m.has_sent_bytes, m.sent_bytes, "sent_bytes")
+        sums.steps = try f.counter(m.has_steps, m.steps, "steps")
+        sums.computeNanoseconds = try f.counter(m.has_compute_nanoseconds, m.compute_nanoseconds, "compute_nanoseconds")
+        sums.idleNanoseconds = try f.counter(m.has_idle_nanoseconds, m.idle_nanoseconds, "idle_nanoseconds")
+        sums.queueNanoseconds = try f.counter(m.has_queue_nanoseconds, m.queue_nanoseconds, "queue_nanoseconds")
+        sums.handOverNanoseconds = try f.counter(m.has_hand_over_nanoseconds, m.hand_over_nanoseconds, "hand_over_nanoseconds")
+        sums.sentBytes = try f.counter(m.has_sent_bytes, m.sent_bytes, "sent_bytes")
         return sums
     }
 }

@@ -840,7 +840,7 @@ struct  Staffel__V1__StatusReport
   protobuf_c_boolean has_prefill_positions_shared;
   uint64_t prefill_positions_shared;
   /*
-   * Counts from here on are left out where they are zero.
+   * From here on: not sent by the first coordinators of this protocol.
    */
   Staffel__V1__PipelineReport *pipeline;
   protobuf_c_boolean has_kv_blocks_shared;
@@ -867,9 +867,6 @@ struct  Staffel__V1__StatusReport
     , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
-/*
- * Counts are left out where they are zero.
- */
 struct  Staffel__V1__PipelineReport
 {
   ProtobufCMessage base;
