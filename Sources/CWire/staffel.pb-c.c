@@ -1852,6 +1852,141 @@ void   staffel__v1__draft_counts__free_unpacked
   assert(message->base.descriptor == &staffel__v1__draft_counts__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   staffel__v1__pipeline_report__init
+                     (Staffel__V1__PipelineReport         *message)
+{
+  static const Staffel__V1__PipelineReport init_value = STAFFEL__V1__PIPELINE_REPORT__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__pipeline_report__get_packed_size
+                     (const Staffel__V1__PipelineReport *message)
+{
+  assert(message->base.descriptor == &staffel__v1__pipeline_report__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__pipeline_report__pack
+                     (const Staffel__V1__PipelineReport *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__pipeline_report__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__pipeline_report__pack_to_buffer
+                     (const Staffel__V1__PipelineReport *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__pipeline_report__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__PipelineReport *
+       staffel__v1__pipeline_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__PipelineReport *)
+     protobuf_c_message_unpack (&staffel__v1__pipeline_report__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__pipeline_report__free_unpacked
+                     (Staffel__V1__PipelineReport *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__pipeline_report__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__stage_report__init
+                     (Staffel__V1__StageReport         *message)
+{
+  static const Staffel__V1__StageReport init_value = STAFFEL__V1__STAGE_REPORT__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__stage_report__get_packed_size
+                     (const Staffel__V1__StageReport *message)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_report__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__stage_report__pack
+                     (const Staffel__V1__StageReport *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_report__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__stage_report__pack_to_buffer
+                     (const Staffel__V1__StageReport *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_report__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__StageReport *
+       staffel__v1__stage_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__StageReport *)
+     protobuf_c_message_unpack (&staffel__v1__stage_report__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__stage_report__free_unpacked
+                     (Staffel__V1__StageReport *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__stage_report__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__stage_sums__init
+                     (Staffel__V1__StageSums         *message)
+{
+  static const Staffel__V1__StageSums init_value = STAFFEL__V1__STAGE_SUMS__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__stage_sums__get_packed_size
+                     (const Staffel__V1__StageSums *message)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_sums__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__stage_sums__pack
+                     (const Staffel__V1__StageSums *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_sums__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__stage_sums__pack_to_buffer
+                     (const Staffel__V1__StageSums *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_sums__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__StageSums *
+       staffel__v1__stage_sums__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__StageSums *)
+     protobuf_c_message_unpack (&staffel__v1__stage_sums__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__stage_sums__free_unpacked
+                     (Staffel__V1__StageSums *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__stage_sums__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   staffel__v1__worker_status__init
                      (Staffel__V1__WorkerStatus         *message)
 {
@@ -4820,7 +4955,7 @@ const ProtobufCMessageDescriptor staffel__v1__step_frame__descriptor =
   (ProtobufCMessageInit) staffel__v1__step_frame__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descriptors[2] =
+static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descriptors[4] =
 {
   {
     "queue_nanoseconds",
@@ -4846,15 +4981,41 @@ static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "idle_nanoseconds",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageTiming, has_idle_nanoseconds),
+    offsetof(Staffel__V1__StageTiming, idle_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "hand_over_nanoseconds",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageTiming, has_hand_over_nanoseconds),
+    offsetof(Staffel__V1__StageTiming, hand_over_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__stage_timing__field_indices_by_name[] = {
   1,   /* field[1] = compute_nanoseconds */
+  3,   /* field[3] = hand_over_nanoseconds */
+  2,   /* field[2] = idle_nanoseconds */
   0,   /* field[0] = queue_nanoseconds */
 };
 static const ProtobufCIntRange staffel__v1__stage_timing__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor =
 {
@@ -4864,7 +5025,7 @@ const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor =
   "Staffel__V1__StageTiming",
   "staffel.v1",
   sizeof(Staffel__V1__StageTiming),
-  2,
+  4,
   staffel__v1__stage_timing__field_descriptors,
   staffel__v1__stage_timing__field_indices_by_name,
   1,  staffel__v1__stage_timing__number_ranges,
@@ -5076,7 +5237,7 @@ const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor =
   (ProtobufCMessageInit) staffel__v1__sampled_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[21] =
+static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[30] =
 {
   {
     "model_name",
@@ -5330,6 +5491,114 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "pipeline",
+    22,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, pipeline),
+    &staffel__v1__pipeline_report__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "kv_blocks_shared",
+    23,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__StatusReport, has_kv_blocks_shared),
+    offsetof(Staffel__V1__StatusReport, kv_blocks_shared),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "prompt_tokens",
+    24,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_prompt_tokens),
+    offsetof(Staffel__V1__StatusReport, prompt_tokens),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "requests_finished",
+    25,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_requests_finished),
+    offsetof(Staffel__V1__StatusReport, requests_finished),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "requests_cancelled",
+    26,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_requests_cancelled),
+    offsetof(Staffel__V1__StatusReport, requests_cancelled),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "requests_failed",
+    27,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_requests_failed),
+    offsetof(Staffel__V1__StatusReport, requests_failed),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "recoveries",
+    28,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_recoveries),
+    offsetof(Staffel__V1__StatusReport, recoveries),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "recovery_nanoseconds",
+    29,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_recovery_nanoseconds),
+    offsetof(Staffel__V1__StatusReport, recovery_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_recovery_nanoseconds",
+    30,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_last_recovery_nanoseconds),
+    offsetof(Staffel__V1__StatusReport, last_recovery_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   19,   /* field[19] = displacements */
@@ -5340,12 +5609,21 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   4,   /* field[4] = gateways */
   1,   /* field[1] = health */
   13,   /* field[13] = kv_blocks_cached */
+  22,   /* field[22] = kv_blocks_shared */
   8,   /* field[8] = kv_blocks_total */
   7,   /* field[7] = kv_blocks_used */
+  29,   /* field[29] = last_recovery_nanoseconds */
   0,   /* field[0] = model_name */
+  21,   /* field[21] = pipeline */
   18,   /* field[18] = preemptions */
   14,   /* field[14] = prefill_positions */
   15,   /* field[15] = prefill_positions_shared */
+  23,   /* field[23] = prompt_tokens */
+  27,   /* field[27] = recoveries */
+  28,   /* field[28] = recovery_nanoseconds */
+  25,   /* field[25] = requests_cancelled */
+  26,   /* field[26] = requests_failed */
+  24,   /* field[24] = requests_finished */
   5,   /* field[5] = requests_waiting */
   6,   /* field[6] = sequences_running */
   10,   /* field[10] = steps_done */
@@ -5357,7 +5635,7 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
 static const ProtobufCIntRange staffel__v1__status_report__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 21 }
+  { 0, 30 }
 };
 const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
 {
@@ -5367,7 +5645,7 @@ const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
   "Staffel__V1__StatusReport",
   "staffel.v1",
   sizeof(Staffel__V1__StatusReport),
-  21,
+  30,
   staffel__v1__status_report__field_descriptors,
   staffel__v1__status_report__field_indices_by_name,
   1,  staffel__v1__status_report__number_ranges,
@@ -5502,7 +5780,407 @@ const ProtobufCMessageDescriptor staffel__v1__draft_counts__descriptor =
   (ProtobufCMessageInit) staffel__v1__draft_counts__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descriptors[7] =
+static const ProtobufCFieldDescriptor staffel__v1__pipeline_report__field_descriptors[15] =
+{
+  {
+    "window_nanoseconds",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_window_nanoseconds),
+    offsetof(Staffel__V1__PipelineReport, window_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "steps",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_steps),
+    offsetof(Staffel__V1__PipelineReport, steps),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rows",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_rows),
+    offsetof(Staffel__V1__PipelineReport, rows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "prefill_rows",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_prefill_rows),
+    offsetof(Staffel__V1__PipelineReport, prefill_rows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tokens",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_tokens),
+    offsetof(Staffel__V1__PipelineReport, tokens),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "round_trip_nanoseconds",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_round_trip_nanoseconds),
+    offsetof(Staffel__V1__PipelineReport, round_trip_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "wire_nanoseconds",
+    7,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_wire_nanoseconds),
+    offsetof(Staffel__V1__PipelineReport, wire_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "overhead_median_nanoseconds",
+    8,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_overhead_median_nanoseconds),
+    offsetof(Staffel__V1__PipelineReport, overhead_median_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "overhead_95_nanoseconds",
+    9,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_overhead_95_nanoseconds),
+    offsetof(Staffel__V1__PipelineReport, overhead_95_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stages",
+    10,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__PipelineReport, n_stages),
+    offsetof(Staffel__V1__PipelineReport, stages),
+    &staffel__v1__stage_report__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "steps_by_rows",
+    11,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_FIXED64,
+    offsetof(Staffel__V1__PipelineReport, n_steps_by_rows),
+    offsetof(Staffel__V1__PipelineReport, steps_by_rows),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "steps_by_overhead",
+    12,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_FIXED64,
+    offsetof(Staffel__V1__PipelineReport, n_steps_by_overhead),
+    offsetof(Staffel__V1__PipelineReport, steps_by_overhead),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "overhead_nanoseconds_total",
+    13,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_overhead_nanoseconds_total),
+    offsetof(Staffel__V1__PipelineReport, overhead_nanoseconds_total),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "wire_nanoseconds_total",
+    14,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_wire_nanoseconds_total),
+    offsetof(Staffel__V1__PipelineReport, wire_nanoseconds_total),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rows_total",
+    15,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_rows_total),
+    offsetof(Staffel__V1__PipelineReport, rows_total),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__pipeline_report__field_indices_by_name[] = {
+  8,   /* field[8] = overhead_95_nanoseconds */
+  7,   /* field[7] = overhead_median_nanoseconds */
+  12,   /* field[12] = overhead_nanoseconds_total */
+  3,   /* field[3] = prefill_rows */
+  5,   /* field[5] = round_trip_nanoseconds */
+  2,   /* field[2] = rows */
+  14,   /* field[14] = rows_total */
+  9,   /* field[9] = stages */
+  1,   /* field[1] = steps */
+  11,   /* field[11] = steps_by_overhead */
+  10,   /* field[10] = steps_by_rows */
+  4,   /* field[4] = tokens */
+  0,   /* field[0] = window_nanoseconds */
+  6,   /* field[6] = wire_nanoseconds */
+  13,   /* field[13] = wire_nanoseconds_total */
+};
+static const ProtobufCIntRange staffel__v1__pipeline_report__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 15 }
+};
+const ProtobufCMessageDescriptor staffel__v1__pipeline_report__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.PipelineReport",
+  "PipelineReport",
+  "Staffel__V1__PipelineReport",
+  "staffel.v1",
+  sizeof(Staffel__V1__PipelineReport),
+  15,
+  staffel__v1__pipeline_report__field_descriptors,
+  staffel__v1__pipeline_report__field_indices_by_name,
+  1,  staffel__v1__pipeline_report__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__pipeline_report__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__stage_report__field_descriptors[4] =
+{
+  {
+    "worker",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__StageReport, has_worker),
+    offsetof(Staffel__V1__StageReport, worker),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "layers",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StageReport, layers),
+    &staffel__v1__layer_range__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "window",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StageReport, window),
+    &staffel__v1__stage_sums__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "total",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StageReport, total),
+    &staffel__v1__stage_sums__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__stage_report__field_indices_by_name[] = {
+  1,   /* field[1] = layers */
+  3,   /* field[3] = total */
+  2,   /* field[2] = window */
+  0,   /* field[0] = worker */
+};
+static const ProtobufCIntRange staffel__v1__stage_report__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor staffel__v1__stage_report__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.StageReport",
+  "StageReport",
+  "Staffel__V1__StageReport",
+  "staffel.v1",
+  sizeof(Staffel__V1__StageReport),
+  4,
+  staffel__v1__stage_report__field_descriptors,
+  staffel__v1__stage_report__field_indices_by_name,
+  1,  staffel__v1__stage_report__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__stage_report__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__stage_sums__field_descriptors[6] =
+{
+  {
+    "steps",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_steps),
+    offsetof(Staffel__V1__StageSums, steps),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "compute_nanoseconds",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_compute_nanoseconds),
+    offsetof(Staffel__V1__StageSums, compute_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "idle_nanoseconds",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_idle_nanoseconds),
+    offsetof(Staffel__V1__StageSums, idle_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "queue_nanoseconds",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_queue_nanoseconds),
+    offsetof(Staffel__V1__StageSums, queue_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "hand_over_nanoseconds",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_hand_over_nanoseconds),
+    offsetof(Staffel__V1__StageSums, hand_over_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sent_bytes",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_sent_bytes),
+    offsetof(Staffel__V1__StageSums, sent_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__stage_sums__field_indices_by_name[] = {
+  1,   /* field[1] = compute_nanoseconds */
+  4,   /* field[4] = hand_over_nanoseconds */
+  2,   /* field[2] = idle_nanoseconds */
+  3,   /* field[3] = queue_nanoseconds */
+  5,   /* field[5] = sent_bytes */
+  0,   /* field[0] = steps */
+};
+static const ProtobufCIntRange staffel__v1__stage_sums__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor staffel__v1__stage_sums__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.StageSums",
+  "StageSums",
+  "Staffel__V1__StageSums",
+  "staffel.v1",
+  sizeof(Staffel__V1__StageSums),
+  6,
+  staffel__v1__stage_sums__field_descriptors,
+  staffel__v1__stage_sums__field_indices_by_name,
+  1,  staffel__v1__stage_sums__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__stage_sums__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descriptors[8] =
 {
   {
     "key",
@@ -5588,6 +6266,18 @@ static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "loaded_share",
+    8,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Staffel__V1__WorkerStatus, has_loaded_share),
+    offsetof(Staffel__V1__WorkerStatus, loaded_share),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__worker_status__field_indices_by_name[] = {
   2,   /* field[2] = capabilities */
@@ -5595,13 +6285,14 @@ static const unsigned staffel__v1__worker_status__field_indices_by_name[] = {
   0,   /* field[0] = key */
   6,   /* field[6] = last_step */
   3,   /* field[3] = layers */
+  7,   /* field[7] = loaded_share */
   1,   /* field[1] = name */
   4,   /* field[4] = state */
 };
 static const ProtobufCIntRange staffel__v1__worker_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor =
 {
@@ -5611,7 +6302,7 @@ const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor =
   "Staffel__V1__WorkerStatus",
   "staffel.v1",
   sizeof(Staffel__V1__WorkerStatus),
-  7,
+  8,
   staffel__v1__worker_status__field_descriptors,
   staffel__v1__worker_status__field_indices_by_name,
   1,  staffel__v1__worker_status__number_ranges,

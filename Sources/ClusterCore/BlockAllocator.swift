@@ -42,6 +42,9 @@ package struct BlockAllocator: Sendable {
     /// Blocks that nobody holds but that serve the next request with the same beginning.
     package var idleCount: Int { idle.count }
 
+    /// Blocks that several sequences hold. Counted anew, for people's questions only.
+    package var sharedCount: Int { holders.count { $0 > 1 } }
+
     package func holderCount(_ block: BlockID) -> Int { Int(holders[Int(block.value)]) }
 
     /// `count` blocks for one holder, or `nil` and no change when there are not so many.

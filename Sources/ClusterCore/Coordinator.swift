@@ -17,6 +17,7 @@ package struct Coordinator: Sendable {
     /// In the order of submission.
     var requests: OrderedDictionary<RequestID, OpenRequest> = [:]
     package internal(set) var metrics = CoordinatorMetrics()
+    package internal(set) var account = PipelineAccount()
     var announced: ClusterHealth
     var nextSequence: UInt64 = 1
     var nextArrival: UInt64 = 1

@@ -35,6 +35,8 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var speculation = Speculation.Mode.promptLookup
     /// Steps in flight for each stage of the plan.
     package var stepsInFlightPerStage: Int = 1
+    /// Whether each step that came back gives a `.trace`.
+    package var tracesSteps = false
 
     /// How often peers send heartbeats. A worker that is late by another one is spoken to.
     package var heartbeatIntervalMs: UInt64 = Limits.heartbeatIntervalMs

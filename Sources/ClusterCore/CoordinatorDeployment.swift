@@ -106,6 +106,7 @@ extension Coordinator {
         // Only more bytes count as life, or a loader stuck in a loop could hold the cluster up for ever.
         guard progress.bytesDone > stages[stage].bytesDone else { return }
         stages[stage].bytesDone = progress.bytesDone
+        stages[stage].bytesTotal = progress.bytesTotal
         stages[stage].lastProgress = now
         deployment.phase = .loading(plan, stages)
     }
@@ -137,12 +138,16 @@ extension Coordinator {
 
     mutating func serve(_ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
         deployment.phase = .serving(plan)
-        if deployment.hasServed, let since = deployment.unservedSince { metrics.recoveryNanoseconds += now.nanoseconds(since: since) }
+        if deployment.hasServed, let since = deployment.unservedSince {
+            metrics.lastRecoveryNanoseconds = now.nanoseconds(since: since)
+            metrics.recoveryNanoseconds += metrics.lastRecoveryNanoseconds
+        }
         deployment.unservedSince = nil
         deployment.servingSince = now
         deployment.hasServed = true
         deployment.lastFailure = nil
-        metrics.stages = [:]
+        account.begin(plan.stages, rowBytes: configuration.model.hidden * configuration.boundary.bytesPerValue, at: now)
+        traceEpoch(plan, &effects)
         log(.notice, "serving", [.init("epoch", deployment.epoch.value), .init("stages", plan.stages.count)], &effects)
     }
 
@@ -159,6 +164,7 @@ extension Coordinator {
 
     private mutating func endEpoch(_ now: Instant) {
         scheduler.halt()
+        account.end()
         deployment.phase = .idle
         deployment.idleSince = now
         deployment.unservedSince = deployment.unservedSince ?? now

@@ -12,16 +12,27 @@ extension Coordinator {
             framesDropped: metrics.dropped.total, tenants: scheduler.waiting.status, expectedWaitMs: scheduler.expectedWaitMs(),
             preemptions: scheduler.preemptions, displacements: scheduler.displacements)
         report.draftsLookedUp = scheduler.speculation.lookups
+        report.pipeline = account.report(at: now, isIdle: scheduler.inFlight.isEmpty)
+        report.kvBlocksShared = scheduler.allocator.sharedCount
+        report.promptTokens = metrics.promptTokens
+        report.requestsFinished = metrics.requestsFinished
+        report.requestsCancelled = metrics.requestsCancelled
+        report.requestsFailed = metrics.requestsFailed.values.reduce(0, +)
+        report.recoveries = metrics.recoveries
+        report.recoveryNanoseconds = metrics.recoveryNanoseconds
+        report.lastRecoveryNanoseconds = metrics.lastRecoveryNanoseconds
         return report
     }
 
     private func workerStatus(_ worker: WorkerMember, at now: Instant) -> WorkerStatus {
         let stage = deployment.stage(of: worker.key)
         let layers = stage.flatMap { deployment.plan?.stages[$0].layers } ?? 0..<0
-        return WorkerStatus(
+        var status = WorkerStatus(
             key: worker.key, name: worker.hello.name, capabilities: worker.hello.capabilities, layers: layers,
             state: state(of: worker, stage: stage, at: now), computeShare: computeShare(of: worker.key, at: now),
             lastStep: worker.progress.epoch == deployment.epoch ? worker.progress.lastStep : StepNumber(0))
+        if let stage, case .loading(_, let stages) = deployment.phase { status.loadedShare = stages[stage].share }
+        return status
     }
 
     private func state(of worker: WorkerMember, stage: Int?, at now: Instant) -> String {
@@ -37,8 +48,8 @@ extension Coordinator {
     }
 
     private func computeShare(of worker: PeerKey, at now: Instant) -> Double {
-        guard let since = deployment.servingSince, let stage = metrics.stages[worker] else { return 0 }
+        guard let since = deployment.servingSince, let nanoseconds = account.computeNanoseconds(of: worker) else { return 0 }
         let elapsed = now.nanoseconds(since: since)
-        return elapsed == 0 ? 0 : min(1, Double(stage.computeNanoseconds) / Double(elapsed))
+        return elapsed == 0 ? 0 : min(1, Double(nanoseconds) / Double(elapsed))
     }
 }

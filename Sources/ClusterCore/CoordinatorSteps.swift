@@ -23,12 +23,29 @@ extension Coordinator {
         case .faulty(let fault):
             drop(.invalid, from: worker, &effects)
             strike(worker, Failure(.internalError, "the last stage \(fault)"), now, &effects)
-        case .done(_, let advances, let poisoned):
-            metrics.done(plan, result.timings)
+        case .done(let step, let advances, let poisoned):
             if case .proving = deployment.phase { serve(plan, now, &effects) }
+            account(for: step, result, now, &effects)
             for advance in advances { deliver(advance, &effects) }
             for entry in poisoned { failPoisoned(entry, &effects) }
         }
+    }
+
+    private mutating func account(for step: StepInFlight, _ result: StepResult, _ now: Instant, _ effects: inout [Effect]) {
+        metrics.stepsDone += 1
+        let timeline = StepTimeline(sentAt: step.sentAt, returnedAt: now, timings: result.timings)
+        account.note(step, result.timings, timeline, tokens: result.tokens.count)
+        guard configuration.tracesSteps else { return }
+        effects.append(
+            .trace(.step(StepTrace(epoch: result.epoch, number: step.number, rows: step.rowCount, decodeRows: step.decodeRows, timeline: timeline))))
+    }
+
+    func traceEpoch(_ plan: Plan, _ effects: inout [Effect]) {
+        guard configuration.tracesSteps else { return }
+        let stages = plan.stages.map {
+            TraceEvent.Stage(worker: membership.workers[$0.worker]?.hello.name ?? "\($0.worker)", layers: $0.layers)
+        }
+        effects.append(.trace(.epoch(deployment.epoch, stages)))
     }
 
     mutating func stepFailed(_ epoch: Epoch, _ failure: Failure, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {

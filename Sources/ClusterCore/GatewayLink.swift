@@ -54,6 +54,8 @@ package struct GatewayLink: Sendable {
             backoffMinMs: configuration.reconnectBackoffMinMs, backoffMaxMs: configuration.reconnectBackoffMaxMs)
     }
 
+    private var isStatusAsked = false
+
     package var openCount: Int { requests.count }
 
     package mutating func handle(_ event: Event, at now: Instant, into effects: inout [Effect]) {
@@ -67,6 +69,7 @@ package struct GatewayLink: Sendable {
         case .submit(let request): submit(request, now, &effects)
         case .cancel(let id): cancel(id, &effects)
         case .cancelChoice(let id, let choice): cancel(choice, of: id, &effects)
+        case .statusWanted: askStatus(&effects)
         case .received(let message): received(message, now, &effects)
         case .malformedFrame: drop(.malformed, &effects)
         case .deadline: break
@@ -147,6 +150,13 @@ package struct GatewayLink: Sendable {
         }
     }
 
+    /// One question at a time; after a reconnect the next one asks again.
+    private mutating func askStatus(_ effects: inout [Effect]) {
+        guard link.isJoined else { return }
+        isStatusAsked = true
+        effects.append(.send(.statusQuery))
+    }
+
     // MARK: - The coordinator's word
 
     private mutating func received(_ message: FromCoordinator, _ now: Instant, _ effects: inout [Effect]) {
@@ -162,6 +172,9 @@ package struct GatewayLink: Sendable {
         case .closing:
             link.dismissed(at: now)
             take(ClusterHealth(state: .closing, detail: "the coordinator is shutting down"), &effects)
+        case .status(let report) where isStatusAsked:
+            isStatusAsked = false
+            effects.append(.status(report))
         case .enrolled, .workerWelcome, .assign, .release, .step, .status: drop(.wrongRole, &effects)
         }
     }

@@ -263,6 +263,19 @@ package struct StatusReport: Hashable, Sendable {
     /// Guesses from sequences' own text.
     package var draftsLookedUp = DraftCounts()
 
+    package var pipeline = PipelineReport()
+    /// Of those used: so many are held by several sequences.
+    package var kvBlocksShared = 0
+    // Since the coordinator's start.
+    package var promptTokens: UInt64 = 0
+    package var requestsFinished: UInt64 = 0
+    package var requestsCancelled: UInt64 = 0
+    package var requestsFailed: UInt64 = 0
+    /// Epochs that ended while they served, the time in which nothing served since, and the last of these pauses.
+    package var recoveries: UInt64 = 0
+    package var recoveryNanoseconds: UInt64 = 0
+    package var lastRecoveryNanoseconds: UInt64 = 0
+
     package init(
         modelName: String, health: ClusterHealth, epoch: Epoch, workers: [WorkerStatus], gateways: Int, requestsWaiting: Int,
         sequencesRunning: Int, kvBlocksUsed: Int, kvBlocksTotal: Int, kvBlocksCached: Int, stepsInFlight: Int, stepsDone: UInt64,
@@ -302,6 +315,8 @@ package struct WorkerStatus: Hashable, Sendable {
     /// Shares of the time since serving began, 0...1.
     package var computeShare: Double
     package var lastStep: StepNumber
+    /// How much of its slice is in memory while it loads, 0...1; `nil` otherwise, and before the worker said.
+    package var loadedShare: Double?
 
     package init(
         key: PeerKey, name: String, capabilities: WorkerCapabilities, layers: Range<Int>, state: String, computeShare: Double,

@@ -108,14 +108,23 @@ package struct StepFrame: Hashable, Sendable {
     }
 }
 
+/// What one stage measured of one step, as durations of its own monotonic clock: clocks of two machines are never compared.
+/// How they make a timeline: `StepTimeline`.
 package struct StageTiming: Hashable, Sendable {
-    /// From the frame's arrival to the start of its computing.
+    /// From the frame's arrival, its rows with it, to the start of its computing.
     package var queueNanoseconds: UInt64
     package var computeNanoseconds: UInt64
+    /// How long the stage thread had nothing to compute before this step: from the end of the step before it, or of loading. 0 where it was
+    /// not measured.
+    package var idleNanoseconds: UInt64
+    /// From the end of computing until the frame was handed to the socket. 0 where it was not measured.
+    package var handOverNanoseconds: UInt64
 
-    package init(queueNanoseconds: UInt64, computeNanoseconds: UInt64) {
+    package init(queueNanoseconds: UInt64, computeNanoseconds: UInt64, idleNanoseconds: UInt64 = 0, handOverNanoseconds: UInt64 = 0) {
         self.queueNanoseconds = queueNanoseconds
         self.computeNanoseconds = computeNanoseconds
+        self.idleNanoseconds = idleNanoseconds
+        self.handOverNanoseconds = handOverNanoseconds
     }
 }
 

@@ -11,6 +11,8 @@ package struct StepInFlight: Hashable, Sendable {
     package var number: StepNumber
     package var rowCount: Int
     package var rows: [Rows]
+    /// Rows that decode; all others are of prompts (or of what a preempted sequence had generated before).
+    package var decodeRows: Int
     package var sentAt: Instant
 
     package init(_ step: Step, sentAt: Instant) {
@@ -20,6 +22,7 @@ package struct StepInFlight: Hashable, Sendable {
             let known = $0.tokens.count - $0.drafts
             return Rows(sequence: $0.sequence, sampledPosition: $0.samples ? $0.start + known : nil, drafts: Array($0.tokens[known...]))
         }
+        decodeRows = step.segments.reduce(0) { $0 + ($1.samples && $1.tokens.count == 1 + $1.drafts ? $1.tokens.count : 0) }
         self.sentAt = sentAt
     }
 

@@ -28,6 +28,8 @@ package struct Worker: Sendable {
         /// The last step that came, and the last that was computed.
         var lastArrived = StepNumber(0)
         var lastComputed = StepNumber(0)
+        /// When the stage thread last had nothing more to do: the end of loading or of a step.
+        var idleSince = Instant(nanoseconds: 0)
         var ledger: StageLedger
         /// So much of the load was reported.
         var bytesReported: UInt64 = 0
@@ -41,7 +43,9 @@ package struct Worker: Sendable {
 
     private struct Computing {
         var frame: StepFrame
-        var queueNanoseconds: UInt64
+        var arrivedAt: Instant
+        /// When it was given to the stage thread.
+        var givenAt: Instant
     }
 
     package init(configuration: WorkerConfiguration) {
@@ -49,6 +53,13 @@ package struct Worker: Sendable {
         link = CoordinatorLink(
             heartbeatIntervalMs: configuration.heartbeatIntervalMs, timeoutMs: configuration.heartbeatTimeoutMs,
             backoffMinMs: configuration.reconnectBackoffMinMs, backoffMaxMs: configuration.reconnectBackoffMaxMs)
+    }
+
+    /// What `/metrics` of this worker says.
+    package var report: WorkerReport {
+        WorkerReport(
+            name: configuration.name, capabilities: configuration.capabilities, isJoined: link.isJoined, assignment: stage?.assignment,
+            isServing: stage?.state == .serving, stepsQueued: stage?.queue.count ?? 0, metrics: metrics)
     }
 
     package var nextDeadline: Instant? { hasEnded ? nil : link.deadline }
@@ -64,7 +75,7 @@ package struct Worker: Sendable {
         case .received(let message): received(message, now, &effects)
         case .activation(let frame, let payload, let peer): arrived(frame, payload, from: peer, now, &effects)
         case .loadProgressed(let epoch, let done, let total): loadProgressed(epoch, done, total, &effects)
-        case .loaded(let epoch): loaded(epoch, &effects)
+        case .loaded(let epoch): loaded(epoch, now, &effects)
         case .loadFailed(let epoch, let failure): loadFailed(epoch, failure, &effects)
         case .stepComputed(let epoch, let number, let outcome, let payload): computed(epoch, number, outcome, payload, now, &effects)
         case .stepFailed(let epoch, let number, let failure):
@@ -194,9 +205,10 @@ package struct Worker: Sendable {
         effects.append(.send(.loadProgress(LoadProgress(epoch: epoch, bytesDone: done, bytesTotal: total))))
     }
 
-    private mutating func loaded(_ epoch: Epoch, _ effects: inout [Effect]) {
+    private mutating func loaded(_ epoch: Epoch, _ now: Instant, _ effects: inout [Effect]) {
         guard let stage, stage.assignment.epoch == epoch, stage.state == .loading else { return }
         self.stage!.state = .serving
+        self.stage!.idleSince = now
         effects.append(.send(.loaded(epoch)))
     }
 
@@ -271,7 +283,7 @@ package struct Worker: Sendable {
     private mutating func computeNext(_ now: Instant, _ effects: inout [Effect]) {
         while let stage, stage.computing.count < configuration.stepsGivenMax, let arrival = stage.queue.first {
             self.stage!.queue.removeFirst()
-            self.stage!.computing.append(Computing(frame: arrival.frame, queueNanoseconds: now.nanoseconds(since: arrival.at)))
+            self.stage!.computing.append(Computing(frame: arrival.frame, arrivedAt: arrival.at, givenAt: now))
             effects.append(.compute(arrival.frame, payload: arrival.payload))
         }
     }
@@ -289,9 +301,10 @@ package struct Worker: Sendable {
         }
         self.stage!.computing.removeFirst()
         self.stage!.lastComputed = number
-        metrics.computed(computing.frame.step, outcome, queueNanoseconds: computing.queueNanoseconds)
+        let timing = timing(of: outcome, computing, now)
+        metrics.computed(computing.frame.step, timing)
         var frame = computing.frame
-        frame.timings.append(StageTiming(queueNanoseconds: computing.queueNanoseconds, computeNanoseconds: outcome.computeNanoseconds))
+        frame.timings.append(timing)
         // Whoever saw it first names the layers.
         frame.poisoned += outcome.poisoned.filter { new in !frame.poisoned.contains { $0.sequence == new.sequence } }
         if stage.assignment.isLast {
@@ -304,6 +317,20 @@ package struct Worker: Sendable {
             effects.append(.forward(frame, payload: payload))
         }
         computeNext(now, &effects)
+    }
+
+    /// `now` is when the step is handed on: effects are performed at once.
+    private mutating func timing(of outcome: StepOutcome, _ computing: Computing, _ now: Instant) -> StageTiming {
+        guard let startedAt = outcome.startedAt else {
+            return StageTiming(
+                queueNanoseconds: computing.givenAt.nanoseconds(since: computing.arrivedAt), computeNanoseconds: outcome.computeNanoseconds)
+        }
+        let endedAt = Instant(nanoseconds: startedAt.nanoseconds &+ outcome.computeNanoseconds)
+        let idle = startedAt.nanoseconds(since: stage!.idleSince)
+        stage!.idleSince = endedAt
+        return StageTiming(
+            queueNanoseconds: startedAt.nanoseconds(since: computing.arrivedAt), computeNanoseconds: outcome.computeNanoseconds,
+            idleNanoseconds: idle, handOverNanoseconds: now.nanoseconds(since: endedAt))
     }
 
     private mutating func breakStage(_ failure: Failure, at number: StepNumber, _ effects: inout [Effect]) {

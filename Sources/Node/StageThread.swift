@@ -241,6 +241,6 @@ private struct StageHolder {
         let started = MonotonicClock.now
         let result = try stage.run(
             batch, input: UnsafeRawBufferPointer(input?.rows ?? .init(start: nil, count: 0)), output: output?.rows ?? .init(start: nil, count: 0))
-        return (StepOutcome(result, computeNanoseconds: MonotonicClock.now.nanoseconds(since: started)), output)
+        return (StepOutcome(result, computeNanoseconds: MonotonicClock.now.nanoseconds(since: started), startedAt: started), output)
     }
 }

@@ -39,14 +39,14 @@ extension SamplingSettings {
 }
 
 extension StepOutcome {
-    init(_ result: StageResult, computeNanoseconds: UInt64) {
+    init(_ result: StageResult, computeNanoseconds: UInt64, startedAt: Instant? = nil) {
         self.init(
             poisoned: result.poisoned.map { PoisonedSequence(sequence: SequenceID($0.sequence), layers: $0.layers) },
             tokens: result.samples.map { sample in
                 ClusterCore.SampledToken(
                     sequence: SequenceID(sample.sequence), position: sample.position, emitted: EmittedToken(sample.token))
             },
-            computeNanoseconds: computeNanoseconds)
+            computeNanoseconds: computeNanoseconds, startedAt: startedAt)
     }
 }
 

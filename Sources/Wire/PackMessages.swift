@@ -263,6 +263,7 @@ extension PackArena {
             (m.has_preemptions, m.preemptions) = (1, value.preemptions)
             (m.has_displacements, m.displacements) = (1, value.displacements)
             m.drafts_looked_up = draftCounts(value.draftsLookedUp)
+            observed(value, &m)
         }
     }
 
@@ -291,6 +292,7 @@ extension PackArena {
             (m.has_state, m.state) = (1, name(value.state))
             (m.has_compute_share, m.compute_share) = (1, value.computeShare)
             (m.has_last_step, m.last_step) = (1, value.lastStep.value)
+            if let share = value.loadedShare { (m.has_loaded_share, m.loaded_share) = (1, share) }
         }
     }
 }

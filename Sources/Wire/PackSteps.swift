@@ -107,6 +107,10 @@ extension PackArena {
         make(staffel__v1__stage_timing__init) { m in
             (m.has_queue_nanoseconds, m.queue_nanoseconds) = (1, value.queueNanoseconds)
             (m.has_compute_nanoseconds, m.compute_nanoseconds) = (1, value.computeNanoseconds)
+            if value.idleNanoseconds > 0 { (m.has_idle_nanoseconds, m.idle_nanoseconds) = (1, min(value.idleNanoseconds, WireLimits.nanosecondsMax)) }
+            if value.handOverNanoseconds > 0 {
+                (m.has_hand_over_nanoseconds, m.hand_over_nanoseconds) = (1, min(value.handOverNanoseconds, WireLimits.nanosecondsMax))
+            }
         }
     }
 

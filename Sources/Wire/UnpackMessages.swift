@@ -270,6 +270,7 @@ extension Unpack {
             preemptions: try f.counter(m.has_preemptions, m.preemptions, "preemptions"),
             displacements: try f.counter(m.has_displacements, m.displacements, "displacements"))
         report.draftsLookedUp = try draftCounts(f.submessage(m.drafts_looked_up, "drafts_looked_up"))
+        try observed(m, f, &report)
         return report
     }
 
@@ -293,11 +294,13 @@ extension Unpack {
     static func workerStatus(_ p: UnsafePointer<Staffel__V1__WorkerStatus>) throws(WireError) -> WorkerStatus {
         let f = Fields("WorkerStatus")
         let m = p.pointee
-        return WorkerStatus(
+        var status = WorkerStatus(
             key: try f.key(m.has_key, m.key, "key"), name: try f.name(m.has_name, m.name, "name"),
             capabilities: try capabilities(f.submessage(m.capabilities, "capabilities")), layers: try f.layers(m.layers, "layers", mayBeEmpty: true),
             state: try f.name(m.has_state, m.state, "state"),
             computeShare: try f.rate(m.has_compute_share, m.compute_share, "compute_share", atMost: 1),
             lastStep: StepNumber(try f.counter(m.has_last_step, m.last_step, "last_step")))
+        if m.has_loaded_share != 0 { status.loadedShare = try f.rate(m.has_loaded_share, m.loaded_share, "loaded_share", atMost: 1) }
+        return status
     }
 }

@@ -163,7 +163,10 @@ extension Unpack {
         return StageTiming(
             queueNanoseconds: try f.counter(m.has_queue_nanoseconds, m.queue_nanoseconds, "queue_nanoseconds", atMost: WireLimits.nanosecondsMax),
             computeNanoseconds: try f.counter(
-                m.has_compute_nanoseconds, m.compute_nanoseconds, "compute_nanoseconds", atMost: WireLimits.nanosecondsMax))
+                m.has_compute_nanoseconds, m.compute_nanoseconds, "compute_nanoseconds", atMost: WireLimits.nanosecondsMax),
+            idleNanoseconds: try f.counterOrZero(m.has_idle_nanoseconds, m.idle_nanoseconds, "idle_nanoseconds", atMost: WireLimits.nanosecondsMax),
+            handOverNanoseconds: try f.counterOrZero(
+                m.has_hand_over_nanoseconds, m.hand_over_nanoseconds, "hand_over_nanoseconds", atMost: WireLimits.nanosecondsMax))
     }
 
     static func poisonedSequence(_ p: UnsafePointer<Staffel__V1__PoisonedSequence>) throws(WireError) -> PoisonedSequence {

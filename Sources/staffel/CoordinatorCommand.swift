@@ -1,5 +1,7 @@
 import ArgumentParser
 import ClusterCore
+import Gateway
+import Logging
 import ModelFiles
 import Node
 import Prompt
@@ -46,6 +48,13 @@ struct CoordinatorCommand: AsyncParsableCommand {
     var prefixCachePercent: Int?
 
     @OptionGroup var speculating: SpeculationOptions
+    @Option(help: "Write each step's way through the stages to this file, in the Chrome trace format. (default: none)")
+    var trace: String?
+
+    @Option(help: "What that file may grow to, such as 1GiB. (default: 256MiB)")
+    var traceLimit: String?
+
+    @OptionGroup var metrics: MetricsOptions
     @OptionGroup var child: ChildOptions
     @OptionGroup var common: CommonOptions
 
@@ -77,13 +86,20 @@ struct CoordinatorCommand: AsyncParsableCommand {
             configuration.prefixCachePercent = percent
         }
         configuration.speculation = try speculating.mode(settings) ?? .off
-        let node = try CoordinatorNode(
-            settings: CoordinatorSettings(
-                state: StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),
-                listen: try settings.endpoint("listen", flag: listen) ?? "tcp://127.0.0.1:7300",
-                advertise: try settings.endpoint("advertise", flag: advertise), configuration: configuration),
-            model: served, logger: logger)
-        try await Services.run(name: "coordinator", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, logger: logger)
+        var nodeSettings = CoordinatorSettings(
+            state: try StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),
+            listen: try settings.endpoint("listen", flag: listen) ?? "tcp://127.0.0.1:7300",
+            advertise: try settings.endpoint("advertise", flag: advertise), configuration: configuration)
+        nodeSettings.trace = try Self.trace(settings, path: trace, limit: traceLimit, logger)
+        let node = try CoordinatorNode(settings: nodeSettings, model: served, logger: logger)
+        let metrics = try metrics.services(settings, logger: logger) { await node.status().map(ClusterMetrics.text) }
+        try await Services.run(name: "coordinator", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, beside: metrics, logger: logger)
+    }
+
+    private static func trace(_ settings: Settings, path: String?, limit: String?, _ logger: Logger) throws -> TraceFile? {
+        let bytesMax = try settings.bytes("trace-limit", flag: limit) ?? TraceFile.bytesMaxDefault
+        guard let path = settings.string("trace", flag: path) else { return nil }
+        return try TraceFile(path: path, bytesMax: bytesMax, logger: logger)
     }
 
     private static func kvType(_ text: String?) throws -> KVType {

@@ -19,57 +19,19 @@ struct StatusCommand: AsyncParsableCommand {
         let settings = try await common.settings()
         let directory = try StateDirectory(existing: settings.string("state", flag: state) ?? StatePath.standard("coordinator"))
         let report = try CoordinatorExchange.status(state: directory)
-        print(json ? try Self.json(report) : Self.text(report))
-    }
-
-    private static func text(_ report: StatusReport) -> String {
-        var lines = [
-            "\(report.modelName): \(report.health.state), \(report.health.detail)",
-            "epoch \(report.epoch.value)  gateways \(report.gateways)  requests waiting \(report.requestsWaiting)  sequences running \(report.sequencesRunning)",
-            "KV blocks \(report.kvBlocksUsed) of \(report.kvBlocksTotal), \(report.kvBlocksCached) more hold known beginnings  steps in flight \(report.stepsInFlight), done \(report.stepsDone)"
-                + "  tokens generated \(report.tokensGenerated)  frames dropped \(report.framesDropped)",
-            "guesses looked up \(report.draftsLookedUp.proposed), right \(report.draftsLookedUp.accepted)",
-            "",
-            row("WORKER", "NAME", "LAYERS", "STATE", "BUSY", "READ", "COMPUTE", "MEMORY", "THREADS", "ISA"),
-        ]
-        lines.insert(contentsOf: tenantLines(report), at: 3)
-        for worker in report.workers {
-            let layers = worker.layers.isEmpty ? "-" : "\(worker.layers.lowerBound)-\(worker.layers.upperBound - 1)"
-            lines.append(
-                row(
-                    "\(worker.key)", worker.name, layers, worker.state, "\(Int((worker.computeShare * 100).rounded())) %",
-                    String(format: "%.1f GB/s", worker.capabilities.readBytesPerSecond / 1e9),
-                    String(format: "%.0f Gop/s", worker.capabilities.opsPerSecond / 1e9),
-                    String(format: "%.1f GiB", Double(worker.capabilities.memoryBytes) / 0x1p30), "\(worker.capabilities.threads)",
-                    worker.capabilities.isa))
-        }
-        return lines.joined(separator: "\n")
-    }
-
-    /// Who has how much open, where requests come from holders of keys.
-    private static func tenantLines(_ report: StatusReport) -> [String] {
-        let wait = String(format: "%.1f", Double(report.expectedWaitMs) / 1000)
-        let line = "expected wait \(wait) s  preemptions \(report.preemptions), \(report.displacements) of them for another key's first request"
-        guard report.tenants.contains(where: { $0.tenant != .shared }) else { return [line] }
-        return [line] + report.tenants.map { tenant in
-            let name = tenant.tenant == .shared ? "without a key   " : "\(tenant.tenant)"
-            return "  key \(name)  weight \(tenant.weight)  waiting \(tenant.waiting)  running \(tenant.running)"
-        }
-    }
-
-    private static func row(_ cells: String...) -> String {
-        let widths = [10, 20, 9, 12, 7, 11, 12, 11, 8, 8]
-        return zip(cells, widths).map { $0.count >= $1 ? $0 + " " : $0 + String(repeating: " ", count: $1 - $0.count) }.joined()
+        print(json ? try Self.json(report) : StatusText.lines(report).joined(separator: "\n"))
     }
 
     private static func json(_ report: StatusReport) throws -> String {
         let workers: [[String: Any]] = report.workers.map { worker in
-            [
+            var entry: [String: Any] = [
                 "key": "\(worker.key)", "name": worker.name, "layers": [worker.layers.lowerBound, worker.layers.upperBound],
                 "state": worker.state, "compute_share": worker.computeShare, "last_step": worker.lastStep.value,
                 "read_bytes_per_second": worker.capabilities.readBytesPerSecond, "ops_per_second": worker.capabilities.opsPerSecond,
                 "memory_bytes": worker.capabilities.memoryBytes, "threads": worker.capabilities.threads, "isa": worker.capabilities.isa,
             ]
+            if let share = worker.loadedShare { entry["loaded_share"] = share }
+            return entry
         }
         let tenants: [[String: Any]] = report.tenants.map {
             ["tenant": "\($0.tenant)", "weight": $0.weight, "waiting": $0.waiting, "running": $0.running]
@@ -83,8 +45,40 @@ struct StatusCommand: AsyncParsableCommand {
             "steps_done": report.stepsDone, "tokens_generated": report.tokensGenerated, "frames_dropped": report.framesDropped,
             "expected_wait_ms": report.expectedWaitMs, "preemptions": report.preemptions, "displacements": report.displacements,
             "drafts_looked_up": ["proposed": report.draftsLookedUp.proposed, "accepted": report.draftsLookedUp.accepted],
-            "tenants": tenants, "workers": workers,
+            "kv_blocks_shared": report.kvBlocksShared, "prompt_tokens": report.promptTokens, "requests_finished": report.requestsFinished,
+            "requests_failed": report.requestsFailed, "requests_cancelled": report.requestsCancelled, "tenants": tenants,
+            "recoveries": report.recoveries, "recovery_seconds": seconds(report.recoveryNanoseconds),
+            "last_recovery_seconds": seconds(report.lastRecoveryNanoseconds), "workers": workers, "pipeline": pipeline(report),
         ]
         return String(decoding: try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys]), as: UTF8.self)
     }
+
+    private static func pipeline(_ report: StatusReport) -> [String: Any] {
+        let pipeline = report.pipeline
+        let stages: [[String: Any]] = pipeline.stages.map { stage in
+            [
+                "worker": "\(stage.worker)", "name": report.workers.first { $0.key == stage.worker }?.name ?? "",
+                "layers": [stage.layers.lowerBound, stage.layers.upperBound], "busy_share": stage.window.busyShare,
+                "idle_share": stage.window.idleShare, "steps_queued": stage.window.stepsQueued, "window": sums(stage.window), "total": sums(stage.total),
+            ]
+        }
+        return [
+            "window_seconds": seconds(pipeline.windowNanoseconds), "steps": pipeline.steps, "rows": pipeline.rows, "prefill_rows": pipeline.prefillRows,
+            "tokens": pipeline.tokens, "prompt_tokens_per_second": pipeline.promptTokensPerSecond,
+            "tokens_per_second": pipeline.tokensPerSecond, "rows_per_step": pipeline.rowsPerStep,
+            "step_seconds": pipeline.roundTripMilliseconds / 1e3, "wire_seconds": pipeline.wireMilliseconds / 1e3,
+            "overhead_p50_seconds": seconds(pipeline.overheadMedianNanoseconds), "overhead_p95_seconds": seconds(pipeline.overhead95Nanoseconds),
+            "steps_by_rows": pipeline.stepsByRows, "steps_by_overhead": pipeline.stepsByOverhead, "stages": stages,
+        ]
+    }
+
+    /// Sums over the steps of a stage.
+    private static func sums(_ sums: StageSums) -> [String: Any] {
+        [
+            "steps": sums.steps, "compute_seconds": seconds(sums.computeNanoseconds), "idle_seconds": seconds(sums.idleNanoseconds),
+            "queue_seconds": seconds(sums.queueNanoseconds), "hand_over_seconds": seconds(sums.handOverNanoseconds), "sent_bytes": sums.sentBytes,
+        ]
+    }
+
+    private static func seconds(_ nanoseconds: UInt64) -> Double { Double(nanoseconds) / 1e9 }
 }

@@ -41,6 +41,15 @@ struct UpCommand: AsyncParsableCommand {
     @Option(help: "File with one API key a line, hashed: requests without one of them are refused. (default: no key is asked for)")
     var apiKeys: String?
 
+    @Option(help: "Write each step's way through the stages to this file, in the Chrome trace format. (default: none)")
+    var trace: String?
+
+    @Option(help: "What that file may grow to, such as 1GiB. (default: 256MiB)")
+    var traceLimit: String?
+
+    @Option(help: "Serve the coordinator's metrics on this port of 127.0.0.1, the workers' on those that follow. (default: none)")
+    var metricsPort: Int?
+
     @OptionGroup var caching: CacheOptions
     @OptionGroup var speculating: SpeculationOptions
     @OptionGroup var common: CommonOptions
@@ -106,6 +115,9 @@ private struct Cluster {
     let port: Int
     let contextTokens: Int?
     let apiKeysPath: String?
+    let tracePath: String?
+    let traceBytesMax: UInt64?
+    let metricsPort: Int?
 
     init(command: UpCommand, settings: Settings) throws {
         model = try ModelPath.resolve(command.model)
@@ -119,6 +131,11 @@ private struct Cluster {
             ?? UInt64(Double(MachineMemory.availableBytes) * UpCommand.memoryShare) / UInt64(workers)
         contextTokens = try settings.integer("context-tokens", flag: command.contextTokens, in: 1...(1 << 20))
         apiKeysPath = settings.string("api-keys", flag: command.apiKeys)
+        tracePath = settings.string("trace", flag: command.trace)
+        traceBytesMax = try settings.bytes("trace-limit", flag: command.traceLimit)
+        metricsPort = try settings.integer("metrics-port", flag: command.metricsPort, in: 1...65_535 - workers)
+        // A file that can't be written ends this command, not a child of it.
+        if let tracePath { try TraceFile.check(path: tracePath) }
     }
 
     /// Every worker's own part of the machine; nobody is pinned where there are not enough processors for all.
@@ -144,6 +161,9 @@ private struct Cluster {
         var coordinator = ["coordinator", "--model", model, "--state", local.coordinator, "--listen", local.endpoint,
                            "--expected-workers", "\(workers)"]
         if let contextTokens { coordinator += ["--context-tokens", "\(contextTokens)"] }
+        if let tracePath { coordinator += ["--trace", tracePath] }
+        if let metricsPort { coordinator += ["--metrics-port", "\(metricsPort)"] }
+        if let traceBytesMax { coordinator += ["--trace-limit", "\(traceBytesMax)"] }
         var gateway = ["gateway", "--state", local.gateway, "--host", host, "--port", "\(port)"]
         if let apiKeysPath { gateway += ["--api-keys", apiKeysPath] }
         return [ChildProcess(name: "coordinator", arguments: coordinator + coordinatorFlags + child)]
@@ -151,7 +171,8 @@ private struct Cluster {
                 ChildProcess(
                     name: "worker-\(number + 1)",
                     arguments: ["worker", "--state", state, "--model", model, "--name", "worker-\(number + 1)", "--threads", "\(threads)",
-                                "--cpus", processors[number].text, "--memory", "\(memoryBytes)"] + workerFlags + child)
+                                "--cpus", processors[number].text, "--memory", "\(memoryBytes)"]
+                        + (metricsPort.map { ["--metrics-port", "\($0 + 1 + number)"] } ?? []) + workerFlags + child)
             }
             + [ChildProcess(name: "gateway", arguments: gateway + child)]
     }

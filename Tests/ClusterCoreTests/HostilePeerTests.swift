@@ -34,7 +34,10 @@ import Testing
         mutating func request() -> RequestID { RequestID(high: 0, low: UInt64.random(in: 0...5, using: &numbers)) }
         mutating func heartbeat() -> Heartbeat { Heartbeat(epoch: epoch(), lastStep: number(), stepsQueued: int()) }
         mutating func poisoned() -> [PoisonedSequence] { (0..<count() / 2).map { _ in PoisonedSequence(sequence: sequence(), layers: layers()) } }
-        mutating func timings() -> [StageTiming] { (0..<count()).map { _ in StageTiming(queueNanoseconds: word(), computeNanoseconds: word()) } }
+        mutating func timings() -> [StageTiming] { (0..<count()).map { _ in timing() } }
+        mutating func timing() -> StageTiming {
+            StageTiming(queueNanoseconds: word(), computeNanoseconds: word(), idleNanoseconds: word(), handOverNanoseconds: word())
+        }
 
         mutating func sampling() -> SamplingParameters {
             var sampling = SamplingParameters()

@@ -67,6 +67,33 @@ import Testing
         #expect(worker.metrics.steps == 1)
     }
 
+    /// By the stage thread's own word: the first step began 2 ms after it came and 4 ms after loading, the second right after the first.
+    @Test func aStageSaysWhereItsTimeWent() {
+        var worker = Self.machine()
+        let assignment = Self.assignment()
+        for event in [Worker.Event.start, .received(.workerWelcome(WorkerWelcome(version: .current))), .received(.assign(assignment))] {
+            _ = handle(&worker, event)
+        }
+        _ = handle(&worker, .loaded(assignment.epoch), ms: 1)
+        _ = handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.up), ms: 3)
+        _ = handle(&worker, .activation(Self.frame(number: 2), payload: payload(2), from: Self.up), ms: 4)
+        func computed(_ number: UInt64, startedMs: UInt64, tookMs: UInt64, ms: UInt64) -> StageTiming? {
+            let outcome = StepOutcome(computeNanoseconds: tookMs * 1_000_000, startedAt: Instant(nanoseconds: startedMs * 1_000_000))
+            let effects = handle(&worker, .stepComputed(Epoch(1), StepNumber(number), outcome, payload: payload(10 + number)), ms: ms)
+            guard case .forward(let frame, _) = effects.first else { return nil }
+            return frame.timings.last
+        }
+        #expect(
+            computed(1, startedMs: 5, tookMs: 10, ms: 16)
+                == StageTiming(
+                    queueNanoseconds: 2_000_000, computeNanoseconds: 10_000_000, idleNanoseconds: 4_000_000, handOverNanoseconds: 1_000_000))
+        #expect(
+            computed(2, startedMs: 17, tookMs: 3, ms: 20)
+                == StageTiming(queueNanoseconds: 13_000_000, computeNanoseconds: 3_000_000, idleNanoseconds: 2_000_000, handOverNanoseconds: 0))
+        #expect(worker.metrics.idleNanoseconds == 6_000_000 && worker.metrics.handOverNanoseconds == 1_000_000)
+        #expect(worker.report.isServing && worker.report.assignment == assignment && worker.report.metrics == worker.metrics)
+    }
+
     @Test func theLastStageAnswersTheCoordinator() {
         var worker = serving(Self.assignment(stage: 2))
         _ = handle(&worker, .activation(Self.frame(number: 1, timings: 2), payload: payload(1), from: Self.up))

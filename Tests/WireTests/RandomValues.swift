@@ -172,7 +172,11 @@ extension Seeded {
         Failure(
             FailureCode.allCases.randomElement(using: &self)!, sentence(), retryAfterSeconds: maybe { $0.int(1...Limits.retryAfterSecondsMax) })
     }
-    mutating func timing() -> StageTiming { StageTiming(queueNanoseconds: next() >> 14, computeNanoseconds: next() >> 14) }
+    mutating func timing() -> StageTiming {
+        StageTiming(
+            queueNanoseconds: next() >> 14, computeNanoseconds: next() >> 14, idleNanoseconds: bool() ? 0 : next() >> 14,
+            handOverNanoseconds: bool() ? 0 : next() >> 14)
+    }
     mutating func heartbeat() -> Heartbeat {
         Heartbeat(
             epoch: epoch(), lastStep: stepNumber(), stepsQueued: int(0...Limits.stepsQueuedMax),
@@ -251,6 +255,33 @@ extension Seeded {
                 TenantStatus(tenant: Tenant($0), weight: int(1...Limits.tenantWeightMax), waiting: int(0...1000), running: int(0...1000))
             }, expectedWaitMs: UInt64(int(0...Int(Limits.expectedWaitMsMax))), preemptions: next() >> 2, displacements: next() >> 2)
         report.draftsLookedUp = DraftCounts(proposed: next() >> 2, accepted: next() >> 2)
+        for index in report.workers.indices { report.workers[index].loadedShare = maybe { Double.random(in: 0...1, using: &$0) } }
+        report.pipeline = pipeline()
+        report.kvBlocksShared = int(0...blocks)
+        (report.promptTokens, report.requestsFinished, report.requestsCancelled, report.requestsFailed) = (count(), count(), count(), count())
+        (report.recoveries, report.recoveryNanoseconds, report.lastRecoveryNanoseconds) = (count(), count(), count())
         return report
+    }
+
+    /// Zero now and then, which the wire leaves out.
+    private mutating func count() -> UInt64 { bool() ? 0 : next() >> 2 }
+
+    private mutating func pipeline() -> PipelineReport {
+        var report = PipelineReport()
+        (report.windowNanoseconds, report.steps, report.rows, report.prefillRows, report.tokens) = (count(), count(), count(), count(), count())
+        (report.roundTripNanoseconds, report.wireNanoseconds) = (count(), count())
+        (report.overheadMedianNanoseconds, report.overhead95Nanoseconds) = (count(), count())
+        (report.overheadNanosecondsTotal, report.wireNanosecondsTotal, report.rowsTotal) = (count(), count(), count())
+        report.stages = many(0...4) { StageReport(worker: $0.key(), layers: $0.layers(), window: $0.sums(), total: $0.sums()) }
+        report.stepsByRows = many(0...12) { $0.count() }
+        report.stepsByOverhead = many(0...WireLimits.histogramClassesMax) { $0.count() }
+        return report
+    }
+
+    private mutating func sums() -> StageSums {
+        var sums = StageSums()
+        (sums.steps, sums.computeNanoseconds, sums.idleNanoseconds) = (count(), count(), count())
+        (sums.queueNanoseconds, sums.handOverNanoseconds, sums.sentBytes) = (count(), count(), count())
+        return sums
     }
 }

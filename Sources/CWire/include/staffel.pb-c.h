@@ -56,6 +56,9 @@ typedef struct Staffel__V1__SampledToken Staffel__V1__SampledToken;
 typedef struct Staffel__V1__StatusReport Staffel__V1__StatusReport;
 typedef struct Staffel__V1__TenantStatus Staffel__V1__TenantStatus;
 typedef struct Staffel__V1__DraftCounts Staffel__V1__DraftCounts;
+typedef struct Staffel__V1__PipelineReport Staffel__V1__PipelineReport;
+typedef struct Staffel__V1__StageReport Staffel__V1__StageReport;
+typedef struct Staffel__V1__StageSums Staffel__V1__StageSums;
 typedef struct Staffel__V1__WorkerStatus Staffel__V1__WorkerStatus;
 
 
@@ -765,10 +768,17 @@ struct  Staffel__V1__StageTiming
   uint64_t queue_nanoseconds;
   protobuf_c_boolean has_compute_nanoseconds;
   uint64_t compute_nanoseconds;
+  /*
+   * Left out where they are zero or were not measured.
+   */
+  protobuf_c_boolean has_idle_nanoseconds;
+  uint64_t idle_nanoseconds;
+  protobuf_c_boolean has_hand_over_nanoseconds;
+  uint64_t hand_over_nanoseconds;
 };
 #define STAFFEL__V1__STAGE_TIMING__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_timing__descriptor) \
-    , 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__PoisonedSequence
@@ -859,10 +869,30 @@ struct  Staffel__V1__StatusReport
   protobuf_c_boolean has_displacements;
   uint64_t displacements;
   Staffel__V1__DraftCounts *drafts_looked_up;
+  /*
+   * From here on: not sent by the first coordinators of this protocol.
+   */
+  Staffel__V1__PipelineReport *pipeline;
+  protobuf_c_boolean has_kv_blocks_shared;
+  uint32_t kv_blocks_shared;
+  protobuf_c_boolean has_prompt_tokens;
+  uint64_t prompt_tokens;
+  protobuf_c_boolean has_requests_finished;
+  uint64_t requests_finished;
+  protobuf_c_boolean has_requests_cancelled;
+  uint64_t requests_cancelled;
+  protobuf_c_boolean has_requests_failed;
+  uint64_t requests_failed;
+  protobuf_c_boolean has_recoveries;
+  uint64_t recoveries;
+  protobuf_c_boolean has_recovery_nanoseconds;
+  uint64_t recovery_nanoseconds;
+  protobuf_c_boolean has_last_recovery_nanoseconds;
+  uint64_t last_recovery_nanoseconds;
 };
 #define STAFFEL__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__status_report__descriptor) \
-    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, NULL }
+    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__TenantStatus
@@ -895,6 +925,83 @@ struct  Staffel__V1__DraftCounts
     , 0, 0, 0, 0 }
 
 
+struct  Staffel__V1__PipelineReport
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_window_nanoseconds;
+  uint64_t window_nanoseconds;
+  protobuf_c_boolean has_steps;
+  uint64_t steps;
+  protobuf_c_boolean has_rows;
+  uint64_t rows;
+  protobuf_c_boolean has_prefill_rows;
+  uint64_t prefill_rows;
+  protobuf_c_boolean has_tokens;
+  uint64_t tokens;
+  protobuf_c_boolean has_round_trip_nanoseconds;
+  uint64_t round_trip_nanoseconds;
+  protobuf_c_boolean has_wire_nanoseconds;
+  uint64_t wire_nanoseconds;
+  protobuf_c_boolean has_overhead_median_nanoseconds;
+  uint64_t overhead_median_nanoseconds;
+  protobuf_c_boolean has_overhead_95_nanoseconds;
+  uint64_t overhead_95_nanoseconds;
+  size_t n_stages;
+  Staffel__V1__StageReport **stages;
+  size_t n_steps_by_rows;
+  uint64_t *steps_by_rows;
+  size_t n_steps_by_overhead;
+  uint64_t *steps_by_overhead;
+  protobuf_c_boolean has_overhead_nanoseconds_total;
+  uint64_t overhead_nanoseconds_total;
+  protobuf_c_boolean has_wire_nanoseconds_total;
+  uint64_t wire_nanoseconds_total;
+  protobuf_c_boolean has_rows_total;
+  uint64_t rows_total;
+};
+#define STAFFEL__V1__PIPELINE_REPORT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__pipeline_report__descriptor) \
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0,NULL, 0,NULL, 0, 0, 0, 0, 0, 0 }
+
+
+struct  Staffel__V1__StageReport
+{
+  ProtobufCMessage base;
+  /*
+   * 32 bytes.
+   */
+  protobuf_c_boolean has_worker;
+  ProtobufCBinaryData worker;
+  Staffel__V1__LayerRange *layers;
+  Staffel__V1__StageSums *window;
+  Staffel__V1__StageSums *total;
+};
+#define STAFFEL__V1__STAGE_REPORT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_report__descriptor) \
+    , 0, {0,NULL}, NULL, NULL, NULL }
+
+
+struct  Staffel__V1__StageSums
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_steps;
+  uint64_t steps;
+  protobuf_c_boolean has_compute_nanoseconds;
+  uint64_t compute_nanoseconds;
+  protobuf_c_boolean has_idle_nanoseconds;
+  uint64_t idle_nanoseconds;
+  protobuf_c_boolean has_queue_nanoseconds;
+  uint64_t queue_nanoseconds;
+  protobuf_c_boolean has_hand_over_nanoseconds;
+  uint64_t hand_over_nanoseconds;
+  protobuf_c_boolean has_sent_bytes;
+  uint64_t sent_bytes;
+};
+#define STAFFEL__V1__STAGE_SUMS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_sums__descriptor) \
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+
 struct  Staffel__V1__WorkerStatus
 {
   ProtobufCMessage base;
@@ -910,10 +1017,15 @@ struct  Staffel__V1__WorkerStatus
   double compute_share;
   protobuf_c_boolean has_last_step;
   uint64_t last_step;
+  /*
+   * Only while it loads.
+   */
+  protobuf_c_boolean has_loaded_share;
+  double loaded_share;
 };
 #define STAFFEL__V1__WORKER_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__worker_status__descriptor) \
-    , 0, {0,NULL}, 0, {0,NULL}, NULL, NULL, 0, {0,NULL}, 0, 0, 0, 0 }
+    , 0, {0,NULL}, 0, {0,NULL}, NULL, NULL, 0, {0,NULL}, 0, 0, 0, 0, 0, 0 }
 
 
 /* Staffel__V1__ToCoordinator methods */
@@ -1695,6 +1807,63 @@ Staffel__V1__DraftCounts *
 void   staffel__v1__draft_counts__free_unpacked
                      (Staffel__V1__DraftCounts *message,
                       ProtobufCAllocator *allocator);
+/* Staffel__V1__PipelineReport methods */
+void   staffel__v1__pipeline_report__init
+                     (Staffel__V1__PipelineReport         *message);
+size_t staffel__v1__pipeline_report__get_packed_size
+                     (const Staffel__V1__PipelineReport   *message);
+size_t staffel__v1__pipeline_report__pack
+                     (const Staffel__V1__PipelineReport   *message,
+                      uint8_t             *out);
+size_t staffel__v1__pipeline_report__pack_to_buffer
+                     (const Staffel__V1__PipelineReport   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__PipelineReport *
+       staffel__v1__pipeline_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__pipeline_report__free_unpacked
+                     (Staffel__V1__PipelineReport *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__StageReport methods */
+void   staffel__v1__stage_report__init
+                     (Staffel__V1__StageReport         *message);
+size_t staffel__v1__stage_report__get_packed_size
+                     (const Staffel__V1__StageReport   *message);
+size_t staffel__v1__stage_report__pack
+                     (const Staffel__V1__StageReport   *message,
+                      uint8_t             *out);
+size_t staffel__v1__stage_report__pack_to_buffer
+                     (const Staffel__V1__StageReport   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__StageReport *
+       staffel__v1__stage_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__stage_report__free_unpacked
+                     (Staffel__V1__StageReport *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__StageSums methods */
+void   staffel__v1__stage_sums__init
+                     (Staffel__V1__StageSums         *message);
+size_t staffel__v1__stage_sums__get_packed_size
+                     (const Staffel__V1__StageSums   *message);
+size_t staffel__v1__stage_sums__pack
+                     (const Staffel__V1__StageSums   *message,
+                      uint8_t             *out);
+size_t staffel__v1__stage_sums__pack_to_buffer
+                     (const Staffel__V1__StageSums   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__StageSums *
+       staffel__v1__stage_sums__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__stage_sums__free_unpacked
+                     (Staffel__V1__StageSums *message,
+                      ProtobufCAllocator *allocator);
 /* Staffel__V1__WorkerStatus methods */
 void   staffel__v1__worker_status__init
                      (Staffel__V1__WorkerStatus         *message);
@@ -1839,6 +2008,15 @@ typedef void (*Staffel__V1__TenantStatus_Closure)
 typedef void (*Staffel__V1__DraftCounts_Closure)
                  (const Staffel__V1__DraftCounts *message,
                   void *closure_data);
+typedef void (*Staffel__V1__PipelineReport_Closure)
+                 (const Staffel__V1__PipelineReport *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__StageReport_Closure)
+                 (const Staffel__V1__StageReport *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__StageSums_Closure)
+                 (const Staffel__V1__StageSums *message,
+                  void *closure_data);
 typedef void (*Staffel__V1__WorkerStatus_Closure)
                  (const Staffel__V1__WorkerStatus *message,
                   void *closure_data);
@@ -1894,6 +2072,9 @@ extern const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__tenant_status__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__draft_counts__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__pipeline_report__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__stage_report__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__stage_sums__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor;
 
 PROTOBUF_C__END_DECLS

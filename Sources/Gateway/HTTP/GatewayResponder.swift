@@ -76,7 +76,7 @@ struct GatewayResponder: HTTPResponder {
         case .health: return try health()
         case .ping: return Response(status: .ok)
         case .version: return .json { $0.object { $0.member("version", configuration.version) } }
-        case .metrics: return metricsText()
+        case .metrics: return await metricsText()
         case .models: return try models()
         case .model(let name): return try model(named: name)
         case .chat, .completion: return try await generate(call, of: client)
@@ -94,13 +94,11 @@ struct GatewayResponder: HTTPResponder {
         return .json { $0.object { $0.member("status", "ok") } }
     }
 
-    private func metricsText() -> Response {
+    private func metricsText() async -> Response {
         let text = metrics.text(
             model: link.model?.name ?? "", connections: connections.count, choicesOpen: link.choicesOpen,
-            isServing: link.health.isServing, process: .current())
-        return Response(
-            status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
-            body: ResponseBody(byteBuffer: ByteBuffer(bytes: text)))
+            isServing: link.health.isServing, cluster: await link.status(), process: .current())
+        return .metrics(text)
     }
 
     private func models() throws(APIError) -> Response {

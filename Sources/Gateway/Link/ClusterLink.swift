@@ -21,7 +21,14 @@ final class ClusterLink: Sendable {
         var hasEnded = false
         var endFailure: Failure?
         var waitingForEnd: [CheckedContinuation<Void, Never>] = []
+        /// Who wants the cluster's status, by a number that only this list knows.
+        var waitingForStatus: [(number: UInt64, continuation: CheckedContinuation<StatusReport?, Never>)] = []
+        var statusesAsked: UInt64 = 0
     }
+
+    /// A scrape is answered without the cluster's numbers when the coordinator takes longer.
+    static let statusWaitMs = 250
+    static let statusWaitersMax = 64
 
     private let state = Mutex(State())
     private let configuration: GatewayConfiguration
@@ -120,6 +127,31 @@ final class ClusterLink: Sendable {
         }
     }
 
+    /// What the coordinator says of its cluster now; `nil` when it does not say it in time.
+    func status() async -> StatusReport? {
+        await withCheckedContinuation { continuation in
+            let number: UInt64? = state.withLock { state in
+                guard !state.hasEnded, state.waitingForStatus.count < Self.statusWaitersMax else { return nil }
+                state.statusesAsked += 1
+                state.waitingForStatus.append((state.statusesAsked, continuation))
+                return state.statusesAsked
+            }
+            guard let number else { return continuation.resume(returning: nil) }
+            guard post(.askStatus) else { return giveUp(statusNumber: number) }
+            Task {
+                try? await Task.sleep(for: .milliseconds(Self.statusWaitMs))
+                giveUp(statusNumber: number)
+            }
+        }
+    }
+
+    private func giveUp(statusNumber number: UInt64) {
+        let waiter = state.withLock { state in
+            state.waitingForStatus.firstIndex { $0.number == number }.map { state.waitingForStatus.remove(at: $0) }
+        }
+        waiter?.continuation.resume(returning: nil)
+    }
+
     // MARK: For the server
 
     /// Set when the coordinator refused this gateway for good.
@@ -142,6 +174,15 @@ final class ClusterLink: Sendable {
     // MARK: For the driver
 
     func expectedWaitChanged(milliseconds: UInt64) { state.withLock { $0.expectedWaitMs = milliseconds } }
+
+    /// Answers whoever waits: what comes now is newer than any of their questions' times.
+    func statusCame(_ report: StatusReport) {
+        let waiting = state.withLock { state in
+            defer { state.waitingForStatus = [] }
+            return state.waitingForStatus
+        }
+        for waiter in waiting { waiter.continuation.resume(returning: report) }
+    }
 
     func healthChanged(_ health: ClusterHealth) { state.withLock { $0.health = health } }
 

@@ -273,7 +273,7 @@ struct ToyCluster {
             case .log(let entry):
                 coordinatorLog.append(entry)
                 if entry.level == .error { unexpected.append(entry.message) }
-            case .admit, .consumeToken, .ended: break
+            case .admit, .consumeToken, .trace, .ended: break
             }
         }
         coordinator.audit(into: &unexpected)
@@ -317,7 +317,7 @@ struct ToyCluster {
             case .reconnect:
                 routes.removeAll { $0.route == Route(from: .gateway, to: .coordinator) || $0.route == Route(from: .coordinator, to: .gateway) }
             case .log(let entry): if entry.level == .error { unexpected.append(entry.message) }
-            case .welcomed, .health, .expectedWait: break
+            case .welcomed, .health, .expectedWait, .status: break
             case .ended(let failure): if let failure { unexpected.append("gateway ended: \(failure.message)") }
             }
         }
