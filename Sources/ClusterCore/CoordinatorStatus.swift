@@ -9,7 +9,7 @@ extension Coordinator {
             kvBlocksCached: scheduler.allocator.idleCount,
             stepsInFlight: scheduler.inFlight.count, stepsDone: metrics.stepsDone, tokensGenerated: metrics.generatedTokens,
             prefillPositions: scheduler.prefillPositions, prefillPositionsShared: scheduler.prefillPositionsShared,
-            framesDropped: metrics.dropped.total)
+            framesDropped: metrics.dropped.total, planning: planning)
     }
 
     private func workerStatus(_ worker: WorkerMember, at now: Instant) -> WorkerStatus {

@@ -23,8 +23,9 @@ extension Coordinator {
         case .faulty(let fault):
             drop(.invalid, from: worker, &effects)
             strike(worker, Failure(.internalError, "the last stage \(fault)"), now, &effects)
-        case .done(_, let advances, let poisoned):
+        case .done(let step, let advances, let poisoned):
             metrics.done(plan, result.timings)
+            watch.note(step, result.timings, inFlight: scheduler.inFlight.count + 1, at: now)
             if case .proving = deployment.phase { serve(plan, now, &effects) }
             for advance in advances { deliver(advance, &effects) }
             for entry in poisoned { failPoisoned(entry, &effects) }

@@ -9,12 +9,15 @@ package struct StepInFlight: Hashable, Sendable {
     package var number: StepNumber
     package var rowCount: Int
     package var rows: [Rows]
+    /// What it asks of the stages.
+    package var load: StepLoad
     package var sentAt: Instant
 
     package init(_ step: Step, sentAt: Instant) {
         number = step.number
         rowCount = step.rowCount
         rows = step.segments.map { Rows(sequence: $0.sequence, sampledPosition: $0.samples ? $0.start + $0.tokens.count : nil) }
+        load = StepLoad(step)
         self.sentAt = sentAt
     }
 

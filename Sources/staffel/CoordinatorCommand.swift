@@ -42,6 +42,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: "Whether requests share the keys and values of a common beginning: on or off; what is kept fills the KV memory. (default: off)")
     var prefixSharing: String?
 
+    @OptionGroup var planning: PlanningOptions
     @OptionGroup var child: ChildOptions
     @OptionGroup var common: CommonOptions
 
@@ -67,6 +68,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         configuration.boundary = try Self.boundary(settings.string("boundary", flag: boundary))
         configuration.interTokenBudgetMs = try settings.integer("itl-budget-ms", flag: itlBudgetMs, in: 1...3_600_000).map(UInt64.init)
         configuration.sharesPrefixes = try Self.onOrOff("prefix-sharing", settings.string("prefix-sharing", flag: prefixSharing)) ?? false
+        try planning.apply(to: &configuration, settings)
         let node = try CoordinatorNode(
             settings: CoordinatorSettings(
                 state: StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),
@@ -76,7 +78,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         try await Services.run(name: "coordinator", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, logger: logger)
     }
 
-    private static func kvType(_ text: String?) throws -> KVType {
+    static func kvType(_ text: String?) throws -> KVType {
         switch text {
         case nil, "f16": .f16
         case "f32": .f32
@@ -94,7 +96,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         }
     }
 
-    private static func boundary(_ text: String?) throws -> BoundaryType {
+    static func boundary(_ text: String?) throws -> BoundaryType {
         switch text {
         case nil, "f32": .f32
         case "bf16": .bf16

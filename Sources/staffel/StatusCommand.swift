@@ -41,6 +41,7 @@ struct StatusCommand: AsyncParsableCommand {
                     String(format: "%.1f GiB", Double(worker.capabilities.memoryBytes) / 0x1p30), "\(worker.capabilities.threads)",
                     worker.capabilities.isa))
         }
+        lines += StatusPlanning.lines(report)
         return lines.joined(separator: "\n")
     }
 
@@ -65,7 +66,7 @@ struct StatusCommand: AsyncParsableCommand {
             "kv_blocks_cached": report.kvBlocksCached, "prefill_positions": report.prefillPositions,
             "prefill_positions_shared": report.prefillPositionsShared, "steps_in_flight": report.stepsInFlight,
             "steps_done": report.stepsDone, "tokens_generated": report.tokensGenerated, "frames_dropped": report.framesDropped,
-            "workers": workers,
+            "workers": workers, "planning": StatusPlanning.json(report),
         ]
         return String(decoding: try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys]), as: UTF8.self)
     }

@@ -179,7 +179,8 @@ extension Seeded {
         WorkerCapabilities(
             memoryBytes: next() >> 14, threads: int(1...WireLimits.threadsMax), isa: name(),
             readBytesPerSecond: Double.random(in: 0...1e12, using: &self),
-            opsPerSecond: Double.random(in: 0...1e15, using: &self))
+            opsPerSecond: Double.random(in: 0...1e15, using: &self),
+            floatOpsPerSecond: bool() ? 0 : Double.random(in: 1...1e15, using: &self))
     }
 
     mutating func emitted() -> EmittedToken {
@@ -231,6 +232,17 @@ extension Seeded {
                     computeShare: Double.random(in: 0...1, using: &$0), lastStep: $0.stepNumber())
             }, gateways: int(0...Limits.gatewaysMax), requestsWaiting: int(0...1000), sequencesRunning: int(0...1000), kvBlocksUsed: int(0...blocks),
             kvBlocksTotal: blocks, kvBlocksCached: int(0...blocks), stepsInFlight: int(0...1000), stepsDone: next() >> 2,
-            tokensGenerated: next() >> 2, prefillPositions: next() >> 2, prefillPositionsShared: next() >> 2, framesDropped: next() >> 2)
+            tokensGenerated: next() >> 2, prefillPositions: next() >> 2, prefillPositionsShared: next() >> 2, framesDropped: next() >> 2,
+            planning: bool() ? nil : planning())
+    }
+
+    mutating func planning() -> PlanningStatus {
+        func seconds(_ random: inout Seeded) -> Double { Double.random(in: 0...100, using: &random) }
+        return PlanningStatus(
+            stages: many(0...5) {
+                PlanningStatus.Stage(
+                    worker: $0.key(), correction: seconds(&$0), predictedSeconds: seconds(&$0), measuredSeconds: seconds(&$0))
+            }, rows: seconds(&self), predictedTokensPerSecond: seconds(&self), measuredTokensPerSecond: seconds(&self), bottleneck: sentence(),
+            betterCut: sentence())
     }
 }

@@ -285,7 +285,22 @@ extension ValidationTests {
             report.workers[0].computeShare = share
             refuse("WorkerStatus.compute_share", .status(report))
         }
+        let stage = PlanningStatus.Stage(worker: random.key(), correction: 1, predictedSeconds: 1, measuredSeconds: 1)
+        let planning = PlanningStatus(
+            stages: [stage], rows: 1, predictedTokensPerSecond: 1, measuredTokensPerSecond: 1, bottleneck: "", betterCut: "")
         report.workers = []
+        report.planning = planning
+        report.planning!.stages = [stage, stage]
+        refuse("PlanningStatus.stages", .status(report))
+        for rate in [-1, Double.nan, .infinity] {
+            report.planning = planning
+            report.planning!.measuredTokensPerSecond = rate
+            refuse("PlanningStatus.measured_tokens_per_second", .status(report))
+            report.planning = planning
+            report.planning!.stages[0].correction = rate
+            refuse("PlannedStage.correction", .status(report))
+        }
+        report.planning = planning
         (report.kvBlocksTotal, report.kvBlocksUsed) = (1, 2)
         refuse("StatusReport.kv_blocks_used", .status(report))
         (report.kvBlocksUsed, report.kvBlocksCached) = (1, 2)
