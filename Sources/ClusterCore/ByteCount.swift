@@ -8,7 +8,7 @@ package struct ByteCount: Hashable, Sendable, CustomStringConvertible {
         let units: [(name: String, shift: UInt64)] = [("GiB", 30), ("MiB", 20)]
         // Whole units below ten would hide up to half of what is missing.
         for unit in units where bytes >= 10 << (unit.shift - 4) {
-            let hundredths = (bytes >> (unit.shift - 10)) * 100 >> 10
+            let hundredths = ((bytes >> (unit.shift - 10)) * 100) >> 10
             let rest = hundredths % 100
             return "\(hundredths / 100).\(rest < 10 ? "0" : "")\(rest) \(unit.name)"
         }

@@ -24,14 +24,17 @@ extension Coordinator {
     /// several times a second.
     mutating func considerRecut(_ now: Instant, _ effects: inout [Effect]) {
         guard case .serving(let current) = deployment.phase, watch.isCheckDue(configuration, at: now) else { return }
-        // Who failed a stage lately is only used in need, as in `widen`.
-        let usable = membership.candidates(at: now).filter { membership.strikes[$0.key] == nil || deployment.stage(of: $0.key) != nil }
+        // As in `widen`: who failed a stage lately is only used in need, and who was not expected stands by for one that is lost.
+        let isNarrow = current.stages.count < configuration.expectedWorkers
+        let usable = membership.candidates(at: now).filter {
+            deployment.stage(of: $0.key) != nil || isNarrow && membership.strikes[$0.key] == nil
+        }
         let solution = Planner.solve(
             model: configuration.model, workers: usable.map { candidate($0, at: now) }, contextTokens: configuration.contextTokens,
             kvBlocksMax: configuration.kvBlocksMax, demand: demand, ordersTriedMax: Self.ordersTriedWhileServing)
         guard case .success(let best) = solution else { return }
-        let longest = PlanForecast(plan: current, model: configuration.model, workers: candidates(of: current, at: now), demand: demand).longestSeconds
-        watch.compare(best.plan, gain: longest / best.longestSeconds - 1, configuration, at: now)
+        let known = PlanForecast(plan: current, model: configuration.model, workers: candidates(of: current, at: now), demand: demand)
+        watch.compare(best.plan, gain: known.longestSeconds / best.longestSeconds - 1, configuration, at: now)
         guard watch.isRecutDue(configuration, at: now), mayRecut, let better = watch.better else { return }
         watch.noteRecut(configuration, at: now)
         log(

@@ -40,6 +40,7 @@ package struct PlanWatch: Sendable {
 
     /// By worker, beyond its plans.
     private var speeds: OrderedDictionary<PeerKey, SpeedCorrection> = [:]
+    private var sessions: OrderedDictionary<PeerKey, UInt64> = [:]
     /// Of the plan in force, as it was when it was made.
     package private(set) var forecast: PlanForecast?
     /// By stage.
@@ -72,8 +73,10 @@ package struct PlanWatch: Sendable {
         better = nil
     }
 
-    /// Its process is a new one: it measured its machine anew.
-    mutating func forget(_ worker: PeerKey) { speeds[worker] = nil }
+    /// A new process measured its machine anew, and knows better than what was measured of the one before.
+    mutating func met(_ worker: PeerKey, session: UInt64) {
+        if sessions.updateValue(session, forKey: worker) != session { speeds[worker] = nil }
+    }
 
     /// - Parameter inFlight: steps on their way when its result came, itself included.
     mutating func note(_ step: StepInFlight, _ timings: [StageTiming], inFlight: Int, at now: Instant) {

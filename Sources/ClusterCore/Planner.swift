@@ -87,16 +87,17 @@ package struct Planner: Sendable {
             cost: StageCost(model: model, demand: demand), workers: byKey, contextTokens: contextTokens, kvBlocksMax: kvBlocksMax,
             ordersTriedMax: ordersTriedMax)
         let inOrderOfKeys = planner.shortestLongestTime()
-        let better = planner.betterOrder(than: inOrderOfKeys ?? .infinity)
-        let bound = workers.count > exactWorkersMax ? planner.boundSeconds() : nil
-        if let better {
-            let ordered = planner.with(better)
-            if let longest = ordered.shortestLongestTime() {
-                return .success(Solution(plan: ordered.evenPlan(within: longest), longestSeconds: longest, boundSeconds: min(bound ?? longest, longest)))
-            }
-        }
-        guard let longest = inOrderOfKeys else { return .failure(planner.shortfall()) }
-        return .success(Solution(plan: planner.evenPlan(within: longest), longestSeconds: longest, boundSeconds: min(bound ?? longest, longest)))
+        let ordered = planner.betterOrder(than: inOrderOfKeys ?? .infinity).map(planner.with) ?? planner
+        guard let longest = ordered.shortestLongestTime() else { return .failure(planner.shortfall()) }
+        let bound = workers.count > exactWorkersMax ? min(planner.boundSeconds(), longest) : longest
+        return .success(Solution(plan: ordered.evenPlan(within: longest), longestSeconds: longest, boundSeconds: bound))
+    }
+
+    /// For questions about the search itself.
+    init(_ workers: [Candidate], of model: ModelProfile, _ contextTokens: Int, _ demand: PlanDemand) {
+        self.init(
+            cost: StageCost(model: model, demand: demand), workers: workers.sorted { $0.key < $1.key }, contextTokens: contextTokens,
+            kvBlocksMax: 0, ordersTriedMax: Self.ordersTriedMax)
     }
 
     private init(cost: StageCost, workers: [Candidate], contextTokens: Int, kvBlocksMax: Int, ordersTriedMax: Int) {

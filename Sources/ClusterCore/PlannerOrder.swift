@@ -59,7 +59,7 @@ extension Planner {
 
     /// The set of workers and the one after it that takes the rest and the head, with the smallest such set; and the longest time on the way.
     private func ending(_ coverage: Coverage, within limit: Double) -> (set: Int, worker: Int, time: Double)? {
-        // Who can end a pipeline at one layer can at every later one; one worker for everything is another matter, since it may hold a tied head once.
+        // Who can end a pipeline at one layer can at every later one. One worker for everything is another matter: it may hold a tied head once.
         let ends = workers.map { worker in (1..<max(1, layerCount)).first { fits(worker, $0..<layerCount, limit: limit) } ?? layerCount }
         if let alone = workers.indices.first(where: { fits(workers[$0], 0..<layerCount, limit: limit) }) {
             return (0, alone, time(workers[alone], 0..<layerCount))

@@ -20,7 +20,8 @@ struct PlanReport {
         self.promptTokens = promptTokens
         func solve(_ workers: [Planner.Candidate]) -> Result<Planner.Solution, Failure> {
             Planner.solve(
-                model: model, workers: workers, contextTokens: contextTokens, kvBlocksMax: CoordinatorConfiguration.kvBlocksMaxDefault, demand: demand)
+                model: model, workers: workers, contextTokens: contextTokens, kvBlocksMax: CoordinatorConfiguration.kvBlocksMaxDefault,
+                demand: demand)
         }
         let workers = hosts.enumerated().map { index, host in
             Planner.Candidate(
