@@ -66,7 +66,4 @@ package struct StepLoad: Hashable, Sendable {
             rows: self.rows + rows, sampledRows: sampledRows + (samples ? 1 : 0),
             positionsSeen: positionsSeen + count * (Double(start) + (count + 1) / 2), positionsRead: positionsRead + Double(start) + count)
     }
-
-    /// Every row is sampled: nothing of a prompt is in it.
-    package var isDecode: Bool { rows > 0 && sampledRows == rows }
 }

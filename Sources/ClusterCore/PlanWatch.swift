@@ -15,14 +15,14 @@ package enum ReplanPolicy: String, Hashable, Sendable, CaseIterable {
 /// been one for `recutSustainMs` without a break. After a new cut nothing is due for `recutPauseMs`, doubled with each, so that two loads that
 /// alternate don't make a cluster that only loads.
 package struct PlanWatch: Sendable {
-    /// Of the decode steps of late, in which the last ones count most. Seconds.
+    /// Of the steps of late, in which the last ones count most. Seconds.
     package struct Pace: Hashable, Sendable {
         package private(set) var measured = 0.0
         package private(set) var predicted = 0.0
         package private(set) var steps = 0.0
 
         /// A step counts for half once so many others came after it: 44.
-        private static let memory = 63.0 / 64
+        fileprivate static let memory = 63.0 / 64
 
         mutating func note(measured: Double, predicted: Double) {
             self.measured = self.measured * Self.memory + measured
@@ -47,8 +47,9 @@ package struct PlanWatch: Sendable {
     package private(set) var stages: [Pace] = []
     /// From one result to the next, while steps are in flight.
     package private(set) var intervals = Pace()
-    /// Rows of the steps in `intervals`, likewise.
+    /// Rows of the steps in `intervals`, likewise, and those that gave a token.
     private var rows = 0.0
+    private var tokens = 0.0
     private var lastResult = Instant(nanoseconds: 0)
     package private(set) var better: Better?
     private var nextCheck = Instant(nanoseconds: 0)
@@ -64,7 +65,7 @@ package struct PlanWatch: Sendable {
         self.forecast = forecast
         stages = [Pace](repeating: Pace(), count: forecast.plan.stages.count)
         intervals = Pace()
-        rows = 0
+        (rows, tokens) = (0, 0)
         better = nil
     }
 
@@ -78,10 +79,13 @@ package struct PlanWatch: Sendable {
         if sessions.updateValue(session, forKey: worker) != session { speeds[worker] = nil }
     }
 
+    /// All steps count, prompts' chunks too: where requests come all the time, few steps only decode. Every step goes through all stages, so what
+    /// the prediction has wrong of chunks it has wrong of all workers.
+    ///
     /// - Parameter inFlight: steps on their way when its result came, itself included.
     mutating func note(_ step: StepInFlight, _ timings: [StageTiming], inFlight: Int, at now: Instant) {
         defer { lastResult = now }
-        guard let forecast, timings.count == stages.count, step.load.isDecode else { return }
+        guard let forecast, timings.count == stages.count, step.rowCount > 0 else { return }
         for (index, timing) in timings.enumerated() {
             let measured = Double(timing.computeNanoseconds) * 1e-9
             let predicted = forecast.parts(index, step.load).total
@@ -92,17 +96,18 @@ package struct PlanWatch: Sendable {
         }
         let interval = Double(now.nanoseconds(since: max(lastResult, step.sentAt))) * 1e-9
         intervals.note(measured: interval, predicted: forecast.intervalSeconds(step.load, inFlight: inFlight))
-        rows = rows * 63 / 64 + Double(step.rowCount)
+        rows = rows * Pace.memory + Double(step.rowCount)
+        tokens = tokens * Pace.memory + Double(step.load.sampledRows)
     }
 
     func correction(of worker: PeerKey, isComputing: Bool, at now: Instant) -> Double {
         speeds[worker]?.factor(at: now, isComputing: isComputing) ?? 1
     }
 
-    /// Rows of a decode step, on average; 0 before the first.
+    /// Rows of a step, on average; 0 before the first.
     package var rowsMean: Double { intervals.steps > 0 ? rows / intervals.steps : 0 }
-    package var tokensPerSecond: Double { intervals.measured > 0 ? rows / intervals.measured : 0 }
-    package var predictedTokensPerSecond: Double { intervals.predicted > 0 ? rows / intervals.predicted : 0 }
+    package var tokensPerSecond: Double { intervals.measured > 0 ? tokens / intervals.measured : 0 }
+    package var predictedTokensPerSecond: Double { intervals.predicted > 0 ? tokens / intervals.predicted : 0 }
 
     // MARK: - A better cut
 

@@ -4,7 +4,7 @@ package struct PlanningStatus: Hashable, Sendable {
         package var worker: PeerKey
         /// What the plan counted with: the worker's stages took this times as long as its rates said.
         package var correction: Double
-        /// Of the decode steps of late, a step; of a step of `rows` before any was measured.
+        /// Of the steps of late, on average; of a step of `rows` before any was measured.
         package var predictedSeconds: Double
         /// 0 before anything was measured.
         package var measuredSeconds: Double
@@ -19,9 +19,9 @@ package struct PlanningStatus: Hashable, Sendable {
 
     /// In order.
     package var stages: [Stage]
-    /// Of a decode step of late, on average.
+    /// Of a step of late, on average.
     package var rows: Double
-    /// While decode steps are in flight, all streams together.
+    /// While steps are in flight, all streams together.
     package var predictedTokensPerSecond: Double
     /// 0 before anything was measured.
     package var measuredTokensPerSecond: Double

@@ -1,4 +1,4 @@
-/// How much longer (or shorter) a worker's stages take than was predicted of them: the median over windows of its last decode steps.
+/// How much longer (or shorter) a worker's stages take than was predicted of them: the median over windows of its last steps.
 ///
 /// Windows and not single steps, because a worker that may use half a processor computes at full speed most of the time and then stands still
 /// for a whole period of its quota: its median step looks healthy. A window is long enough for some periods. The median over windows leaves out

@@ -8,7 +8,7 @@ enum StatusPlanning {
         let isMeasured = planning.measuredTokensPerSecond > 0
         var lines = [
             "",
-            String(format: "decode steps of %.1f rows%@", planning.rows, isMeasured ? "" : " (none was measured yet)"),
+            String(format: "steps of %.1f rows%@", planning.rows, isMeasured ? "" : " (none was measured yet)"),
             row("STAGE", "NAME", "PREDICTED", "MEASURED", "RATIO", "COUNTED WITH"),
         ]
         for (index, stage) in planning.stages.enumerated() {

@@ -64,7 +64,7 @@ import Testing
         #expect(Self.isClose(wide.attention, 3 * 4_000.0))
         // A chunk reads what is before it once; its rows see 11, 12 and 13 positions.
         let load = StepLoad.prefill(rows: 3, start: 10, samples: false)
-        #expect(load.positionsRead == 13 && load.positionsSeen == 36 && !load.isDecode)
+        #expect(load.positionsRead == 13 && load.positionsSeen == 36)
     }
 
     @Test func aStepsLoadIsThatOfItsSegments() {
@@ -75,7 +75,6 @@ import Testing
                 Segment(sequence: SequenceID(2), start: 99, tokens: [1], newBlocks: [], samples: true),
             ])
         #expect(StepLoad(step) == StepLoad(rows: 4, sampledRows: 1, positionsSeen: 136, positionsRead: 113))
-        #expect(!StepLoad(step).isDecode && StepLoad.decode(rows: 3, context: 7).isDecode && !StepLoad.none.isDecode)
     }
 
     @Test func correctionsMultiplyAndAreBounded() {
