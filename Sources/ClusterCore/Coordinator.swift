@@ -14,6 +14,7 @@ package struct Coordinator: Sendable {
     var membership = Membership()
     var deployment: Deployment
     var scheduler: Scheduler
+    var watch = PlanWatch()
     /// In the order of submission.
     var requests: OrderedDictionary<RequestID, OpenRequest> = [:]
     package internal(set) var metrics = CoordinatorMetrics()

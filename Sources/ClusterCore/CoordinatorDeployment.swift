@@ -10,7 +10,7 @@ extension Coordinator {
             let candidates = membership.candidates(at: now)
             let keys = candidates.map(\.key)
             guard !keys.isEmpty, keys != deployment.triedInVain else { return }
-            switch plan(over: candidates) {
+            switch plan(over: candidates, at: now) {
             case .success(let plan): assign(plan, now, &effects)
             case .failure(let failure):
                 deployment.triedInVain = keys
@@ -19,17 +19,14 @@ extension Coordinator {
             }
         } else {
             widen(now, &effects)
+            considerRecut(now, &effects)
         }
     }
 
-    private func plan(over candidates: [WorkerMember]) -> Result<Plan, Failure> {
+    private func plan(over candidates: [WorkerMember], at now: Instant) -> Result<Plan, Failure> {
         Planner.plan(
-            model: configuration.model,
-            workers: candidates.map {
-                Planner.Candidate(
-                    key: $0.key, memoryBytes: $0.hello.capabilities.memoryBytes, readBytesPerSecond: $0.hello.capabilities.readBytesPerSecond)
-            },
-            contextTokens: configuration.contextTokens, kvBlocksMax: configuration.kvBlocksMax)
+            model: configuration.model, workers: candidates.map { candidate($0, at: now) }, contextTokens: configuration.contextTokens,
+            kvBlocksMax: configuration.kvBlocksMax, demand: demand)
     }
 
     /// The first plan waits for the workers that were announced, because a plan over fewer would be cut anew at once. It waits no longer than
@@ -57,7 +54,7 @@ extension Coordinator {
         let candidates = membership.candidates(at: now).filter { membership.strikes[$0.key] == nil }
         let keys = candidates.map(\.key)
         guard candidates.count > current.stages.count, keys != deployment.triedInVain else { return }
-        guard case .success(let wider) = plan(over: candidates), wider.stages.count > current.stages.count else {
+        guard case .success(let wider) = plan(over: candidates, at: now), wider.stages.count > current.stages.count else {
             return deployment.triedInVain = keys
         }
         endEpoch(now)
@@ -66,9 +63,10 @@ extension Coordinator {
 
     private var widenAt: Instant { deployment.lastChange.advanced(milliseconds: configuration.planSettleMs) }
 
-    private mutating func assign(_ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
+    mutating func assign(_ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
         deployment.epoch = max(deployment.epoch, deployment.highestEpochSeen).next
         deployment.triedInVain = nil
+        watch.begin(PlanForecast(plan: plan, model: configuration.model, workers: candidates(of: plan, at: now), demand: demand))
         let start = Deployment.Loading(isDone: false, bytesDone: 0, lastProgress: now)
         deployment.phase = .loading(plan, [Deployment.Loading](repeating: start, count: plan.stages.count))
         for (index, stage) in plan.stages.enumerated() {
@@ -162,7 +160,8 @@ extension Coordinator {
         endEpoch(now)
     }
 
-    private mutating func endEpoch(_ now: Instant) {
+    mutating func endEpoch(_ now: Instant) {
+        watch.end(at: now)
         scheduler.halt()
         account.end()
         deployment.phase = .idle

@@ -13,6 +13,7 @@ extension Coordinator {
             preemptions: scheduler.preemptions, displacements: scheduler.displacements)
         report.draftsLookedUp = scheduler.speculation.lookups
         report.pipeline = account.report(at: now, isIdle: scheduler.inFlight.isEmpty)
+        report.planning = planning
         report.kvBlocksShared = scheduler.allocator.sharedCount
         report.promptTokens = metrics.promptTokens
         report.requestsFinished = metrics.requestsFinished

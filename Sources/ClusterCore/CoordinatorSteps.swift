@@ -24,6 +24,7 @@ extension Coordinator {
             drop(.invalid, from: worker, &effects)
             strike(worker, Failure(.internalError, "the last stage \(fault)"), now, &effects)
         case .done(let step, let advances, let poisoned):
+            watch.note(step, result.timings, inFlight: scheduler.inFlight.count + 1, at: now)
             if case .proving = deployment.phase { serve(plan, now, &effects) }
             account(for: step, result, now, &effects)
             for advance in advances { deliver(advance, &effects) }
