@@ -123,7 +123,7 @@ import Testing
             for id in 0...UInt64(others) { run.add(id: 1 + id, prompt: [0, 0, 0, 0], maxTokens: 100) }
             // Until the first one ends: who is left alone may guess.
             for _ in 0..<1_000 where run.ends.isEmpty { run.step() }
-            #expect(run.findings == [] && run.ends == [1])
+            #expect(run.findings == [] && !run.ends.isEmpty)
             #expect((run.scheduler.speculation.lookups.proposed > 0) == (others == 0), "\(others) others")
         }
     }
