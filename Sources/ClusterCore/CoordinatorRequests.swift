@@ -11,8 +11,8 @@ extension Coordinator {
         }
         // A restarted coordinator gets all at once that ran and waited before, so both limits count together.
         let openMax = configuration.requestsWaitingMax + configuration.sequencesRunningMax
-        guard scheduler.openCount + request.choices <= openMax else {
-            let failure = Failure(.queueFull, "\(scheduler.openCount) sequences are open already, of at most \(openMax); try again later")
+        guard openCount + request.choices <= openMax else {
+            let failure = Failure(.queueFull, "\(openCount) sequences are open already, of at most \(openMax); try again later")
             return refuse(request.id, failure, gateway, &effects)
         }
         accept(request, from: gateway, now, &effects)
@@ -37,7 +37,7 @@ extension Coordinator {
                 open.choices.append(OpenRequest.Choice(sequence: nil, resumedCount: resumedCount, finish: finish))
                 effects.append(.send(.finished(request.id, choice: UInt32(choice), tokenCount: resumedCount, finish), to: gateway))
             } else {
-                scheduler.add(sequence)
+                enter(sequence)
                 open.choices.append(OpenRequest.Choice(sequence: sequence.id, resumedCount: resumedCount))
             }
         }
@@ -102,7 +102,7 @@ extension Coordinator {
         }
         // Crossed with the choice's own end.
         guard let sequence = request.choices[Int(choice)].sequence else { return }
-        scheduler.remove(sequence)
+        leave(sequence)
         requests[id]!.choices[Int(choice)].sequence = nil
         requests[id]!.choices[Int(choice)].finish = .stop
         if requests[id]!.isFinished { finish(requests[id]!, &effects) }
@@ -125,12 +125,12 @@ extension Coordinator {
 
     private mutating func forget(_ id: RequestID) {
         guard let request = requests.removeValue(forKey: id) else { return }
-        for choice in request.choices { if let sequence = choice.sequence { scheduler.remove(sequence) } }
+        for choice in request.choices { if let sequence = choice.sequence { leave(sequence) } }
     }
 
-    mutating func failPoisoned(_ entry: PoisonedSequence, _ effects: inout [Effect]) {
+    mutating func failPoisoned(_ entry: PoisonedSequence, in replica: Int, _ effects: inout [Effect]) {
         // Two choices of a request may be poisoned by the same step: the first one ended it.
-        guard let sequence = scheduler[entry.sequence] else { return }
+        guard let sequence = fleet[replica].scheduler[entry.sequence] else { return }
         let layers = "\(entry.layers.lowerBound)..<\(entry.layers.upperBound)"
         fail(
             sequence.request,
@@ -144,20 +144,20 @@ extension Coordinator {
 
     /// While no plan fits, requests wait; each no longer than `recoveryWaitMs` from its submission or the loss, whichever is later.
     mutating func expireRequests(_ now: Instant, _ effects: inout [Effect]) {
-        guard deployment.isIdle else { return }
+        guard fleet.isIdle else { return }
         for request in requests.values {
             guard expiry(of: request) <= now else { return }
-            let reason = deployment.lastFailure.map { ": " + $0.message } ?? ""
+            let reason = fleet.lastFailure.map { ": " + $0.message } ?? ""
             fail(request.id, Failure(.noCapacity, "no workers could serve the model within \(configuration.recoveryWaitMs) ms" + reason), &effects)
         }
     }
 
     private func expiry(of request: OpenRequest) -> Instant {
-        max(request.submittedAt, deployment.unservedSince ?? request.submittedAt).advanced(milliseconds: configuration.recoveryWaitMs)
+        max(request.submittedAt, fleet.unservedSince ?? request.submittedAt).advanced(milliseconds: configuration.recoveryWaitMs)
     }
 
     var requestDeadline: Instant? {
-        guard deployment.isIdle else { return nil }
+        guard fleet.isIdle else { return nil }
         return requests.values.first.map { expiry(of: $0) }
     }
 }

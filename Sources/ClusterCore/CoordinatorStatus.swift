@@ -2,26 +2,43 @@ extension Coordinator {
     /// What `staffel status` prints.
     package func status(at now: Instant) -> StatusReport {
         StatusReport(
-            modelName: configuration.model.name, health: health, epoch: deployment.epoch,
+            modelName: configuration.model.name, health: health, epoch: fleet.highestEpochInForce,
             workers: membership.workers.values.map { workerStatus($0, at: now) }, gateways: membership.gateways.count,
-            requestsWaiting: scheduler.waiting.count, sequencesRunning: scheduler.running.count,
+            requestsWaiting: backlog.count + sum { $0.waiting.count }, sequencesRunning: sum { $0.running.count },
+            kvBlocksUsed: sum { $0.allocator.total - $0.allocator.freeCount }, kvBlocksTotal: sum { $0.allocator.total },
+            kvBlocksCached: sum { $0.allocator.idleCount },
+            stepsInFlight: sum { $0.inFlight.count }, stepsDone: metrics.stepsDone, tokensGenerated: metrics.generatedTokens,
+            prefillPositions: sum { $0.prefillPositions }, prefillPositionsShared: sum { $0.prefillPositionsShared },
+            framesDropped: metrics.dropped.total, replicas: fleet.inForce.map { replicaStatus($0) })
+    }
+
+    /// Over all replicas' schedulers.
+    private func sum<Number: AdditiveArithmetic>(_ part: (Scheduler) -> Number) -> Number {
+        fleet.replicas.reduce(.zero) { $0 + part($1.scheduler) }
+    }
+
+    private func replicaStatus(_ index: Int) -> ReplicaStatus {
+        let (deployment, scheduler) = (fleet[index].deployment, fleet[index].scheduler)
+        return ReplicaStatus(
+            index: index, epoch: deployment.epoch, isServing: deployment.isServing, stages: deployment.plan?.stages.map(\.worker) ?? [],
+            sequencesRunning: scheduler.running.count, sequencesWaiting: scheduler.waiting.count,
+            prefillRowsPending: scheduler.pendingPrefillRows,
             kvBlocksUsed: scheduler.allocator.total - scheduler.allocator.freeCount, kvBlocksTotal: scheduler.allocator.total,
-            kvBlocksCached: scheduler.allocator.idleCount,
-            stepsInFlight: scheduler.inFlight.count, stepsDone: metrics.stepsDone, tokensGenerated: metrics.generatedTokens,
-            prefillPositions: scheduler.prefillPositions, prefillPositionsShared: scheduler.prefillPositionsShared,
-            framesDropped: metrics.dropped.total)
+            stepsInFlight: scheduler.inFlight.count)
     }
 
     private func workerStatus(_ worker: WorkerMember, at now: Instant) -> WorkerStatus {
+        let deployment = fleet.replica(of: worker.key).map { fleet[$0].deployment } ?? Deployment()
         let stage = deployment.stage(of: worker.key)
         let layers = stage.flatMap { deployment.plan?.stages[$0].layers } ?? 0..<0
         return WorkerStatus(
             key: worker.key, name: worker.hello.name, capabilities: worker.hello.capabilities, layers: layers,
-            state: state(of: worker, stage: stage, at: now), computeShare: computeShare(of: worker.key, at: now),
+            state: state(of: worker, stage: stage, in: deployment, at: now),
+            computeShare: computeShare(of: worker.key, in: deployment, at: now),
             lastStep: worker.progress.epoch == deployment.epoch ? worker.progress.lastStep : StepNumber(0))
     }
 
-    private func state(of worker: WorkerMember, stage: Int?, at now: Instant) -> String {
+    private func state(of worker: WorkerMember, stage: Int?, in deployment: Deployment, at now: Instant) -> String {
         guard let stage else {
             return membership.strikes[worker.key].map { $0.suspendedUntil > now } == true ? "suspended" : "standby"
         }
@@ -33,7 +50,7 @@ extension Coordinator {
         }
     }
 
-    private func computeShare(of worker: PeerKey, at now: Instant) -> Double {
+    private func computeShare(of worker: PeerKey, in deployment: Deployment, at now: Instant) -> Double {
         guard let since = deployment.servingSince, let stage = metrics.stages[worker] else { return 0 }
         let elapsed = now.nanoseconds(since: since)
         return elapsed == 0 ? 0 : min(1, Double(stage.computeNanoseconds) / Double(elapsed))

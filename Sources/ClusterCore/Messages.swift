@@ -250,11 +250,14 @@ package struct StatusReport: Hashable, Sendable {
     package var prefillPositions: UInt64
     package var prefillPositionsShared: UInt64
     package var framesDropped: UInt64
+    /// Those with a plan, in order of their indices.
+    package var replicas: [ReplicaStatus]
 
     package init(
         modelName: String, health: ClusterHealth, epoch: Epoch, workers: [WorkerStatus], gateways: Int, requestsWaiting: Int,
         sequencesRunning: Int, kvBlocksUsed: Int, kvBlocksTotal: Int, kvBlocksCached: Int, stepsInFlight: Int, stepsDone: UInt64,
-        tokensGenerated: UInt64, prefillPositions: UInt64, prefillPositionsShared: UInt64, framesDropped: UInt64
+        tokensGenerated: UInt64, prefillPositions: UInt64, prefillPositionsShared: UInt64, framesDropped: UInt64,
+        replicas: [ReplicaStatus] = []
     ) {
         self.modelName = modelName
         self.health = health
@@ -272,6 +275,7 @@ package struct StatusReport: Hashable, Sendable {
         self.prefillPositions = prefillPositions
         self.prefillPositionsShared = prefillPositionsShared
         self.framesDropped = framesDropped
+        self.replicas = replicas
     }
 }
 

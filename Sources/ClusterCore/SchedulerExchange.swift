@@ -1,0 +1,54 @@
+// Sequences pass between one replica's scheduler and the line that all replicas have in common.
+
+extension Scheduler {
+    /// Whether there is any room at all.
+    package var hasRoom: Bool { running.count < settings.sequencesRunningMax && allocator.freeCount > 0 }
+
+    /// Takes a sequence if it can run at once, or as soon as another one here has computed their common beginning. `false` and no change: there
+    /// is no room, or another of higher precedence waits for it.
+    package mutating func offer(_ sequence: GeneratedSequence) -> Bool {
+        add(sequence)
+        admitWaiting()
+        if running.contains(sequence.id) || awaited[sequence.id] != nil { return true }
+        _ = withdraw(sequence.id)
+        return false
+    }
+
+    /// Those who wait for room, in order of precedence: preempted here, or left from an epoch that ended. Who waits for another's prefill, or for the
+    /// steps that still have its rows, stays.
+    package mutating func withdrawWaiting() -> [GeneratedSequence] {
+        guard waiting.first != nil else { return [] }
+        return waiting.inOrder.filter { awaited[$0] == nil && sequences[$0]!.stepsInFlight == 0 }.map { withdraw($0) }
+    }
+
+    private mutating func withdraw(_ id: SequenceID) -> GeneratedSequence {
+        guard var sequence = sequences.removeValue(forKey: id) else { preconditionFailure("only waiting sequences are withdrawn") }
+        waiting.remove(sequence.precedence)
+        // Another scheduler numbers its steps anew.
+        sequence.forgetSteps()
+        return sequence
+    }
+
+    // MARK: - What routing looks at
+
+    /// Rows of prompts that still have to be sent.
+    package var pendingPrefillRows: Int {
+        let ofRunning = running.reduce(0) { sum, id in sum + (sequences[id]!.isDecoding ? 0 : sequences[id]!.pending) }
+        return waiting.inOrder.reduce(ofRunning) { $0 + sequences[$1]!.pending }
+    }
+
+    /// Positions of a sequence that need not be computed here, because others did or are about to.
+    package func cachedPositions(of sequence: GeneratedSequence) -> Int {
+        guard settings.sharesPrefixes else { return 0 }
+        if holdsSibling(of: sequence) { return sequence.promptLength - 1 }
+        let size = Limits.positionsPerBlock
+        return allocator.match(sequence.tokens, most: (sequence.tokens.count - 1) / size).count * size
+    }
+
+    /// Whether another choice of the same request is here whose prompt the sequence would share.
+    package func holdsSibling(of sequence: GeneratedSequence) -> Bool {
+        guard settings.sharesPrefixes, sequence.generatedCount == 0 else { return false }
+        let isSibling = { (id: SequenceID) in sequences[id]?.request == sequence.request }
+        return running.contains(where: isSibling) || waiting.inOrder.contains(where: isSibling)
+    }
+}
