@@ -68,26 +68,37 @@ extension Coordinator {
         return fleet.lastChange.advanced(milliseconds: configuration.restartSettleMs)
     }
 
-    /// After a loss fewer workers serve than wanted; one that came (back) since stands by where it can't be a replica of its own. While no
-    /// request is open nobody pays for loading, so all is planned anew.
+    /// After a loss fewer workers serve than wanted; one that came (back) since stands by where it can't be a replica of its own. And where it
+    /// can, the workers may be divided otherwise than they would be at once. While no request is open nobody pays for loading, so all is
+    /// planned anew.
     private mutating func widen(_ now: Instant, _ effects: inout [Effect]) {
         guard mayWiden, widenAt <= now else { return }
         // Who failed a stage lately is only used in need: this is none.
         let candidates = membership.candidates(at: now).filter { membership.strikes[$0.key] == nil }
         let keys = candidates.map(\.key)
         let used = fleet.workersInUse
-        guard candidates.count > used, keys != fleet.widenedInVain else { return }
+        guard candidates.count > used || mayRegroup && candidates.count == used, keys != fleet.widenedInVain else { return }
         let count = if case .exactly(let count) = configuration.replicas { count } else { Limits.replicasMax }
-        guard case .success(let wider) = plans(over: candidates, atMost: count), wider.reduce(0, { $0 + $1.stages.count }) > used else {
+        guard case .success(let wider) = plans(over: candidates, atMost: count), isBetterThanServing(wider) else {
             return fleet.widenedInVain = keys
         }
         for replica in fleet.inForce { endEpoch(of: replica, now) }
         assign(wider, now, &effects)
     }
 
+    private func isBetterThanServing(_ plans: [Plan]) -> Bool {
+        let (used, wouldUse) = (fleet.workersInUse, plans.reduce(0) { $0 + $1.stages.count })
+        guard wouldUse == used, mayRegroup else { return wouldUse > used }
+        let groups = { (plans: [Plan]) in plans.map { $0.stages.map(\.worker).sorted() }.sorted { $0[0] < $1[0] } }
+        return groups(plans) != groups(fleet.replicas.compactMap(\.deployment.plan))
+    }
+
+    private var mayRegroup: Bool { configuration.replicas == .automatic }
+
     private var mayWiden: Bool {
         let inForce = fleet.inForce
-        return requests.isEmpty && !inForce.isEmpty && inForce == fleet.serving && fleet.workersInUse < configuration.expectedWorkers
+        guard requests.isEmpty, !inForce.isEmpty, inForce == fleet.serving else { return false }
+        return mayRegroup || fleet.workersInUse < configuration.expectedWorkers
     }
 
     private var widenAt: Instant { fleet.lastChange.advanced(milliseconds: configuration.planSettleMs) }
@@ -268,7 +279,7 @@ extension Coordinator {
         var later: [Instant?] = []
         if fleet.isIdle && !fleet.hasServed { later += [firstPlanAtTheLatest, restartSettled] }
         if replicasWanted > 0 { later.append(membership.nextCandidate(after: lastHandled)) }
-        if mayWiden && membership.workers.count > fleet.workersInUse { later.append(widenAt) }
+        if mayWiden && (mayRegroup || membership.workers.count > fleet.workersInUse) { later.append(widenAt) }
         return (deadlines + later.filter { $0.map { $0 > lastHandled } ?? false }).compactMap(\.self).min()
     }
 

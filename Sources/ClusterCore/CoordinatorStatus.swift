@@ -20,22 +20,23 @@ extension Coordinator {
     private func replicaStatus(_ index: Int) -> ReplicaStatus {
         let (deployment, scheduler) = (fleet[index].deployment, fleet[index].scheduler)
         return ReplicaStatus(
-            index: index, epoch: deployment.epoch, isServing: deployment.isServing, stages: deployment.plan?.stages.map(\.worker) ?? [],
-            sequencesRunning: scheduler.running.count, sequencesWaiting: scheduler.waiting.count,
+            index: index, epoch: deployment.epoch, isServing: deployment.isServing, sequencesRunning: scheduler.running.count,
+            sequencesWaiting: scheduler.waiting.count,
             prefillRowsPending: scheduler.pendingPrefillRows,
             kvBlocksUsed: scheduler.allocator.total - scheduler.allocator.freeCount, kvBlocksTotal: scheduler.allocator.total,
             stepsInFlight: scheduler.inFlight.count)
     }
 
     private func workerStatus(_ worker: WorkerMember, at now: Instant) -> WorkerStatus {
-        let deployment = fleet.replica(of: worker.key).map { fleet[$0].deployment } ?? Deployment()
+        let replica = fleet.replica(of: worker.key)
+        let deployment = replica.map { fleet[$0].deployment } ?? Deployment()
         let stage = deployment.stage(of: worker.key)
         let layers = stage.flatMap { deployment.plan?.stages[$0].layers } ?? 0..<0
         return WorkerStatus(
             key: worker.key, name: worker.hello.name, capabilities: worker.hello.capabilities, layers: layers,
             state: state(of: worker, stage: stage, in: deployment, at: now),
             computeShare: computeShare(of: worker.key, in: deployment, at: now),
-            lastStep: worker.progress.epoch == deployment.epoch ? worker.progress.lastStep : StepNumber(0))
+            lastStep: worker.progress.epoch == deployment.epoch ? worker.progress.lastStep : StepNumber(0), replica: replica)
     }
 
     private func state(of worker: WorkerMember, stage: Int?, in deployment: Deployment, at now: Instant) -> String {

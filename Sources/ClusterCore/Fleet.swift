@@ -29,7 +29,7 @@ package struct Fleet: Sendable {
     }
 
     package subscript(index: Int) -> Replica {
-        get { replicas[index] }
+        _read { yield replicas[index] }
         _modify { yield &replicas[index] }
     }
 

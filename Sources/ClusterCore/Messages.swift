@@ -289,10 +289,12 @@ package struct WorkerStatus: Hashable, Sendable {
     /// Shares of the time since serving began, 0...1.
     package var computeShare: Double
     package var lastStep: StepNumber
+    /// `nil` for a standby.
+    package var replica: Int?
 
     package init(
         key: PeerKey, name: String, capabilities: WorkerCapabilities, layers: Range<Int>, state: String, computeShare: Double,
-        lastStep: StepNumber
+        lastStep: StepNumber, replica: Int? = nil
     ) {
         self.key = key
         self.name = name
@@ -301,5 +303,6 @@ package struct WorkerStatus: Hashable, Sendable {
         self.state = state
         self.computeShare = computeShare
         self.lastStep = lastStep
+        self.replica = replica
     }
 }

@@ -10,12 +10,11 @@ package enum ReplicaCount: Hashable, Sendable {
 /// each group of workers.
 ///
 /// Every replica has the whole model and KV memory for at least one context. What counts is the number of tokens a second in all when
-/// `batch` sequences run, spread as requests are routed; of equals, the time between one stream's tokens. More replicas have to be better by
-/// `gainMin`: fewer have more KV memory, find more beginnings in it, and share the work of a long prompt.
+/// `batch` sequences run, spread as requests are routed; of equals, the time between one stream's tokens. More replicas have to be better than
+/// fewer by `gainMin`: fewer have more KV memory, find more beginnings in it, and share the work of a long prompt; and predictions are not exact.
 ///
 /// Where a model can be cut evenly, replicas win nothing in theory: S stages with S groups read as many bytes and compute as many rows as S
-/// workers that have all layers. They win where it can't (few layers for many workers, a heavy head), where workers differ
-/// much (one stream runs on the fastest), and where hops weigh as much as layers.
+/// workers that have all layers. They win where it can't (few layers for many workers, a heavy head) and where hops weigh as much as layers.
 ///
 /// Every division is tried for up to `exactWorkersMax` workers; beyond, for a bounded number of counts, workers are dealt out so that the groups have
 /// about the same speed or else about the same memory.
@@ -39,7 +38,7 @@ package struct ReplicaPlanner: Sendable {
 
     package static let exactWorkersMax = 6
     /// By so much more replicas must be better than fewer.
-    package static let gainMin = 0.05
+    package static let gainMin = 0.1
     /// Numbers of replicas that are tried for many workers.
     static let countsTried = Array(1...12) + [16, 24, 32, 48, 64]
 
@@ -115,11 +114,7 @@ package struct ReplicaPlanner: Sendable {
         }
 
         /// Of more replicas than `fewer` has.
-        func isWorthMore(than fewer: Division) -> Bool {
-            let gain = tokensPerSecond / fewer.tokensPerSecond
-            if gain > 1 + ReplicaPlanner.gainMin { return true }
-            return gain >= 1 && secondsPerToken * (1 + ReplicaPlanner.gainMin) < fewer.secondsPerToken
-        }
+        func isWorthMore(than fewer: Division) -> Bool { tokensPerSecond > fewer.tokensPerSecond * (1 + ReplicaPlanner.gainMin) }
     }
 
     func plan(over workers: [Candidate]) -> Result<Plan, Failure> {

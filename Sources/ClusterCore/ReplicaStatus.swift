@@ -1,12 +1,10 @@
-/// What `staffel status` shows of one replica of the pipeline.
+/// What `staffel status` shows of one replica of the pipeline; its workers name it in their `WorkerStatus`.
 package struct ReplicaStatus: Hashable, Sendable {
     /// Its place: stays the same over its epochs.
     package var index: Int
     package var epoch: Epoch
     /// Otherwise its workers load.
     package var isServing: Bool
-    /// Its workers in the order of their layers.
-    package var stages: [PeerKey]
     package var sequencesRunning: Int
     /// For another's prefill of the same beginning.
     package var sequencesWaiting: Int
@@ -17,13 +15,12 @@ package struct ReplicaStatus: Hashable, Sendable {
     package var stepsInFlight: Int
 
     package init(
-        index: Int, epoch: Epoch, isServing: Bool, stages: [PeerKey], sequencesRunning: Int, sequencesWaiting: Int, prefillRowsPending: Int,
-        kvBlocksUsed: Int, kvBlocksTotal: Int, stepsInFlight: Int
+        index: Int, epoch: Epoch, isServing: Bool, sequencesRunning: Int, sequencesWaiting: Int, prefillRowsPending: Int, kvBlocksUsed: Int,
+        kvBlocksTotal: Int, stepsInFlight: Int
     ) {
         self.index = index
         self.epoch = epoch
         self.isServing = isServing
-        self.stages = stages
         self.sequencesRunning = sequencesRunning
         self.sequencesWaiting = sequencesWaiting
         self.prefillRowsPending = prefillRowsPending

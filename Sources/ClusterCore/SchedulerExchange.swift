@@ -31,10 +31,9 @@ extension Scheduler {
 
     // MARK: - What routing looks at
 
-    /// Rows of prompts that still have to be sent.
+    /// Rows of prompts that still have to be sent. Who waits here is not counted: another computes most of its prompt.
     package var pendingPrefillRows: Int {
-        let ofRunning = running.reduce(0) { sum, id in sum + (sequences[id]!.isDecoding ? 0 : sequences[id]!.pending) }
-        return waiting.inOrder.reduce(ofRunning) { $0 + sequences[$1]!.pending }
+        running.reduce(0) { sum, id in sum + (sequences[id]!.isDecoding ? 0 : sequences[id]!.pending) }
     }
 
     /// Positions of a sequence that need not be computed here, because others did or are about to.

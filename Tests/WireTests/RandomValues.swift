@@ -228,9 +228,17 @@ extension Seeded {
             workers: many(0...5) {
                 WorkerStatus(
                     key: $0.key(), name: $0.name(), capabilities: $0.capabilities(), layers: $0.bool() ? 0..<0 : $0.layers(), state: $0.name(),
-                    computeShare: Double.random(in: 0...1, using: &$0), lastStep: $0.stepNumber())
+                    computeShare: Double.random(in: 0...1, using: &$0), lastStep: $0.stepNumber(),
+                    replica: $0.bool() ? nil : $0.int(0...Limits.replicasMax - 1))
             }, gateways: int(0...Limits.gatewaysMax), requestsWaiting: int(0...1000), sequencesRunning: int(0...1000), kvBlocksUsed: int(0...blocks),
             kvBlocksTotal: blocks, kvBlocksCached: int(0...blocks), stepsInFlight: int(0...1000), stepsDone: next() >> 2,
-            tokensGenerated: next() >> 2, prefillPositions: next() >> 2, prefillPositionsShared: next() >> 2, framesDropped: next() >> 2)
+            tokensGenerated: next() >> 2, prefillPositions: next() >> 2, prefillPositionsShared: next() >> 2, framesDropped: next() >> 2,
+            replicas: many(0...3) {
+                let blocks = $0.int(0...WireLimits.kvBlocksMax)
+                return ReplicaStatus(
+                    index: $0.int(0...Limits.replicasMax - 1), epoch: $0.epoch(), isServing: $0.bool(), sequencesRunning: $0.int(0...1000),
+                    sequencesWaiting: $0.int(0...1000), prefillRowsPending: $0.int(0...1000), kvBlocksUsed: $0.int(0...blocks),
+                    kvBlocksTotal: blocks, stepsInFlight: $0.int(0...1000))
+            })
     }
 }

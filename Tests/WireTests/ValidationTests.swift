@@ -290,6 +290,15 @@ extension ValidationTests {
         refuse("StatusReport.kv_blocks_used", .status(report))
         (report.kvBlocksUsed, report.kvBlocksCached) = (1, 2)
         refuse("StatusReport.kv_blocks_cached", .status(report))
+        report = random.status()
+        report.replicas = [
+            ReplicaStatus(
+                index: Limits.replicasMax, epoch: Epoch(1), isServing: true, sequencesRunning: 0, sequencesWaiting: 0, prefillRowsPending: 0,
+                kvBlocksUsed: 0, kvBlocksTotal: 0, stepsInFlight: 0),
+        ]
+        refuse("ReplicaStatus.index", .status(report))
+        (report.replicas[0].index, report.replicas[0].kvBlocksUsed) = (0, 1)
+        refuse("ReplicaStatus.kv_blocks_used", .status(report))
     }
 
     /// What no value of ours can hold: broken texts, keys of another length, enums of tomorrow.
