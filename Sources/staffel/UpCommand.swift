@@ -21,7 +21,7 @@ struct UpCommand: AsyncParsableCommand {
     @Option(help: "How many worker processes. (default: 2)")
     var workers: Int?
 
-    @Option(help: "Into how many pipelines the workers are divided: a number, or auto for as many as are predicted to give the most tokens. (default: auto)")
+    @Option(help: "Into how many pipelines the workers are divided: a number, or auto for as many as are predicted to give the most tokens. (default: 1)")
     var replicas: String?
 
     @Option(help: "Port of the HTTP API. (default: 8080)")
