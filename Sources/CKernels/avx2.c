@@ -27,7 +27,7 @@ SK_INLINE __m256i nibbles(const uint8_t *quants, int v, int half) {
 SK_INLINE __m256i unsigned_weights(sk_type type, const uint8_t *quants, int v, int half) {
     __m256i w = nibbles(quants, v, half);
     if (!packed_fifth_bits(type)) return w;
-    __m256i fifth = _mm256_loadu_si256((const __m256i *)(const void *)(quants + 256 + 32 * half));
+    __m256i fifth = _mm256_loadu_si256((const __m256i *)(const void *)(quants - 64 + 32 * half));
     fifth = v < 4 ? _mm256_slli_epi16(fifth, 4 - v) : _mm256_srli_epi16(fifth, v - 4);
     return _mm256_or_si256(w, _mm256_and_si256(fifth, _mm256_set1_epi8(16)));
 }

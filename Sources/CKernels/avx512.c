@@ -26,7 +26,7 @@ SK_INLINE __m512i int8_weights(sk_type type, const uint8_t *quants, int vector) 
     if (high) w = _mm512_srli_epi16(w, 4);
     w = _mm512_and_si512(w, _mm512_set1_epi8(15));
     if (packed_fifth_bits(type)) {
-        __m512i fifth = _mm512_loadu_si512(quants + 256);
+        __m512i fifth = _mm512_loadu_si512(quants - 64);
         fifth = high ? _mm512_srli_epi16(fifth, (unsigned)j) : _mm512_slli_epi16(fifth, (unsigned)(4 - j));
         w = _mm512_or_si512(w, _mm512_and_si512(fifth, _mm512_set1_epi8(16)));
     }

@@ -19,7 +19,7 @@ SK_INLINE ilanes nibble_weights(sk_type type, ulanes four, ulanes fifth, int j, 
 
 SK_INLINE void int8_dots(sk_type type, const int C, const uint8_t *quants, const int8_t *const *q, ilanes *dots) {
     ulanes four, fifth = ulanes_splat(0);
-    if (packed_fifth_bits(type)) memcpy(&fifth, quants + 256, sizeof fifth);
+    if (packed_fifth_bits(type)) memcpy(&fifth, quants - 64, sizeof fifth);
     for (int j = 0; j < (packed_nibbles(type) ? 4 : 8); j++) {
         memcpy(&four, quants + 64 * j, sizeof four);
         for (int t = 0; t < 4; t++) {

@@ -26,7 +26,7 @@ SK_INLINE int8x16_t signed_weights(sk_type type, const uint8_t *quants, int r, i
     uint8x16_t w = half == 0 ? vandq_u8(both, vdupq_n_u8(15)) : vshrq_n_u8(both, 4);
     if (type == SK_TYPE_IQ4_NL) return vqtbl1q_s8(vld1q_s8(packed_iq4_values), w);
     if (packed_fifth_bits(type)) {
-        const uint8x16_t fifth = vld1q_u8(quants + 256 + 16 * r);
+        const uint8x16_t fifth = vld1q_u8(quants - 64 + 16 * r);
         w |= (half == 0 ? fifth << (uint8_t)(4 - j) : fifth >> (uint8_t)j) & 16;
     }
     return (int8x16_t)w;

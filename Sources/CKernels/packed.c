@@ -77,14 +77,14 @@ static void pack_block_row(sk_type type, const uint8_t *source, int32_t row, int
     const size_t scales_bytes = packed_minimum(type) ? 4 : 2, quants = packed_nibbles(type) ? 16 : 32;
     for (int32_t b = 0; b < columns / Q8_BLOCK; b++) {
         const uint8_t *from = source + (size_t)b * file_bytes;
-        uint8_t *to = group + (size_t)b * block_bytes, *scales = to + packed_quants_bytes(type);
+        uint8_t *scales = group + (size_t)b * block_bytes, *to = scales + packed_quants_at(type);
         uint32_t four;
         for (size_t part = 0; part < scales_bytes; part += 2, from += 2)
             memcpy(scales + part * SK_ROW_GROUP + 2 * (size_t)row, from, 2);
         if (packed_fifth_bits(type)) {
             memcpy(&four, from, 4);
             four = ordered_fifth_bits(four);
-            memcpy(to + quants * SK_ROW_GROUP + 4 * (size_t)row, &four, 4);
+            memcpy(to - 64 + 4 * (size_t)row, &four, 4);
             from += 4;
         }
         for (size_t j = 0; j < quants; j += 4) {

@@ -1,12 +1,14 @@
 // How one block of 32 columns of a row group lies in a packed matrix, for the types that multiply in 8-bit integers. Blocks of a group
 // follow each other, groups follow each other, nothing lies between:
 //
-//   Q4_0    64 bytes x 4, f16 d[16]                     byte (j, 4r + t): low half q of row r, element 4j + t; high half element 16 + 4j + t
-//   Q4_1    64 bytes x 4, f16 d[16], f16 m[16]          as Q4_0
-//   Q5_0    64 bytes x 4, 64 bytes, f16 d[16]           as Q4_0, then fifth bits: bit 4h + j of byte 4r + t is that of element 16h + 4j + t
-//   Q5_1    64 bytes x 4, 64 bytes, f16 d[16], f16 m[16]  as Q5_0
-//   Q8_0    64 bytes x 8, f16 d[16]                     byte (j, 4r + t): q + 128 of row r, element 4j + t
-//   IQ4_NL  64 bytes x 4, f16 d[16]                     as Q4_0, q being the number of a value of the table
+//   Q4_0    f16 d[16], 64 bytes x 4                     byte (j, 4r + t): low half q of row r, element 4j + t; high half element 16 + 4j + t
+//   Q4_1    f16 d[16], f16 m[16], 64 bytes x 4          as Q4_0
+//   Q5_0    f16 d[16], 64 bytes, 64 bytes x 4           first fifth bits: bit 4h + j of byte 4r + t is that of element 16h + 4j + t; then as Q4_0
+//   Q5_1    f16 d[16], f16 m[16], 64 bytes, 64 bytes x 4  as Q5_0
+//   Q8_0    f16 d[16], 64 bytes x 8                     byte (j, 4r + t): q + 128 of row r, element 4j + t
+//   IQ4_NL  f16 d[16], 64 bytes x 4                     as Q4_0, q being the number of a value of the table
+//
+// Fields lie in the order in which they are read: the processor's prefetchers lose a stream that goes back and forth.
 //
 // So a 32-bit lane holds four elements of its row, as the dot-product instructions take them: weights unsigned, activations signed.
 // Signed weights are shifted: by 8 (Q4_0), 16 (Q5_0) or 128 (Q8_0, IQ4_NL).
@@ -26,10 +28,9 @@ static inline bool packed_nibbles(sk_type type) { return type != SK_TYPE_Q8_0; }
 static inline bool packed_fifth_bits(sk_type type) { return type == SK_TYPE_Q5_0 || type == SK_TYPE_Q5_1; }
 static inline bool packed_minimum(sk_type type) { return type == SK_TYPE_Q4_1 || type == SK_TYPE_Q5_1; }
 
-static inline size_t packed_quants_bytes(sk_type type) {
-    return packed_nibbles(type) ? (packed_fifth_bits(type) ? 320 : 256) : 512;
-}
-static inline size_t packed_block_bytes(sk_type type) { return packed_quants_bytes(type) + (packed_minimum(type) ? 64 : 32); }
+/// Where the 64-byte vectors of a block begin; scales lie at 0, minima at 32, fifth bits just before this.
+static inline size_t packed_quants_at(sk_type type) { return (packed_minimum(type) ? 64 : 32) + (packed_fifth_bits(type) ? 64 : 0); }
+static inline size_t packed_block_bytes(sk_type type) { return packed_quants_at(type) + (packed_nibbles(type) ? 256 : 512); }
 
 /// log2 of what weights are shifted by, so that S << shift is to be taken off the sum; -1 for none.
 static inline int packed_shift(sk_type type) {

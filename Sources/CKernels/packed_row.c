@@ -32,19 +32,19 @@ static void float_row(const sk_matrix *matrix, const uint8_t *group, int32_t row
 
 /// The integer that stands for element i of a row: q, or the value that q is the number of.
 static int block_element(sk_type type, const uint8_t *block, int32_t row, int i) {
-    if (!packed_nibbles(type)) return block[64 * (i / 4) + 4 * row + i % 4] - 128;
+    const uint8_t *quants = block + packed_quants_at(type);
+    if (!packed_nibbles(type)) return quants[64 * (i / 4) + 4 * row + i % 4] - 128;
     int half = i / 16, j = i % 16 / 4, t = i % 4;
-    int q = block[64 * j + 4 * row + t] >> (4 * half) & 15;
-    if (packed_fifth_bits(type)) q |= (block[256 + 4 * row + t] >> (4 * half + j) & 1) << 4;
+    int q = quants[64 * j + 4 * row + t] >> (4 * half) & 15;
+    if (packed_fifth_bits(type)) q |= (quants[4 * row + t - 64] >> (4 * half + j) & 1) << 4;
     if (type == SK_TYPE_IQ4_NL) return packed_iq4_values[q];
     return packed_shift(type) < 0 ? q : q - (1 << packed_shift(type));
 }
 
 static void block_row(sk_type type, const uint8_t *block, int32_t row, float *out) {
-    const uint8_t *scales = block + packed_quants_bytes(type);
     uint16_t d16, m16;
-    memcpy(&d16, scales + 2 * row, 2);
-    memcpy(&m16, scales + (packed_minimum(type) ? 32 : 0) + 2 * row, 2);
+    memcpy(&d16, block + 2 * row, 2);
+    memcpy(&m16, block + (packed_minimum(type) ? 32 : 0) + 2 * row, 2);
     float d = widen_f16(d16), m = widen_f16(m16);
     for (int i = 0; i < Q8_BLOCK; i++) {
         float product = d * (float)block_element(type, block, row, i);

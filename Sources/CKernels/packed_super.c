@@ -57,8 +57,12 @@ static void plain_from_file(sk_type type, const uint8_t *in, plain_block *out) {
 
 // ---- To and from the packed block
 
-/// `bits` bits from bit `from` on of a slice's weights, q[32], as one row of a plane.
-static void put_plane(int bits, int from, const uint8_t *q, int32_t row, uint8_t *plane) {
+/// Where vector n of the low plane, or of the high one, lies in a slice.
+static size_t vector_at(sk_type type, bool high, int n) { return high ? super_high_at(type, n) : super_low_at(type, n); }
+
+/// One row of a plane, from q[32], a slice's weights.
+static void put_plane(sk_type type, bool high, const uint8_t *q, int32_t row, uint8_t *slice) {
+    const int bits = high ? super_high_bits(type) : super_low_bits(type), from = high ? super_low_bits(type) : 0;
     const int steps = 8 / bits;
     for (int n = 0; n < bits; n++) {
         uint32_t word = 0;
@@ -67,16 +71,17 @@ static void put_plane(int bits, int from, const uint8_t *q, int32_t row, uint8_t
             memcpy(&four, q + 4 * (n * steps + s), 4);
             word |= (four >> from & ((1u << bits) - 1) * 0x01010101u) << (bits * s);
         }
-        memcpy(plane + 64 * n + 4 * row, &word, 4);
+        memcpy(slice + vector_at(type, high, n) + 4 * row, &word, 4);
     }
 }
 
-/// Adds such a plane's bits to q[32].
-static void get_plane(int bits, int from, const uint8_t *plane, int32_t row, uint8_t *q) {
+/// Adds such a row's bits to q[32].
+static void get_plane(sk_type type, bool high, const uint8_t *slice, int32_t row, uint8_t *q) {
+    const int bits = high ? super_high_bits(type) : super_low_bits(type), from = high ? super_low_bits(type) : 0;
     const int steps = 8 / bits;
     for (int g = 0; g < SUPER_SLICE_STEPS; g++)
         for (int t = 0; t < 4; t++) {
-            int value = plane[64 * (g / steps) + 4 * row + t] >> (bits * (g % steps)) & ((1 << bits) - 1);
+            int value = slice[vector_at(type, high, g / steps) + 4 * (size_t)row + t] >> (bits * (g % steps)) & ((1 << bits) - 1);
             q[4 * g + t] |= (uint8_t)(value << from);
         }
 }
@@ -89,15 +94,14 @@ static size_t scale_at(sk_type type, int32_t row, size_t i) {
 
 void super_pack_row(sk_type type, const uint8_t *source, int32_t row, int32_t columns, uint8_t *group) {
     const size_t file_bytes = super_block_bytes(type) / SK_ROW_GROUP;
-    const int low = super_low_bits(type), high = super_high_bits(type);
     for (int32_t b = 0; b < columns / SUPER_BLOCK; b++) {
         uint8_t *block = group + (size_t)b * super_block_bytes(type);
         plain_block plain;
         plain_from_file(type, source + (size_t)b * file_bytes, &plain);
         for (int i = 0; i < SUPER_SLICES; i++) {
             uint8_t *slice = block + super_slices_at(type) + (size_t)i * super_slice_bytes(type);
-            put_plane(low, 0, plain.q + 32 * i, row, slice);
-            if (high > 0) put_plane(high, low, plain.q + 32 * i, row, slice + super_plane_bytes(low));
+            put_plane(type, false, plain.q + 32 * i, row, slice);
+            if (super_high_bits(type) > 0) put_plane(type, true, plain.q + 32 * i, row, slice);
         }
         for (size_t i = 0; i < super_scale_bytes(type); i++) block[scale_at(type, row, i)] = plain.scales[i];
         memcpy(block + super_d_at(type) + 2 * (size_t)row, &plain.d, 2);
@@ -107,11 +111,10 @@ void super_pack_row(sk_type type, const uint8_t *source, int32_t row, int32_t co
 
 static void plain_from_packed(sk_type type, const uint8_t *block, int32_t row, plain_block *out) {
     *out = (plain_block){0};
-    const int low = super_low_bits(type), high = super_high_bits(type);
     for (int i = 0; i < SUPER_SLICES; i++) {
         const uint8_t *slice = block + super_slices_at(type) + (size_t)i * super_slice_bytes(type);
-        get_plane(low, 0, slice, row, out->q + 32 * i);
-        if (high > 0) get_plane(high, low, slice + super_plane_bytes(low), row, out->q + 32 * i);
+        get_plane(type, false, slice, row, out->q + 32 * i);
+        if (super_high_bits(type) > 0) get_plane(type, true, slice, row, out->q + 32 * i);
     }
     for (size_t i = 0; i < super_scale_bytes(type); i++) out->scales[i] = block[scale_at(type, row, i)];
     memcpy(&out->d, block + super_d_at(type) + 2 * (size_t)row, 2);

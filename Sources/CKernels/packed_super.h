@@ -1,13 +1,14 @@
 // How one block of 256 columns of a row group lies in a packed matrix, for the types whose blocks have parts with integer scales of their
 // own (the K-quants and IQ4_XS). Blocks of a group follow each other, groups follow each other, nothing lies between:
 //
-//   scale bytes | f16 d[16] | f16 dmin[16] (Q2_K, Q4_K, Q5_K) | 8 slices of 32 columns: low plane, high plane
+//   scale bytes | f16 d[16] | f16 dmin[16] (Q2_K, Q4_K, Q5_K) | 8 slices of 32 columns: vectors of the low plane and of the high plane
 //
 // A *step* is four columns, 4g ... 4g + 3; 8 steps make a slice. A plane of B bits holds 8 / B steps in each 64 bytes: byte 4r + t of its
 // vector n has, from bit B * s on, what row r holds of column 4 (8 n / B + s) + t of the slice. So a 32-bit lane is a row, a shift and a mask
 // give a step's four weights as the dot-product instructions take them, and the planes of a weight merge without moving between bytes.
-// Everything is read once and in ascending order: with the planes of a whole block apart the processor's prefetchers lost the thread, and
-// Q5_K and Q6_K came from memory at a third of the speed.
+// A vector of the high plane stands before those of the low plane that have the same steps, so that everything is read once and in
+// ascending order: with the planes of a whole block apart the processor's prefetchers lost the thread, and Q5_K and Q6_K came from memory at
+// a third of the speed.
 //
 //   type    columns of a part   low plane   high plane   scale bytes of a row
 //   Q2_K    16                  2 bits      -            16: low half the scale, high half the minimum of part i
@@ -63,9 +64,13 @@ static inline size_t super_scale_bytes(sk_type type) {
     return type == SK_TYPE_Q2_K || type == SK_TYPE_Q6_K ? 16 : type == SK_TYPE_IQ4_XS ? 6 : 12;
 }
 
-/// Bytes of a plane in a slice.
-static inline size_t super_plane_bytes(int bits) { return (size_t)bits * 64; }
-static inline size_t super_slice_bytes(sk_type type) { return super_plane_bytes(super_low_bits(type) + super_high_bits(type)); }
+static inline size_t super_slice_bytes(sk_type type) { return 64 * (size_t)(super_low_bits(type) + super_high_bits(type)); }
+// Where vector n of a plane lies in a slice.
+static inline size_t super_low_at(sk_type type, int n) {
+    const int top = super_high_bits(type);
+    return 64 * (size_t)(top == 0 ? n : n + n / (super_low_bits(type) / top) + 1);
+}
+static inline size_t super_high_at(sk_type type, int n) { return 64 * (size_t)n * (size_t)(1 + super_low_bits(type) / super_high_bits(type)); }
 // Where the fields of a block begin; scales at 0.
 static inline size_t super_d_at(sk_type type) { return super_scale_bytes(type) * SK_ROW_GROUP; }
 static inline size_t super_slices_at(sk_type type) { return super_d_at(type) + (size_t)(super_has_minima(type) ? 4 : 2) * SK_ROW_GROUP; }

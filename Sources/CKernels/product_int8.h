@@ -54,7 +54,7 @@ SK_INLINE void int8_tile(sk_type type, const int C, const uint8_t *w, const uint
         // One column is bound by memory, and the processor's own prefetchers alone follow its one stream best.
         if (C > 1)
             SK_UNROLL for (size_t line = 0; line < packed_block_bytes(type); line += 64) __builtin_prefetch(ahead + line, 0, 2);
-        const uint16_t *scales = (const uint16_t *)(const void *)(w + packed_quants_bytes(type));
+        const uint16_t *scales = (const uint16_t *)(const void *)w;
         const float *s = (const float *)(const void *)(panel + C * Q8_BLOCK), *t = s + C;
         const int32_t *start = (const int32_t *)(const void *)(t + C);
         const lanes d = lanes_from_f16(hlanes_load(scales));
@@ -67,7 +67,7 @@ SK_INLINE void int8_tile(sk_type type, const int C, const uint8_t *w, const uint
                 q[c] = (const int8_t *)panel + (first + c) * Q8_BLOCK;
                 dots[c] = ilanes_splat(packed_shift(type) < 0 ? 0 : start[first + c]);
             }
-            int8_dots(type, strip, w, q, dots);
+            int8_dots(type, strip, w + packed_quants_at(type), q, dots);
             SK_UNROLL for (int c = 0; c < strip; c++)
                 acc[first + c] = lanes_fma(d * lanes_splat(s[first + c]), lanes_to_float(dots[c]), acc[first + c]);
             if (packed_minimum(type))

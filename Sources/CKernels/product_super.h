@@ -67,12 +67,12 @@ SK_INLINE void super_scales_load(sk_type type, const uint8_t *p, super_scales *o
 /// Step `step`, counted from the slice at `slices` on: unsigned weights, four to a row's lane.
 SK_INLINE ulanes super_weights(sk_type type, const uint8_t *slices, int step) {
     const int bits = super_low_bits(type), top = super_high_bits(type), steps = 8 / bits, at = step % SUPER_SLICE_STEPS;
-    const uint8_t *low = slices + (size_t)(step / SUPER_SLICE_STEPS) * super_slice_bytes(type), *high = low + super_plane_bytes(bits);
-    ulanes w = words_load(low + 64 * (at / steps)) >> (bits * (at % steps)) & ((1u << bits) - 1) * 0x01010101u;
+    const uint8_t *slice = slices + (size_t)(step / SUPER_SLICE_STEPS) * super_slice_bytes(type);
+    ulanes w = words_load(slice + super_low_at(type, at / steps)) >> (bits * (at % steps)) & ((1u << bits) - 1) * 0x01010101u;
     if (type == SK_TYPE_IQ4_XS) return super_codes(w);
     if (top == 0) return w;
     const int top_steps = 8 / top, shift = bits - top * (at % top_steps);
-    ulanes v = words_load(high + 64 * (at / top_steps));
+    ulanes v = words_load(slice + super_high_at(type, at / top_steps));
     v = shift >= 0 ? v << (shift >= 0 ? shift : 0) : v >> (shift < 0 ? -shift : 0);
     return w | (v & (((1u << top) - 1) << bits) * 0x01010101u);
 }
@@ -96,6 +96,8 @@ SK_INLINE void super_dots(sk_type type, const bool spread, const int C, const ui
         const size_t slice_bytes = spread ? SUPER_SLICE_STEPS * 64 : super_slice_bytes(type);
         const uint8_t *here = slices + (size_t)(word * 4 * steps / SUPER_SLICE_STEPS) * slice_bytes;
         SK_UNROLL for (int part = 0; part < 4; part++) {
+            // The compiler must not mix the loads of several parts: the prefetchers would lose the stream.
+            if (C == 1 && !spread) __asm__ volatile("" ::: "memory");
             ilanes scale = (ilanes)(scales->scale[word] << (24 - 8 * part)) >> 24;
             SK_UNROLL for (int first = part * steps; first < (part + 1) * steps; first += fold) {
                 super_sum sum[SUPER_COLUMNS];

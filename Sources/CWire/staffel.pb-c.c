@@ -1807,6 +1807,231 @@ void   staffel__v1__replica_status__free_unpacked
   assert(message->base.descriptor == &staffel__v1__replica_status__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   staffel__v1__tenant_status__init
+                     (Staffel__V1__TenantStatus         *message)
+{
+  static const Staffel__V1__TenantStatus init_value = STAFFEL__V1__TENANT_STATUS__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__tenant_status__get_packed_size
+                     (const Staffel__V1__TenantStatus *message)
+{
+  assert(message->base.descriptor == &staffel__v1__tenant_status__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__tenant_status__pack
+                     (const Staffel__V1__TenantStatus *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__tenant_status__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__tenant_status__pack_to_buffer
+                     (const Staffel__V1__TenantStatus *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__tenant_status__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__TenantStatus *
+       staffel__v1__tenant_status__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__TenantStatus *)
+     protobuf_c_message_unpack (&staffel__v1__tenant_status__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__tenant_status__free_unpacked
+                     (Staffel__V1__TenantStatus *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__tenant_status__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__draft_counts__init
+                     (Staffel__V1__DraftCounts         *message)
+{
+  static const Staffel__V1__DraftCounts init_value = STAFFEL__V1__DRAFT_COUNTS__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__draft_counts__get_packed_size
+                     (const Staffel__V1__DraftCounts *message)
+{
+  assert(message->base.descriptor == &staffel__v1__draft_counts__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__draft_counts__pack
+                     (const Staffel__V1__DraftCounts *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__draft_counts__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__draft_counts__pack_to_buffer
+                     (const Staffel__V1__DraftCounts *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__draft_counts__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__DraftCounts *
+       staffel__v1__draft_counts__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__DraftCounts *)
+     protobuf_c_message_unpack (&staffel__v1__draft_counts__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__draft_counts__free_unpacked
+                     (Staffel__V1__DraftCounts *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__draft_counts__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__pipeline_report__init
+                     (Staffel__V1__PipelineReport         *message)
+{
+  static const Staffel__V1__PipelineReport init_value = STAFFEL__V1__PIPELINE_REPORT__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__pipeline_report__get_packed_size
+                     (const Staffel__V1__PipelineReport *message)
+{
+  assert(message->base.descriptor == &staffel__v1__pipeline_report__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__pipeline_report__pack
+                     (const Staffel__V1__PipelineReport *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__pipeline_report__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__pipeline_report__pack_to_buffer
+                     (const Staffel__V1__PipelineReport *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__pipeline_report__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__PipelineReport *
+       staffel__v1__pipeline_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__PipelineReport *)
+     protobuf_c_message_unpack (&staffel__v1__pipeline_report__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__pipeline_report__free_unpacked
+                     (Staffel__V1__PipelineReport *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__pipeline_report__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__stage_report__init
+                     (Staffel__V1__StageReport         *message)
+{
+  static const Staffel__V1__StageReport init_value = STAFFEL__V1__STAGE_REPORT__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__stage_report__get_packed_size
+                     (const Staffel__V1__StageReport *message)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_report__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__stage_report__pack
+                     (const Staffel__V1__StageReport *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_report__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__stage_report__pack_to_buffer
+                     (const Staffel__V1__StageReport *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_report__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__StageReport *
+       staffel__v1__stage_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__StageReport *)
+     protobuf_c_message_unpack (&staffel__v1__stage_report__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__stage_report__free_unpacked
+                     (Staffel__V1__StageReport *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__stage_report__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__stage_sums__init
+                     (Staffel__V1__StageSums         *message)
+{
+  static const Staffel__V1__StageSums init_value = STAFFEL__V1__STAGE_SUMS__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__stage_sums__get_packed_size
+                     (const Staffel__V1__StageSums *message)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_sums__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__stage_sums__pack
+                     (const Staffel__V1__StageSums *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_sums__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__stage_sums__pack_to_buffer
+                     (const Staffel__V1__StageSums *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__stage_sums__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__StageSums *
+       staffel__v1__stage_sums__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__StageSums *)
+     protobuf_c_message_unpack (&staffel__v1__stage_sums__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__stage_sums__free_unpacked
+                     (Staffel__V1__StageSums *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__stage_sums__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   staffel__v1__worker_status__init
                      (Staffel__V1__WorkerStatus         *message)
 {
@@ -3104,7 +3329,7 @@ const ProtobufCMessageDescriptor staffel__v1__gateway_welcome__descriptor =
   (ProtobufCMessageInit) staffel__v1__gateway_welcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[3] =
+static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[4] =
 {
   {
     "epoch",
@@ -3142,16 +3367,29 @@ static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "expected_wait_ms",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__Heartbeat, has_expected_wait_ms),
+    offsetof(Staffel__V1__Heartbeat, expected_wait_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__heartbeat__field_indices_by_name[] = {
   0,   /* field[0] = epoch */
+  3,   /* field[3] = expected_wait_ms */
   1,   /* field[1] = last_step */
   2,   /* field[2] = steps_queued */
 };
 static const ProtobufCIntRange staffel__v1__heartbeat__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor staffel__v1__heartbeat__descriptor =
 {
@@ -3161,7 +3399,7 @@ const ProtobufCMessageDescriptor staffel__v1__heartbeat__descriptor =
   "Staffel__V1__Heartbeat",
   "staffel.v1",
   sizeof(Staffel__V1__Heartbeat),
-  3,
+  4,
   staffel__v1__heartbeat__field_descriptors,
   staffel__v1__heartbeat__field_indices_by_name,
   1,  staffel__v1__heartbeat__number_ranges,
@@ -3232,7 +3470,7 @@ const ProtobufCMessageDescriptor staffel__v1__load_progress__descriptor =
   (ProtobufCMessageInit) staffel__v1__load_progress__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__failure__field_descriptors[2] =
+static const ProtobufCFieldDescriptor staffel__v1__failure__field_descriptors[3] =
 {
   {
     "code",
@@ -3258,15 +3496,28 @@ static const ProtobufCFieldDescriptor staffel__v1__failure__field_descriptors[2]
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "retry_after_seconds",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__Failure, has_retry_after_seconds),
+    offsetof(Staffel__V1__Failure, retry_after_seconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__failure__field_indices_by_name[] = {
   0,   /* field[0] = code */
   1,   /* field[1] = message */
+  2,   /* field[2] = retry_after_seconds */
 };
 static const ProtobufCIntRange staffel__v1__failure__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor staffel__v1__failure__descriptor =
 {
@@ -3276,7 +3527,7 @@ const ProtobufCMessageDescriptor staffel__v1__failure__descriptor =
   "Staffel__V1__Failure",
   "staffel.v1",
   sizeof(Staffel__V1__Failure),
-  2,
+  3,
   staffel__v1__failure__field_descriptors,
   staffel__v1__failure__field_indices_by_name,
   1,  staffel__v1__failure__number_ranges,
@@ -3526,7 +3777,7 @@ const ProtobufCMessageDescriptor staffel__v1__failed__descriptor =
   (ProtobufCMessageInit) staffel__v1__failed__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_descriptors[7] =
+static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_descriptors[9] =
 {
   {
     "id",
@@ -3612,6 +3863,30 @@ static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_des
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "tenant",
+    8,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_FIXED64,
+    offsetof(Staffel__V1__GenerationRequest, has_tenant),
+    offsetof(Staffel__V1__GenerationRequest, tenant),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "weight",
+    9,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__GenerationRequest, has_weight),
+    offsetof(Staffel__V1__GenerationRequest, weight),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__generation_request__field_indices_by_name[] = {
   3,   /* field[3] = choices */
@@ -3620,12 +3895,14 @@ static const unsigned staffel__v1__generation_request__field_indices_by_name[] =
   1,   /* field[1] = prompt */
   6,   /* field[6] = resumed */
   2,   /* field[2] = sampling */
+  7,   /* field[7] = tenant */
   4,   /* field[4] = top_logprobs */
+  8,   /* field[8] = weight */
 };
 static const ProtobufCIntRange staffel__v1__generation_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor staffel__v1__generation_request__descriptor =
 {
@@ -3635,7 +3912,7 @@ const ProtobufCMessageDescriptor staffel__v1__generation_request__descriptor =
   "Staffel__V1__GenerationRequest",
   "staffel.v1",
   sizeof(Staffel__V1__GenerationRequest),
-  7,
+  9,
   staffel__v1__generation_request__field_descriptors,
   staffel__v1__generation_request__field_indices_by_name,
   1,  staffel__v1__generation_request__number_ranges,
@@ -4556,7 +4833,7 @@ const ProtobufCMessageDescriptor staffel__v1__sequence_open__descriptor =
   (ProtobufCMessageInit) staffel__v1__sequence_open__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__segment__field_descriptors[5] =
+static const ProtobufCFieldDescriptor staffel__v1__segment__field_descriptors[6] =
 {
   {
     "sequence",
@@ -4618,8 +4895,21 @@ static const ProtobufCFieldDescriptor staffel__v1__segment__field_descriptors[5]
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "drafts",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__Segment, has_drafts),
+    offsetof(Staffel__V1__Segment, drafts),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__segment__field_indices_by_name[] = {
+  5,   /* field[5] = drafts */
   3,   /* field[3] = new_blocks */
   4,   /* field[4] = samples */
   0,   /* field[0] = sequence */
@@ -4629,7 +4919,7 @@ static const unsigned staffel__v1__segment__field_indices_by_name[] = {
 static const ProtobufCIntRange staffel__v1__segment__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor staffel__v1__segment__descriptor =
 {
@@ -4639,7 +4929,7 @@ const ProtobufCMessageDescriptor staffel__v1__segment__descriptor =
   "Staffel__V1__Segment",
   "staffel.v1",
   sizeof(Staffel__V1__Segment),
-  5,
+  6,
   staffel__v1__segment__field_descriptors,
   staffel__v1__segment__field_indices_by_name,
   1,  staffel__v1__segment__number_ranges,
@@ -4710,7 +5000,7 @@ const ProtobufCMessageDescriptor staffel__v1__step_frame__descriptor =
   (ProtobufCMessageInit) staffel__v1__step_frame__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descriptors[2] =
+static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descriptors[4] =
 {
   {
     "queue_nanoseconds",
@@ -4736,15 +5026,41 @@ static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "idle_nanoseconds",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageTiming, has_idle_nanoseconds),
+    offsetof(Staffel__V1__StageTiming, idle_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "hand_over_nanoseconds",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageTiming, has_hand_over_nanoseconds),
+    offsetof(Staffel__V1__StageTiming, hand_over_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__stage_timing__field_indices_by_name[] = {
   1,   /* field[1] = compute_nanoseconds */
+  3,   /* field[3] = hand_over_nanoseconds */
+  2,   /* field[2] = idle_nanoseconds */
   0,   /* field[0] = queue_nanoseconds */
 };
 static const ProtobufCIntRange staffel__v1__stage_timing__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor =
 {
@@ -4754,7 +5070,7 @@ const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor =
   "Staffel__V1__StageTiming",
   "staffel.v1",
   sizeof(Staffel__V1__StageTiming),
-  2,
+  4,
   staffel__v1__stage_timing__field_descriptors,
   staffel__v1__stage_timing__field_indices_by_name,
   1,  staffel__v1__stage_timing__number_ranges,
@@ -4966,7 +5282,7 @@ const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor =
   (ProtobufCMessageInit) staffel__v1__sampled_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[17] =
+static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[31] =
 {
   {
     "model_name",
@@ -5161,6 +5477,174 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
+    "tenants",
+    17,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__StatusReport, n_tenants),
+    offsetof(Staffel__V1__StatusReport, tenants),
+    &staffel__v1__tenant_status__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "expected_wait_ms",
+    18,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_expected_wait_ms),
+    offsetof(Staffel__V1__StatusReport, expected_wait_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "preemptions",
+    19,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_preemptions),
+    offsetof(Staffel__V1__StatusReport, preemptions),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "displacements",
+    20,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_displacements),
+    offsetof(Staffel__V1__StatusReport, displacements),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "drafts_looked_up",
+    21,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, drafts_looked_up),
+    &staffel__v1__draft_counts__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "pipeline",
+    22,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, pipeline),
+    &staffel__v1__pipeline_report__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "kv_blocks_shared",
+    23,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__StatusReport, has_kv_blocks_shared),
+    offsetof(Staffel__V1__StatusReport, kv_blocks_shared),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "prompt_tokens",
+    24,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_prompt_tokens),
+    offsetof(Staffel__V1__StatusReport, prompt_tokens),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "requests_finished",
+    25,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_requests_finished),
+    offsetof(Staffel__V1__StatusReport, requests_finished),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "requests_cancelled",
+    26,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_requests_cancelled),
+    offsetof(Staffel__V1__StatusReport, requests_cancelled),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "requests_failed",
+    27,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_requests_failed),
+    offsetof(Staffel__V1__StatusReport, requests_failed),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "recoveries",
+    28,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_recoveries),
+    offsetof(Staffel__V1__StatusReport, recoveries),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "recovery_nanoseconds",
+    29,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_recovery_nanoseconds),
+    offsetof(Staffel__V1__StatusReport, recovery_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_recovery_nanoseconds",
+    30,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StatusReport, has_last_recovery_nanoseconds),
+    offsetof(Staffel__V1__StatusReport, last_recovery_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
     "replicas",
     40,
     PROTOBUF_C_LABEL_REPEATED,
@@ -5174,29 +5658,43 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
   },
 };
 static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
+  19,   /* field[19] = displacements */
+  20,   /* field[20] = drafts_looked_up */
   2,   /* field[2] = epoch */
+  17,   /* field[17] = expected_wait_ms */
   12,   /* field[12] = frames_dropped */
   4,   /* field[4] = gateways */
   1,   /* field[1] = health */
   13,   /* field[13] = kv_blocks_cached */
+  22,   /* field[22] = kv_blocks_shared */
   8,   /* field[8] = kv_blocks_total */
   7,   /* field[7] = kv_blocks_used */
+  29,   /* field[29] = last_recovery_nanoseconds */
   0,   /* field[0] = model_name */
+  21,   /* field[21] = pipeline */
+  18,   /* field[18] = preemptions */
   14,   /* field[14] = prefill_positions */
   15,   /* field[15] = prefill_positions_shared */
-  16,   /* field[16] = replicas */
+  23,   /* field[23] = prompt_tokens */
+  27,   /* field[27] = recoveries */
+  28,   /* field[28] = recovery_nanoseconds */
+  30,   /* field[30] = replicas */
+  25,   /* field[25] = requests_cancelled */
+  26,   /* field[26] = requests_failed */
+  24,   /* field[24] = requests_finished */
   5,   /* field[5] = requests_waiting */
   6,   /* field[6] = sequences_running */
   10,   /* field[10] = steps_done */
   9,   /* field[9] = steps_in_flight */
+  16,   /* field[16] = tenants */
   11,   /* field[11] = tokens_generated */
   3,   /* field[3] = workers */
 };
 static const ProtobufCIntRange staffel__v1__status_report__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 40, 16 },
-  { 0, 17 }
+  { 40, 30 },
+  { 0, 31 }
 };
 const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
 {
@@ -5206,7 +5704,7 @@ const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
   "Staffel__V1__StatusReport",
   "staffel.v1",
   sizeof(Staffel__V1__StatusReport),
-  17,
+  31,
   staffel__v1__status_report__field_descriptors,
   staffel__v1__status_report__field_indices_by_name,
   2,  staffel__v1__status_report__number_ranges,
@@ -5355,7 +5853,535 @@ const ProtobufCMessageDescriptor staffel__v1__replica_status__descriptor =
   (ProtobufCMessageInit) staffel__v1__replica_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descriptors[8] =
+static const ProtobufCFieldDescriptor staffel__v1__tenant_status__field_descriptors[4] =
+{
+  {
+    "tenant",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_FIXED64,
+    offsetof(Staffel__V1__TenantStatus, has_tenant),
+    offsetof(Staffel__V1__TenantStatus, tenant),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "weight",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__TenantStatus, has_weight),
+    offsetof(Staffel__V1__TenantStatus, weight),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "waiting",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__TenantStatus, has_waiting),
+    offsetof(Staffel__V1__TenantStatus, waiting),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "running",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__TenantStatus, has_running),
+    offsetof(Staffel__V1__TenantStatus, running),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__tenant_status__field_indices_by_name[] = {
+  3,   /* field[3] = running */
+  0,   /* field[0] = tenant */
+  2,   /* field[2] = waiting */
+  1,   /* field[1] = weight */
+};
+static const ProtobufCIntRange staffel__v1__tenant_status__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor staffel__v1__tenant_status__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.TenantStatus",
+  "TenantStatus",
+  "Staffel__V1__TenantStatus",
+  "staffel.v1",
+  sizeof(Staffel__V1__TenantStatus),
+  4,
+  staffel__v1__tenant_status__field_descriptors,
+  staffel__v1__tenant_status__field_indices_by_name,
+  1,  staffel__v1__tenant_status__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__tenant_status__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__draft_counts__field_descriptors[2] =
+{
+  {
+    "proposed",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__DraftCounts, has_proposed),
+    offsetof(Staffel__V1__DraftCounts, proposed),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "accepted",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__DraftCounts, has_accepted),
+    offsetof(Staffel__V1__DraftCounts, accepted),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__draft_counts__field_indices_by_name[] = {
+  1,   /* field[1] = accepted */
+  0,   /* field[0] = proposed */
+};
+static const ProtobufCIntRange staffel__v1__draft_counts__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor staffel__v1__draft_counts__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.DraftCounts",
+  "DraftCounts",
+  "Staffel__V1__DraftCounts",
+  "staffel.v1",
+  sizeof(Staffel__V1__DraftCounts),
+  2,
+  staffel__v1__draft_counts__field_descriptors,
+  staffel__v1__draft_counts__field_indices_by_name,
+  1,  staffel__v1__draft_counts__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__draft_counts__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__pipeline_report__field_descriptors[15] =
+{
+  {
+    "window_nanoseconds",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_window_nanoseconds),
+    offsetof(Staffel__V1__PipelineReport, window_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "steps",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_steps),
+    offsetof(Staffel__V1__PipelineReport, steps),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rows",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_rows),
+    offsetof(Staffel__V1__PipelineReport, rows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "prefill_rows",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_prefill_rows),
+    offsetof(Staffel__V1__PipelineReport, prefill_rows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tokens",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_tokens),
+    offsetof(Staffel__V1__PipelineReport, tokens),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "round_trip_nanoseconds",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_round_trip_nanoseconds),
+    offsetof(Staffel__V1__PipelineReport, round_trip_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "wire_nanoseconds",
+    7,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_wire_nanoseconds),
+    offsetof(Staffel__V1__PipelineReport, wire_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "overhead_median_nanoseconds",
+    8,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_overhead_median_nanoseconds),
+    offsetof(Staffel__V1__PipelineReport, overhead_median_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "overhead_95_nanoseconds",
+    9,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_overhead_95_nanoseconds),
+    offsetof(Staffel__V1__PipelineReport, overhead_95_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stages",
+    10,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__PipelineReport, n_stages),
+    offsetof(Staffel__V1__PipelineReport, stages),
+    &staffel__v1__stage_report__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "steps_by_rows",
+    11,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_FIXED64,
+    offsetof(Staffel__V1__PipelineReport, n_steps_by_rows),
+    offsetof(Staffel__V1__PipelineReport, steps_by_rows),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "steps_by_overhead",
+    12,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_FIXED64,
+    offsetof(Staffel__V1__PipelineReport, n_steps_by_overhead),
+    offsetof(Staffel__V1__PipelineReport, steps_by_overhead),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "overhead_nanoseconds_total",
+    13,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_overhead_nanoseconds_total),
+    offsetof(Staffel__V1__PipelineReport, overhead_nanoseconds_total),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "wire_nanoseconds_total",
+    14,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_wire_nanoseconds_total),
+    offsetof(Staffel__V1__PipelineReport, wire_nanoseconds_total),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rows_total",
+    15,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__PipelineReport, has_rows_total),
+    offsetof(Staffel__V1__PipelineReport, rows_total),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__pipeline_report__field_indices_by_name[] = {
+  8,   /* field[8] = overhead_95_nanoseconds */
+  7,   /* field[7] = overhead_median_nanoseconds */
+  12,   /* field[12] = overhead_nanoseconds_total */
+  3,   /* field[3] = prefill_rows */
+  5,   /* field[5] = round_trip_nanoseconds */
+  2,   /* field[2] = rows */
+  14,   /* field[14] = rows_total */
+  9,   /* field[9] = stages */
+  1,   /* field[1] = steps */
+  11,   /* field[11] = steps_by_overhead */
+  10,   /* field[10] = steps_by_rows */
+  4,   /* field[4] = tokens */
+  0,   /* field[0] = window_nanoseconds */
+  6,   /* field[6] = wire_nanoseconds */
+  13,   /* field[13] = wire_nanoseconds_total */
+};
+static const ProtobufCIntRange staffel__v1__pipeline_report__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 15 }
+};
+const ProtobufCMessageDescriptor staffel__v1__pipeline_report__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.PipelineReport",
+  "PipelineReport",
+  "Staffel__V1__PipelineReport",
+  "staffel.v1",
+  sizeof(Staffel__V1__PipelineReport),
+  15,
+  staffel__v1__pipeline_report__field_descriptors,
+  staffel__v1__pipeline_report__field_indices_by_name,
+  1,  staffel__v1__pipeline_report__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__pipeline_report__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__stage_report__field_descriptors[4] =
+{
+  {
+    "worker",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__StageReport, has_worker),
+    offsetof(Staffel__V1__StageReport, worker),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "layers",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StageReport, layers),
+    &staffel__v1__layer_range__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "window",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StageReport, window),
+    &staffel__v1__stage_sums__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "total",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StageReport, total),
+    &staffel__v1__stage_sums__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__stage_report__field_indices_by_name[] = {
+  1,   /* field[1] = layers */
+  3,   /* field[3] = total */
+  2,   /* field[2] = window */
+  0,   /* field[0] = worker */
+};
+static const ProtobufCIntRange staffel__v1__stage_report__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor staffel__v1__stage_report__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.StageReport",
+  "StageReport",
+  "Staffel__V1__StageReport",
+  "staffel.v1",
+  sizeof(Staffel__V1__StageReport),
+  4,
+  staffel__v1__stage_report__field_descriptors,
+  staffel__v1__stage_report__field_indices_by_name,
+  1,  staffel__v1__stage_report__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__stage_report__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__stage_sums__field_descriptors[6] =
+{
+  {
+    "steps",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_steps),
+    offsetof(Staffel__V1__StageSums, steps),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "compute_nanoseconds",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_compute_nanoseconds),
+    offsetof(Staffel__V1__StageSums, compute_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "idle_nanoseconds",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_idle_nanoseconds),
+    offsetof(Staffel__V1__StageSums, idle_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "queue_nanoseconds",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_queue_nanoseconds),
+    offsetof(Staffel__V1__StageSums, queue_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "hand_over_nanoseconds",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_hand_over_nanoseconds),
+    offsetof(Staffel__V1__StageSums, hand_over_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sent_bytes",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_sent_bytes),
+    offsetof(Staffel__V1__StageSums, sent_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__stage_sums__field_indices_by_name[] = {
+  1,   /* field[1] = compute_nanoseconds */
+  4,   /* field[4] = hand_over_nanoseconds */
+  2,   /* field[2] = idle_nanoseconds */
+  3,   /* field[3] = queue_nanoseconds */
+  5,   /* field[5] = sent_bytes */
+  0,   /* field[0] = steps */
+};
+static const ProtobufCIntRange staffel__v1__stage_sums__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor staffel__v1__stage_sums__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.StageSums",
+  "StageSums",
+  "Staffel__V1__StageSums",
+  "staffel.v1",
+  sizeof(Staffel__V1__StageSums),
+  6,
+  staffel__v1__stage_sums__field_descriptors,
+  staffel__v1__stage_sums__field_indices_by_name,
+  1,  staffel__v1__stage_sums__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__stage_sums__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descriptors[9] =
 {
   {
     "key",
@@ -5442,6 +6468,18 @@ static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descript
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
+    "loaded_share",
+    8,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Staffel__V1__WorkerStatus, has_loaded_share),
+    offsetof(Staffel__V1__WorkerStatus, loaded_share),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
     "replica",
     9,
     PROTOBUF_C_LABEL_OPTIONAL,
@@ -5460,15 +6498,15 @@ static const unsigned staffel__v1__worker_status__field_indices_by_name[] = {
   0,   /* field[0] = key */
   6,   /* field[6] = last_step */
   3,   /* field[3] = layers */
+  7,   /* field[7] = loaded_share */
   1,   /* field[1] = name */
-  7,   /* field[7] = replica */
+  8,   /* field[8] = replica */
   4,   /* field[4] = state */
 };
-static const ProtobufCIntRange staffel__v1__worker_status__number_ranges[2 + 1] =
+static const ProtobufCIntRange staffel__v1__worker_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 9, 7 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor =
 {
@@ -5478,10 +6516,10 @@ const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor =
   "Staffel__V1__WorkerStatus",
   "staffel.v1",
   sizeof(Staffel__V1__WorkerStatus),
-  8,
+  9,
   staffel__v1__worker_status__field_descriptors,
   staffel__v1__worker_status__field_indices_by_name,
-  2,  staffel__v1__worker_status__number_ranges,
+  1,  staffel__v1__worker_status__number_ranges,
   (ProtobufCMessageInit) staffel__v1__worker_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

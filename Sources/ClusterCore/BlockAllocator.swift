@@ -1,7 +1,11 @@
 /// Which KV blocks are free, who reads which, and what the full ones hold. The same ids on all stages, so one account serves them all.
 ///
 /// A block is free, or it is held by one or more sequences, or nobody holds it but its content may serve again (idle): then it is in the
-/// prefix index, and is given out anew when nothing else is left, the one that was idle longest first.
+/// prefix index, and is given out anew in its turn, the one that was idle longest first.
+///
+/// A block costs a worker memory from the first time it is written. So a block is taken, in this order, from those that were used before and
+/// are free; from the idle ones above `idleKept`; from those never used; from the other idle ones. What a worker's memory grows to is
+/// therefore what its requests needed at the busiest moment and `idleKept` blocks more, however long it serves.
 ///
 /// A block may be handed out again while steps that use it for its old owner are still in flight: the new owner's rows travel in a later step,
 /// every stage computes steps strictly in the order of their numbers (a gap ends the epoch), so at each stage the old owner's
@@ -10,7 +14,12 @@
 /// Only full blocks are shared, and full blocks are never written again; so what is shared never changes.
 package struct BlockAllocator: Sendable {
     package let total: Int
-    private var free: [BlockID]
+    /// So many idle blocks are kept while there are blocks that were never used.
+    package let idleKept: Int
+    /// Used before, the last one last.
+    private var free: [BlockID] = []
+    /// Blocks from this one on were never used.
+    private var unusedFrom = 0
     /// By block: how many sequences hold it.
     private var holders: [Int32]
     private var idle: IdleBlocks
@@ -18,19 +27,23 @@ package struct BlockAllocator: Sendable {
     /// Idle blocks whose content was given up for a new one.
     package private(set) var evictions: UInt64 = 0
 
-    package init(total: Int) {
+    package init(total: Int, idleKept: Int = .max) {
         self.total = total
-        // Taken from the end: low ids first, so that little-used clusters touch little memory.
-        free = (0..<total).reversed().map { BlockID(UInt32($0)) }
+        self.idleKept = idleKept
         holders = [Int32](repeating: 0, count: total)
         idle = IdleBlocks(total: total)
         index = PrefixIndex(total: total)
     }
 
-    /// Blocks that can be had: free and idle ones.
-    package var freeCount: Int { free.count + idle.count }
+    /// Blocks that can be had: free, never used and idle ones.
+    package var freeCount: Int { free.count + total - unusedFrom + idle.count }
+    /// Blocks that were given out at least once: what a worker has memory for.
+    package var usedCount: Int { unusedFrom }
     /// Blocks that nobody holds but that serve the next request with the same beginning.
     package var idleCount: Int { idle.count }
+
+    /// Blocks that several sequences hold. Counted anew, for people's questions only.
+    package var sharedCount: Int { holders.count { $0 > 1 } }
 
     package func holderCount(_ block: BlockID) -> Int { Int(holders[Int(block.value)]) }
 
@@ -38,10 +51,17 @@ package struct BlockAllocator: Sendable {
     package mutating func allocate(_ count: Int) -> [BlockID]? {
         guard count <= freeCount else { return nil }
         return (0..<count).map { _ in
-            let block = free.popLast() ?? evict()
+            let block = takeOne()
             holders[Int(block.value)] = 1
             return block
         }
+    }
+
+    private mutating func takeOne() -> BlockID {
+        if let block = free.popLast() { return block }
+        guard unusedFrom < total, idle.count <= idleKept else { return evict() }
+        defer { unusedFrom += 1 }
+        return BlockID(UInt32(unusedFrom))
     }
 
     private mutating func evict() -> BlockID {

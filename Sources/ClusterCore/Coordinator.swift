@@ -17,6 +17,7 @@ package struct Coordinator: Sendable {
     /// Empty while there is but one replica.
     var backlog = Backlog()
     var refusal: Refusal?
+    var lastPrecedence: UInt64 = 0
     /// In the order of submission.
     var requests: OrderedDictionary<RequestID, OpenRequest> = [:]
     package internal(set) var metrics = CoordinatorMetrics()
@@ -44,7 +45,8 @@ package struct Coordinator: Sendable {
                 interTokenBudgetMs: configuration.interTokenBudgetMs,
                 sequencesRunningMax: configuration.sequencesRunningMax, contextTokens: configuration.contextTokens,
                 vocabulary: configuration.model.vocabulary, endTokens: configuration.model.endTokens,
-                sharesPrefixes: configuration.sharesPrefixes),
+                sharesPrefixes: configuration.sharesPrefixes, prefixCachePercent: configuration.prefixCachePercent,
+                speculation: configuration.speculation),
             clock: clock)
         return Replica(scheduler: scheduler)
     }
@@ -114,7 +116,9 @@ package struct Coordinator: Sendable {
         membership.gateways[gateway]!.lastHeard = now
         membership.gateways[gateway]!.lostSince = nil
         switch message {
-        case .heartbeat(let heartbeat): effects.append(.send(.heartbeatReply(heartbeat), to: gateway))
+        case .heartbeat(var heartbeat):
+            heartbeat.expectedWaitMs = expectedWaitMs()
+            effects.append(.send(.heartbeatReply(heartbeat), to: gateway))
         case .submit(let request): submit(request, from: gateway, now, &effects)
         case .cancel(let id): cancel(id, from: gateway, &effects)
         case .cancelChoice(let id, let choice): cancel(choice, of: id, from: gateway, &effects)

@@ -33,9 +33,17 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var interTokenBudgetMs: UInt64?
     /// Whether requests with the same beginning share its keys and values.
     package var sharesPrefixes = true
+    /// Share of the KV memory, in 0...100, to which beginnings that nobody uses make it grow beyond what requests needed at once.
+    package var prefixCachePercent: Int = 25
+    /// Where guesses of next tokens come from.
+    package var speculation = Speculation.Mode.promptLookup
     /// Steps in flight for each stage of the plan.
     package var stepsInFlightPerStage: Int = 1
+    /// Whether each step that came back gives a `.trace`.
+    package var tracesSteps = false
 
+    /// How often peers send heartbeats. A worker that is late by another one is spoken to.
+    package var heartbeatIntervalMs: UInt64 = Limits.heartbeatIntervalMs
     package var heartbeatTimeoutMs: UInt64 = Limits.heartbeatTimeoutMs
     package var loadProgressTimeoutMs: UInt64 = Limits.loadProgressTimeoutMs
     package var stepDeadlineFloorMs: UInt64 = Limits.stepDeadlineFloorMs

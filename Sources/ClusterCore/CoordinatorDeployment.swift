@@ -170,6 +170,7 @@ extension Coordinator {
         // Only more bytes count as life, or a loader stuck in a loop could hold the cluster up for ever.
         guard progress.bytesDone > stages[stage].bytesDone else { return }
         stages[stage].bytesDone = progress.bytesDone
+        stages[stage].bytesTotal = progress.bytesTotal
         stages[stage].lastProgress = now
         fleet[replica].deployment.phase = .loading(plan, stages)
     }
@@ -202,14 +203,18 @@ extension Coordinator {
     mutating func serve(_ replica: Int, _ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
         fleet[replica].deployment.phase = .serving(plan)
         fleet[replica].deployment.servingSince = now
-        if fleet.hasServed, let since = fleet.unservedSince { metrics.recoveryNanoseconds += now.nanoseconds(since: since) }
+        if fleet.hasServed, let since = fleet.unservedSince {
+            metrics.lastRecoveryNanoseconds = now.nanoseconds(since: since)
+            metrics.recoveryNanoseconds += metrics.lastRecoveryNanoseconds
+        }
         fleet.unservedSince = nil
         fleet.hasServed = true
         fleet.lastFailure = nil
-        metrics.stages.removeAll { worker, _ in fleet.replica(of: worker).map { $0 == replica } ?? true }
+        fleet[replica].account.begin(plan.stages, rowBytes: configuration.model.hidden * configuration.boundary.bytesPerValue, at: now)
+        let epoch = fleet[replica].deployment.epoch
+        traceEpoch(epoch, plan, &effects)
         log(
-            .notice, "serving",
-            [.init("epoch", fleet[replica].deployment.epoch.value), .init("replica", replica), .init("stages", plan.stages.count)], &effects)
+            .notice, "serving", [.init("epoch", epoch.value), .init("replica", replica), .init("stages", plan.stages.count)], &effects)
     }
 
     // MARK: - Loss
@@ -228,6 +233,7 @@ extension Coordinator {
 
     private mutating func endEpoch(of replica: Int, _ now: Instant) {
         fleet[replica].scheduler.halt()
+        fleet[replica].account.end()
         fleet[replica].deployment.phase = .idle
         fleet[replica].deployment.servingSince = nil
         fleet[replica].forecast = nil

@@ -27,6 +27,8 @@ extension Coordinator {
         /// The token has done its work: no peer may connect with it again.
         case consumeToken(PeerKey)
         case log(LogEntry)
+        /// Only where `CoordinatorConfiguration.tracesSteps` says so.
+        case trace(TraceEvent)
         /// After `.shutdown`: every open request was answered and every worker told. The Node flushes its sockets and ends.
         case ended
     }

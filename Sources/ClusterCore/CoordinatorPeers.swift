@@ -151,6 +151,10 @@ extension Coordinator {
         for worker in membership.workers.values where worker.lastHeard.advanced(milliseconds: heartbeatTimeoutMs) <= now {
             lose(worker: worker.key, because: "no heartbeat came in time", now, &effects)
         }
+        for worker in membership.workers.values where nextQuestion(worker) <= now {
+            membership.workers[worker.key]!.lastAsked = now
+            effects.append(.send(.heartbeatReply(worker.progress), to: worker.key))
+        }
         for gateway in membership.gateways.values {
             if gateway.lostSince == nil, gateway.lastHeard.advanced(milliseconds: heartbeatTimeoutMs) <= now {
                 membership.gateways[gateway.key]!.lostSince = now
@@ -161,8 +165,14 @@ extension Coordinator {
         }
     }
 
+    /// A worker that misses a heartbeat is spoken to: where its process has died the transport can't deliver that and says so at once
+    /// (`disconnected`), long before its silence proves anything. One that lives takes it for a reply.
+    private func nextQuestion(_ worker: WorkerMember) -> Instant {
+        max(worker.lastHeard, worker.lastAsked).advanced(milliseconds: 2 * configuration.heartbeatIntervalMs)
+    }
+
     var membershipDeadline: Instant? {
-        let workers = membership.workers.values.lazy.map { $0.lastHeard.advanced(milliseconds: heartbeatTimeoutMs) }
+        let workers = membership.workers.values.lazy.map { min($0.lastHeard.advanced(milliseconds: heartbeatTimeoutMs), nextQuestion($0)) }
         let gateways = membership.gateways.values.lazy.map { gateway in
             gateway.lostSince.map { $0.advanced(milliseconds: configuration.gatewayGraceMs) }
                 ?? gateway.lastHeard.advanced(milliseconds: heartbeatTimeoutMs)

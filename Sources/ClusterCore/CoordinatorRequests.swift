@@ -11,11 +11,19 @@ extension Coordinator {
         }
         // A restarted coordinator gets all at once that ran and waited before, so both limits count together.
         let openMax = configuration.requestsWaitingMax + configuration.sequencesRunningMax
-        guard openCount + request.choices <= openMax else {
-            let failure = Failure(.queueFull, "\(openCount) sequences are open already, of at most \(openMax); try again later")
+        guard hasPlaces(for: request, of: openMax) else {
+            let failure = Failure(
+                .queueFull, "\(openCount) sequences are open already, of at most \(openMax); try again later",
+                retryAfterSeconds: WaitForecast.retryAfterSeconds(waitMs: expectedWaitMs(of: request.tenant)))
             return refuse(request.id, failure, gateway, &effects)
         }
         accept(request, from: gateway, now, &effects)
+    }
+
+    /// Until this coordinator has served, what comes was mostly open at another before it: that had its place.
+    private func hasPlaces(for request: GenerationRequest, of openMax: Int) -> Bool {
+        guard fleet.hasServed else { return openCount + request.choices <= openMax }
+        return SharedPlaces(max: openMax).admits(request.choices, open: openCount, ofTenant: line.open(of: request.tenant))
     }
 
     private mutating func refuse(_ id: RequestID, _ failure: Failure, _ gateway: PeerKey, _ effects: inout [Effect]) {
@@ -72,9 +80,11 @@ extension Coordinator {
         let firstIndex = requests[advance.request]!.choices[index].tokenCount
         requests[advance.request]!.choices[index].emitted.append(advance.emitted)
         metrics.generatedTokens += 1
+        backlog.generated(advance.sequence)
         let batch = TokenBatch(request: advance.request, choice: advance.choice, firstIndex: firstIndex, tokens: [advance.emitted])
         effects.append(.send(.tokens(batch), to: gateway))
         guard let finish = advance.finish else { return }
+        backlog.end(advance.sequence)
         requests[advance.request]!.choices[index].sequence = nil
         requests[advance.request]!.choices[index].finish = finish
         effects.append(.send(.finished(advance.request, choice: advance.choice, tokenCount: firstIndex + 1, finish), to: gateway))

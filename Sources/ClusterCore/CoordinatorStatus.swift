@@ -1,7 +1,7 @@
 extension Coordinator {
     /// What `staffel status` prints.
     package func status(at now: Instant) -> StatusReport {
-        StatusReport(
+        var report = StatusReport(
             modelName: configuration.model.name, health: health, epoch: fleet.highestEpochInForce,
             workers: membership.workers.values.map { workerStatus($0, at: now) }, gateways: membership.gateways.count,
             requestsWaiting: backlog.count + sum { $0.waiting.count }, sequencesRunning: sum { $0.running.count },
@@ -9,7 +9,26 @@ extension Coordinator {
             kvBlocksCached: sum { $0.allocator.idleCount },
             stepsInFlight: sum { $0.inFlight.count }, stepsDone: metrics.stepsDone, tokensGenerated: metrics.generatedTokens,
             prefillPositions: sum { $0.prefillPositions }, prefillPositionsShared: sum { $0.prefillPositionsShared },
-            framesDropped: metrics.dropped.total, replicas: fleet.inForce.map { replicaStatus($0) })
+            framesDropped: metrics.dropped.total, tenants: line.status, expectedWaitMs: expectedWaitMs(),
+            preemptions: sum { $0.preemptions }, displacements: sum { $0.displacements }, replicas: fleet.inForce.map { replicaStatus($0) })
+        report.draftsLookedUp = DraftCounts(
+            proposed: sum { $0.speculation.lookups.proposed }, accepted: sum { $0.speculation.lookups.accepted })
+        report.pipeline = pipelineReport(at: now)
+        report.kvBlocksShared = sum { $0.allocator.sharedCount }
+        report.promptTokens = metrics.promptTokens
+        report.requestsFinished = metrics.requestsFinished
+        report.requestsCancelled = metrics.requestsCancelled
+        report.requestsFailed = metrics.requestsFailed.values.reduce(0, +)
+        report.recoveries = metrics.recoveries
+        report.recoveryNanoseconds = metrics.recoveryNanoseconds
+        report.lastRecoveryNanoseconds = metrics.lastRecoveryNanoseconds
+        return report
+    }
+
+    /// All replicas' pipelines side by side; one that was and is no more still counts in what is since the coordinator's start.
+    private func pipelineReport(at now: Instant) -> PipelineReport {
+        let reports = fleet.replicas.map { $0.account.report(at: now, isIdle: $0.scheduler.inFlight.isEmpty) }
+        return reports.dropFirst().reduce(into: reports[0]) { $0.add($1) }
     }
 
     /// Over all replicas' schedulers.
@@ -32,11 +51,13 @@ extension Coordinator {
         let deployment = replica.map { fleet[$0].deployment } ?? Deployment()
         let stage = deployment.stage(of: worker.key)
         let layers = stage.flatMap { deployment.plan?.stages[$0].layers } ?? 0..<0
-        return WorkerStatus(
+        var status = WorkerStatus(
             key: worker.key, name: worker.hello.name, capabilities: worker.hello.capabilities, layers: layers,
             state: state(of: worker, stage: stage, in: deployment, at: now),
-            computeShare: computeShare(of: worker.key, in: deployment, at: now),
+            computeShare: computeShare(of: worker.key, replica: replica, at: now),
             lastStep: worker.progress.epoch == deployment.epoch ? worker.progress.lastStep : StepNumber(0), replica: replica)
+        if let stage, case .loading(_, let stages) = deployment.phase { status.loadedShare = stages[stage].share }
+        return status
     }
 
     private func state(of worker: WorkerMember, stage: Int?, in deployment: Deployment, at now: Instant) -> String {
@@ -51,9 +72,11 @@ extension Coordinator {
         }
     }
 
-    private func computeShare(of worker: PeerKey, in deployment: Deployment, at now: Instant) -> Double {
-        guard let since = deployment.servingSince, let stage = metrics.stages[worker] else { return 0 }
+    private func computeShare(of worker: PeerKey, replica: Int?, at now: Instant) -> Double {
+        guard let replica, let since = fleet[replica].deployment.servingSince,
+            let nanoseconds = fleet[replica].account.computeNanoseconds(of: worker)
+        else { return 0 }
         let elapsed = now.nanoseconds(since: since)
-        return elapsed == 0 ? 0 : min(1, Double(stage.computeNanoseconds) / Double(elapsed))
+        return elapsed == 0 ? 0 : min(1, Double(nanoseconds) / Double(elapsed))
     }
 }

@@ -5,7 +5,7 @@ extension Coordinator {
     mutating func fillPipeline(_ now: Instant, _ effects: inout [Effect]) {
         dispatch()
         for replica in fleet.serving {
-            while let step = fleet[replica].scheduler.nextStep(at: now) { send(step, to: replica, &effects) }
+            while let step = withPrecedence(of: replica, { $0.nextStep(at: now) }) { send(step, to: replica, &effects) }
         }
         metrics.preemptions = fleet.replicas.reduce(0) { $0 + $1.scheduler.preemptions }
     }
@@ -13,6 +13,7 @@ extension Coordinator {
     mutating func send(_ step: Step, to replica: Int, _ effects: inout [Effect]) {
         guard let first = fleet[replica].deployment.plan?.stages.first else { preconditionFailure("steps are formed under a plan") }
         metrics.sent(step)
+        backlog.served(rows: step.rowCount)
         effects.append(.send(.step(step), to: first.worker))
     }
 
@@ -25,12 +26,29 @@ extension Coordinator {
         case .faulty(let fault):
             drop(.invalid, from: worker, &effects)
             strike(worker, Failure(.internalError, "the last stage \(fault)"), now, &effects)
-        case .done(_, let advances, let poisoned):
-            metrics.done(plan, result.timings)
+        case .done(let step, let advances, let poisoned):
             if case .proving = fleet[replica].deployment.phase { serve(replica, plan, now, &effects) }
+            account(for: step, of: replica, result, now, &effects)
             for advance in advances { deliver(advance, &effects) }
             for entry in poisoned { failPoisoned(entry, in: replica, &effects) }
         }
+    }
+
+    private mutating func account(for step: StepInFlight, of replica: Int, _ result: StepResult, _ now: Instant, _ effects: inout [Effect]) {
+        metrics.stepsDone += 1
+        let timeline = StepTimeline(sentAt: step.sentAt, returnedAt: now, timings: result.timings)
+        fleet[replica].account.note(step, result.timings, timeline, tokens: result.tokens.count)
+        guard configuration.tracesSteps else { return }
+        effects.append(
+            .trace(.step(StepTrace(epoch: result.epoch, number: step.number, rows: step.rowCount, decodeRows: step.decodeRows, timeline: timeline))))
+    }
+
+    func traceEpoch(_ epoch: Epoch, _ plan: Plan, _ effects: inout [Effect]) {
+        guard configuration.tracesSteps else { return }
+        let stages = plan.stages.map {
+            TraceEvent.Stage(worker: membership.workers[$0.worker]?.hello.name ?? "\($0.worker)", layers: $0.layers)
+        }
+        effects.append(.trace(.epoch(epoch, stages)))
     }
 
     mutating func stepFailed(_ epoch: Epoch, _ failure: Failure, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {

@@ -14,7 +14,15 @@ package struct Deployment: Hashable, Sendable {
     package struct Loading: Hashable, Sendable {
         package var isDone: Bool
         package var bytesDone: UInt64
+        /// As the worker last said; 0 before it did.
+        package var bytesTotal: UInt64 = 0
         package var lastProgress: Instant
+
+        /// How much of its bytes is there, 0...1; `nil` before the worker said.
+        package var share: Double? {
+            if isDone { return 1 }
+            return bytesTotal == 0 ? nil : min(1, Double(bytesDone) / Double(bytesTotal))
+        }
     }
 
     package var epoch = Epoch(0)

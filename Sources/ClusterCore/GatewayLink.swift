@@ -12,6 +12,8 @@ package struct GatewayLink: Sendable {
     private var requests: OrderedDictionary<RequestID, Stream> = [:]
     /// As clients should see it.
     private var health = ClusterHealth(state: .waitingForWorkers, detail: "the coordinator has not answered yet")
+    /// What the coordinator foretold last.
+    private var expectedWaitMs: UInt64 = 0
     private var coordinatorSession: UInt64?
     /// No request needs attention before this. News only ever move a request's own deadline back, so it is looked for anew only when it comes.
     private var nextAttention: Instant?
@@ -52,6 +54,8 @@ package struct GatewayLink: Sendable {
             backoffMinMs: configuration.reconnectBackoffMinMs, backoffMaxMs: configuration.reconnectBackoffMaxMs)
     }
 
+    private var isStatusAsked = false
+
     package var openCount: Int { requests.count }
 
     package mutating func handle(_ event: Event, at now: Instant, into effects: inout [Effect]) {
@@ -65,6 +69,7 @@ package struct GatewayLink: Sendable {
         case .submit(let request): submit(request, now, &effects)
         case .cancel(let id): cancel(id, &effects)
         case .cancelChoice(let id, let choice): cancel(choice, of: id, &effects)
+        case .statusWanted: askStatus(&effects)
         case .received(let message): received(message, now, &effects)
         case .malformedFrame: drop(.malformed, &effects)
         case .deadline: break
@@ -103,7 +108,9 @@ package struct GatewayLink: Sendable {
     private mutating func submit(_ request: GenerationRequest, _ now: Instant, _ effects: inout [Effect]) {
         precondition(requests[request.id] == nil, "a request's id is used once")
         guard requests.count < configuration.requestsOpenMax else {
-            let failure = Failure(.queueFull, "this gateway has \(requests.count) requests open, the most it may; try again later")
+            let failure = Failure(
+                .queueFull, "this gateway has \(requests.count) requests open, the most it may; try again later",
+                retryAfterSeconds: WaitForecast.retryAfterSeconds(waitMs: expectedWaitMs))
             return effects.append(.deliver(request.id, .failed(failure)))
         }
         let choices = (0..<max(0, request.choices)).map { index in
@@ -143,6 +150,13 @@ package struct GatewayLink: Sendable {
         }
     }
 
+    /// One question at a time; after a reconnect the next one asks again.
+    private mutating func askStatus(_ effects: inout [Effect]) {
+        guard link.isJoined else { return }
+        isStatusAsked = true
+        effects.append(.send(.statusQuery))
+    }
+
     // MARK: - The coordinator's word
 
     private mutating func received(_ message: FromCoordinator, _ now: Instant, _ effects: inout [Effect]) {
@@ -150,7 +164,7 @@ package struct GatewayLink: Sendable {
         switch message {
         case .gatewayWelcome(let welcome): welcomed(welcome, now, &effects)
         case .refused(let failure): refused(failure, now, &effects)
-        case .heartbeatReply: break
+        case .heartbeatReply(let heartbeat): heard(expectedWaitMs: heartbeat.expectedWaitMs, &effects)
         case .health(let health): if link.isJoined { take(health, &effects) }
         case .tokens(let batch): receivedTokens(batch, now, &effects)
         case .finished(let id, let choice, let count, let reason): finished(id, choice, count, reason, now, &effects)
@@ -158,6 +172,9 @@ package struct GatewayLink: Sendable {
         case .closing:
             link.dismissed(at: now)
             take(ClusterHealth(state: .closing, detail: "the coordinator is shutting down"), &effects)
+        case .status(let report) where isStatusAsked:
+            isStatusAsked = false
+            effects.append(.status(report))
         case .enrolled, .workerWelcome, .assign, .release, .step, .status: drop(.wrongRole, &effects)
         }
     }
@@ -237,6 +254,12 @@ package struct GatewayLink: Sendable {
     }
 
     // MARK: - What clients see of the cluster
+
+    private mutating func heard(expectedWaitMs: UInt64, _ effects: inout [Effect]) {
+        guard expectedWaitMs != self.expectedWaitMs else { return }
+        self.expectedWaitMs = expectedWaitMs
+        effects.append(.expectedWait(milliseconds: expectedWaitMs))
+    }
 
     private mutating func take(_ news: ClusterHealth, _ effects: inout [Effect]) {
         guard news != health else { return }

@@ -21,6 +21,8 @@ extension GatewayLink {
         /// One choice is not needed any more (a stop string was found in its text); the others go on. It is delivered as finished with `stop`.
         /// Unknown ids and choices, and choices that ended by themselves meanwhile, are fine.
         case cancelChoice(RequestID, UInt32)
+        /// Somebody wants the cluster's status. `.status` follows when the coordinator answers; nothing where there is no coordinator.
+        case statusWanted
         case received(FromCoordinator)
         /// A frame that `Wire` refused.
         case malformedFrame
@@ -36,6 +38,9 @@ extension GatewayLink {
         case welcomed(GatewayWelcome)
         /// Comes whenever what clients should see changes; also when the coordinator is silent.
         case health(ClusterHealth)
+        /// How long a request that is submitted now would wait, as the coordinator sees it; comes whenever that changes.
+        case expectedWait(milliseconds: UInt64)
+        case status(StatusReport)
         /// Throw the coordinator socket away and make a new one.
         case reconnect
         case log(LogEntry)

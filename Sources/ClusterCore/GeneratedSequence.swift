@@ -1,20 +1,28 @@
 /// One choice of one request on its way through the scheduler: its tokens, its blocks, and how far its rows have been sent.
 package struct GeneratedSequence: Hashable, Sendable {
-    /// Who goes first: higher priority, then who came earlier. Total, so every order in the scheduler is the same everywhere.
+    /// Who was admitted first, for life: a sequence keeps it through preemption and lost epochs. Total, so every order in the scheduler is the same
+    /// everywhere. What follows from it: `SchedulerShares.swift`.
     package struct Precedence: Hashable, Comparable, Sendable {
-        package var priority: Int32
-        /// Counts requests in the order in which the coordinator took them.
-        package var arrival: UInt64
-        package var choice: UInt32
+        package var number: UInt64
 
-        package static func < (a: Precedence, b: Precedence) -> Bool {
-            a.priority != b.priority ? a.priority > b.priority : (a.arrival, a.choice) < (b.arrival, b.choice)
-        }
+        /// Of a sequence that was never admitted: after all that were.
+        package static let none = Precedence(number: .max)
+
+        package static func < (a: Precedence, b: Precedence) -> Bool { a.number < b.number }
     }
 
     package let id: SequenceID
     package let request: RequestID
-    package let precedence: Precedence
+    package let choice: UInt32
+    /// Who shares the cluster's time with others, and in which proportion.
+    package let tenant: Tenant
+    package let weight: Int
+    private let priority: Int32
+    /// Counts requests in the order in which the coordinator took them.
+    private let arrival: UInt64
+    package private(set) var precedence = Precedence.none
+    /// Tokens that its tenant was charged for.
+    private(set) var charged = 0
     package let promptLength: Int
     package let sampling: SamplingParameters
     package let topLogprobs: Int?
@@ -45,12 +53,24 @@ package struct GeneratedSequence: Hashable, Sendable {
     ) {
         self.id = id
         self.request = request.id
-        precedence = Precedence(priority: request.priority, arrival: arrival, choice: choice)
+        self.choice = choice
+        tenant = request.tenant
+        weight = request.weight
+        priority = request.priority
+        self.arrival = arrival
         promptLength = request.prompt.count
         sampling = request.sampling
         topLogprobs = request.topLogprobs
         tokens = request.prompt + (request.resumed.isEmpty ? [] : request.resumed[Int(choice)])
     }
+
+    /// Where it stands among its tenant's sequences that wait.
+    var place: TenantLine.Place {
+        TenantLine.Place(id: id, precedence: precedence, priority: priority, arrival: arrival, choice: choice)
+    }
+
+    mutating func setPrecedence(_ precedence: Precedence) { self.precedence = precedence }
+    mutating func setCharged(_ tokens: Int) { charged = tokens }
 
     package var generatedCount: Int { tokens.count - promptLength }
 
@@ -83,20 +103,29 @@ package struct GeneratedSequence: Hashable, Sendable {
         self.mayIndex = mayIndex
     }
 
-    /// The next `rows` rows as a segment of step `number`. They have blocks.
-    package mutating func sendRows(_ rows: Int, in number: StepNumber) -> Segment {
+    /// The next `rows` rows as a segment of step `number`, with guesses of what follows the last known token. They have blocks.
+    ///
+    /// The rows of guesses are not counted as sent: which of them stay is known with the step's result (`confirmDraft`).
+    package mutating func sendRows(_ rows: Int, drafts: [TokenID] = [], in number: StepNumber) -> Segment {
         let end = sent + rows
-        let blockCount = BlockAllocator.blocks(forPositions: end)
+        let blockCount = BlockAllocator.blocks(forPositions: end + drafts.count)
         precondition(rows > 0 && end <= tokens.count && blockCount <= blocks.count, "rows to send are known and have blocks")
+        precondition(drafts.isEmpty || end == tokens.count, "guesses follow the last known token")
         let segment = Segment(
-            sequence: id, start: sent, tokens: Array(tokens[sent..<end]),
-            newBlocks: Array(blocks[blocksSent..<max(blocksSent, blockCount)]), samples: end == tokens.count)
+            sequence: id, start: sent, tokens: Array(tokens[sent..<end]) + drafts,
+            newBlocks: Array(blocks[blocksSent..<max(blocksSent, blockCount)]), samples: end == tokens.count, drafts: drafts.count)
         sent = end
         blocksSent = max(blocksSent, blockCount)
         stepsInFlight += 1
         lastStep = number
         isOpen = true
         return segment
+    }
+
+    /// The last known token was a guess, and right: its row is in place.
+    package mutating func confirmDraft() {
+        precondition(sent == tokens.count - 1 && sent < blocks.count * Limits.positionsPerBlock, "a guess stands behind all that was sent")
+        sent += 1
     }
 
     package mutating func stepReturned() {
@@ -126,11 +155,15 @@ package struct GeneratedSequence: Hashable, Sendable {
 
     package mutating func append(_ token: TokenID) { tokens.append(token) }
 
+    /// Whether `token` could end the choice where it stands.
+    package func mayEnd(with token: TokenID, endTokens: [TokenID]) -> Bool {
+        (!sampling.ignoreEndTokens && endTokens.contains(token)) || sampling.stopTokens.contains(token)
+    }
+
     /// Whether the last generated token ends the choice. An end token counts once `minTokens` came before it.
     package func finishReason(endTokens: [TokenID], contextTokens: Int) -> FinishReason? {
         guard generatedCount > 0, let last = tokens.last else { return nil }
-        let ends = (!sampling.ignoreEndTokens && endTokens.contains(last)) || sampling.stopTokens.contains(last)
-        if ends && generatedCount > Int(sampling.minTokens) { return .stop }
+        if mayEnd(with: last, endTokens: endTokens) && generatedCount > Int(sampling.minTokens) { return .stop }
         if generatedCount >= Int(sampling.maxTokens) || tokens.count >= contextTokens { return .length }
         return nil
     }
@@ -138,7 +171,7 @@ package struct GeneratedSequence: Hashable, Sendable {
     /// What the stages must know before its first rows.
     package func opening(modelEndTokens: [TokenID]) -> SequenceOpen {
         SequenceOpen(
-            sequence: id, choice: precedence.choice, tokens: tokens, promptLength: promptLength, cached: cached, sampling: sampling,
+            sequence: id, choice: choice, tokens: tokens, promptLength: promptLength, cached: cached, sampling: sampling,
             endTokens: ascending(modelEndTokens, sampling.stopTokens), topLogprobs: topLogprobs)
     }
 

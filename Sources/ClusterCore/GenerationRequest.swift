@@ -8,15 +8,18 @@ package struct GenerationRequest: Hashable, Sendable {
     package var choices: Int
     /// `nil`: none. Otherwise the token's own log-probability and so many alternatives.
     package var topLogprobs: Int?
-    /// Higher runs first. 0 is usual.
+    /// Lower is admitted sooner, as in vLLM; 0 is usual. Orders requests of one tenant; what runs is not interrupted for it.
     package var priority: Int32
+    package var tenant: Tenant
+    /// The tenant's part of the cluster's time is in proportion to this, 1...`Limits.tenantWeightMax`.
+    package var weight: Int
     /// Tokens that each choice already has; used when a gateway submits again after the coordinator's restart.
     /// Empty, or one array a choice.
     package var resumed: [[TokenID]]
 
     package init(
         id: RequestID, prompt: [TokenID], sampling: SamplingParameters, choices: Int = 1, topLogprobs: Int? = nil,
-        priority: Int32 = 0, resumed: [[TokenID]] = []
+        priority: Int32 = 0, tenant: Tenant = .shared, weight: Int = 1, resumed: [[TokenID]] = []
     ) {
         self.id = id
         self.prompt = prompt
@@ -24,6 +27,8 @@ package struct GenerationRequest: Hashable, Sendable {
         self.choices = choices
         self.topLogprobs = topLogprobs
         self.priority = priority
+        self.tenant = tenant
+        self.weight = weight
         self.resumed = resumed
     }
 }
@@ -65,10 +70,13 @@ package enum FinishReason: UInt8, Hashable, Sendable {
 package struct Failure: Error, Hashable, Sendable {
     package var code: FailureCode
     package var message: String
+    /// When to try again, where the fault is that there is too much to do: whole seconds, 1...`Limits.retryAfterSecondsMax`.
+    package var retryAfterSeconds: Int?
 
-    package init(_ code: FailureCode, _ message: String) {
+    package init(_ code: FailureCode, _ message: String, retryAfterSeconds: Int? = nil) {
         self.code = code
         self.message = message
+        self.retryAfterSeconds = retryAfterSeconds
     }
 }
 
@@ -92,4 +100,6 @@ package enum FailureCode: UInt32, Hashable, Sendable, CaseIterable {
     case helloExpected = 15
     /// A frame did not arrive: the one after it did. Nobody's fault but the network's.
     case frameLost = 16
+    /// The key that a request was made with has as many open as it may.
+    case rateLimited = 17
 }

@@ -33,6 +33,20 @@ package enum Limits {
     package static let requestsOpenMax = 4096
     package static let requestsWaitingMax = 1024
     package static let sequencesRunningMax = 256
+    /// Of tenants that take turns, 100 times the share of another at most.
+    package static let tenantWeightMax = 100
+    /// Tenants without work whose past is remembered.
+    package static let tenantsRememberedMax = 4096
+    /// Tenants that a status report names.
+    package static let tenantsReportedMax = 64
+    /// Of its tenant's waiting requests, the one that came first is overtaken by higher priority so often in a row.
+    package static let overtakesMax = 16
+    /// Rows that may be computed again for each row computed, to give a place to a tenant that has none.
+    package static let displacedShare = 0.5
+    /// What a client is told to wait at most; the usual ones wait for no more than this.
+    package static let retryAfterSecondsMax = 120
+    /// Thirty years: a wait of more is as good as for ever.
+    package static let expectedWaitMsMax: UInt64 = 1_000_000_000_000
     package static let heartbeatIntervalMs: UInt64 = 250
     package static let heartbeatTimeoutMs: UInt64 = 3_000
     package static let loadProgressTimeoutMs: UInt64 = 60_000

@@ -24,6 +24,8 @@ package struct WorkerMember: Hashable, Sendable {
     package let key: PeerKey
     package var hello: WorkerHello
     package var lastHeard: Instant
+    /// When it was last asked for a sign of life; counts while it is later than `lastHeard`.
+    package var lastAsked = Instant(nanoseconds: 0)
     /// As of its last heartbeat.
     package var progress: Heartbeat
     /// Whether it has, or was told to have, a slice in memory.

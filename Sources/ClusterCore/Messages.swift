@@ -172,11 +172,14 @@ package struct Heartbeat: Hashable, Sendable {
     /// The last step that the stage thread finished: a hung stage thread is seen though its socket thread lives.
     package var lastStep: StepNumber
     package var stepsQueued: Int
+    /// In a reply to a gateway: how long a request would wait behind all that is open, at most `Limits.expectedWaitMsMax`.
+    package var expectedWaitMs: UInt64
 
-    package init(epoch: Epoch, lastStep: StepNumber, stepsQueued: Int) {
+    package init(epoch: Epoch, lastStep: StepNumber, stepsQueued: Int, expectedWaitMs: UInt64 = 0) {
         self.epoch = epoch
         self.lastStep = lastStep
         self.stepsQueued = stepsQueued
+        self.expectedWaitMs = expectedWaitMs
     }
 }
 
@@ -252,11 +255,34 @@ package struct StatusReport: Hashable, Sendable {
     package var framesDropped: UInt64
     /// Those with a plan, in order of their indices.
     package var replicas: [ReplicaStatus]
+    /// With most open first, at most `Limits.tenantsReportedMax`.
+    package var tenants: [TenantStatus]
+    /// How long a request would wait behind all that is open.
+    package var expectedWaitMs: UInt64
+    /// Sequences that had to give up their blocks, and those of them that gave way to a tenant that had nothing running.
+    package var preemptions: UInt64
+    package var displacements: UInt64
+    /// Guesses from sequences' own text.
+    package var draftsLookedUp = DraftCounts()
+
+    package var pipeline = PipelineReport()
+    /// Of those used: so many are held by several sequences.
+    package var kvBlocksShared = 0
+    // Since the coordinator's start.
+    package var promptTokens: UInt64 = 0
+    package var requestsFinished: UInt64 = 0
+    package var requestsCancelled: UInt64 = 0
+    package var requestsFailed: UInt64 = 0
+    /// Epochs that ended while they served, the time in which nothing served since, and the last of these pauses.
+    package var recoveries: UInt64 = 0
+    package var recoveryNanoseconds: UInt64 = 0
+    package var lastRecoveryNanoseconds: UInt64 = 0
 
     package init(
         modelName: String, health: ClusterHealth, epoch: Epoch, workers: [WorkerStatus], gateways: Int, requestsWaiting: Int,
         sequencesRunning: Int, kvBlocksUsed: Int, kvBlocksTotal: Int, kvBlocksCached: Int, stepsInFlight: Int, stepsDone: UInt64,
         tokensGenerated: UInt64, prefillPositions: UInt64, prefillPositionsShared: UInt64, framesDropped: UInt64,
+        tenants: [TenantStatus] = [], expectedWaitMs: UInt64 = 0, preemptions: UInt64 = 0, displacements: UInt64 = 0,
         replicas: [ReplicaStatus] = []
     ) {
         self.modelName = modelName
@@ -276,6 +302,10 @@ package struct StatusReport: Hashable, Sendable {
         self.prefillPositionsShared = prefillPositionsShared
         self.framesDropped = framesDropped
         self.replicas = replicas
+        self.tenants = tenants
+        self.expectedWaitMs = expectedWaitMs
+        self.preemptions = preemptions
+        self.displacements = displacements
     }
 }
 
@@ -291,6 +321,8 @@ package struct WorkerStatus: Hashable, Sendable {
     package var lastStep: StepNumber
     /// `nil` for a standby.
     package var replica: Int?
+    /// How much of its slice is in memory while it loads, 0...1; `nil` otherwise, and before the worker said.
+    package var loadedShare: Double?
 
     package init(
         key: PeerKey, name: String, capabilities: WorkerCapabilities, layers: Range<Int>, state: String, computeShare: Double,

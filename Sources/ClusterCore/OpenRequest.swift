@@ -36,6 +36,9 @@ extension GenerationRequest {
         guard (1...Limits.choicesMax).contains(choices) else {
             return Failure(.invalidRequest, "\(choices) choices were asked for; 1 to \(Limits.choicesMax) are possible")
         }
+        guard (1...Limits.tenantWeightMax).contains(weight) else {
+            return Failure(.invalidRequest, "the tenant's weight is \(weight); it must be in 1...\(Limits.tenantWeightMax)")
+        }
         if let topLogprobs, !(0...Limits.topLogprobsMax).contains(topLogprobs) {
             return Failure(.invalidRequest, "\(topLogprobs) log-probabilities a token were asked for; at most \(Limits.topLogprobsMax) are possible")
         }

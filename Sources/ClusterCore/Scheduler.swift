@@ -5,8 +5,8 @@ import DequeModule
 /// States: halted (no epoch serves: sequences only wait) and running (`begin` to `halt`). Wrong calls: forming steps while halted gives none;
 /// results that belong to no step in flight are told apart and change nothing; adding a sequence twice is our own bug and traps.
 ///
-/// What holds always: the running sequence of highest precedence makes progress, because whoever is younger gives its blocks up for it
-/// and the plan has blocks for one full context; so none starves.
+/// What holds always: the sequence of highest precedence makes progress, because whoever else runs gives its blocks up for it
+/// and the plan has blocks for one full context; so none starves (`SchedulerShares.swift`).
 package struct Scheduler: Sendable {
     package struct Settings: Hashable, Sendable {
         package var stepRowsMax: Int
@@ -20,12 +20,17 @@ package struct Scheduler: Sendable {
         package var endTokens: [TokenID]
         /// Whether a request uses the keys and values that another left or is about to leave of the same beginning.
         package var sharesPrefixes = true
+        /// Of all KV blocks, those that may hold beginnings which nobody uses while blocks are left that never were.
+        package var prefixCachePercent = 100
+        package var speculation = Speculation.Mode.promptLookup
+        /// Guesses of one sequence in one step.
+        package var draftTokensMax = Speculation.draftTokensMax
     }
 
     let settings: Settings
     /// Only ever asked by id: a dictionary's order differs per process.
     var sequences: [SequenceID: GeneratedSequence] = [:]
-    package internal(set) var waiting = WaitingLine()
+    package internal(set) var waiting = FairLine()
     /// In order of precedence.
     package internal(set) var running: [SequenceID] = []
     package internal(set) var allocator = BlockAllocator(total: 0)
@@ -42,7 +47,16 @@ package struct Scheduler: Sendable {
     private var inFlightMax = 0
     package private(set) var shape: StepShape
     private var clock: StepClock
+    package internal(set) var speculation: Speculation
     package private(set) var preemptions: UInt64 = 0
+    /// Preemptions, among those counted above, that gave a place to a tenant that had none.
+    package internal(set) var displacements: UInt64 = 0
+    /// Rows that may be thrown away for such a one.
+    var displacementCredit: Double
+    var nextPrecedence: UInt64 = 0
+    /// Whether somebody waits in the line before several replicas.
+    var othersWait = false
+    package internal(set) var forecast = WaitForecast()
     /// Positions that admitted sequences had to prefill, and those of them that were there already.
     package internal(set) var prefillPositions: UInt64 = 0
     package internal(set) var prefillPositionsShared: UInt64 = 0
@@ -50,6 +64,8 @@ package struct Scheduler: Sendable {
     package init(settings: Settings, clock: StepClock) {
         self.settings = settings
         self.clock = clock
+        displacementCredit = Double(settings.contextTokens)
+        speculation = Speculation(mode: settings.speculation, most: settings.draftTokensMax)
         shape = StepShape(stages: 0, prefillRowsMax: settings.prefillRowsPerStep, interTokenBudgetMs: settings.interTokenBudgetMs)
     }
 
@@ -68,7 +84,7 @@ package struct Scheduler: Sendable {
         nextNumber = 1
         inFlightMax = stepsInFlightMax
         shape = StepShape(stages: stages, prefillRowsMax: settings.prefillRowsPerStep, interTokenBudgetMs: settings.interTokenBudgetMs)
-        allocator = BlockAllocator(total: kvBlocks)
+        allocator = BlockAllocator(total: kvBlocks, idleKept: kvBlocks * settings.prefixCachePercent / 100)
     }
 
     /// The epoch is over: what was in flight never comes back, the stages' state is lost, running sequences wait again in their old places.
@@ -81,7 +97,8 @@ package struct Scheduler: Sendable {
         probe = nil
         for id in running {
             _ = sequences[id]!.loseState()
-            waiting.insert(id, sequences[id]!.precedence)
+            waiting.insert(sequences[id]!)
+            waiting.stopped(sequences[id]!.tenant)
         }
         running = []
         for id in waiting.inOrder { sequences[id]!.forgetSteps() }
@@ -103,14 +120,16 @@ package struct Scheduler: Sendable {
 
     package mutating func add(_ sequence: GeneratedSequence) {
         precondition(sequences.updateValue(sequence, forKey: sequence.id) == nil, "sequence ids are never used again")
-        waiting.insert(sequence.id, sequence.precedence)
+        waiting.insert(sequence)
     }
 
     /// Its blocks are free at once (why that is safe: `BlockAllocator`); steps with its rows pass through without effect.
     package mutating func remove(_ id: SequenceID) {
         guard let sequence = sequences[id] else { preconditionFailure("only open sequences are removed") }
         awaited[id] = nil
-        if !waiting.remove(sequence.precedence) { stop(id) }
+        speculation.forget(id)
+        if !waiting.remove(sequence) { stop(id) }
+        settle(sequence)
         sequences[id] = nil
     }
 
@@ -120,6 +139,7 @@ package struct Scheduler: Sendable {
         running.remove(at: index)
         if sequences[id]!.isOpen { closing.append(id) }
         allocator.release(sequences[id]!.loseState())
+        waiting.stopped(sequences[id]!.tenant)
     }
 
     // MARK: - The next step
@@ -135,6 +155,7 @@ package struct Scheduler: Sendable {
         // Where others decode but are all in flight, their next step is as much in this one's way.
         let beside = decoding == 0 ? 0 : max(draft.parts.count, (decoding + groups - 1) / groups)
         addPrefillRows(to: &draft, atMost: shape.prefillRows(beside: beside, groups: groups))
+        addGuesses(to: &draft, groups: groups)
         return draft.isEmpty ? nil : launch(draft, at: now)
     }
 
@@ -148,10 +169,11 @@ package struct Scheduler: Sendable {
         }
     }
 
-    /// Prompts in order; a prompt's next chunk may follow while earlier ones are in flight.
+    /// Prompts in the order of shares; a prompt's next chunk may follow while earlier ones are in flight.
     private mutating func addPrefillRows(to draft: inout StepDraft, atMost rows: Int) {
         var budget = min(rows, draft.rowsLeft)
-        for id in running where budget > 0 {
+        let hasPrompts = running.contains { !sequences[$0]!.isDecoding && sequences[$0]!.pending > 0 }
+        for id in hasPrompts ? inOrderOfShares() : [] where budget > 0 {
             guard let sequence = sequences[id], !sequence.isDecoding, sequence.pending > 0 else { continue }
             let rows = min(sequence.pending, budget)
             draft.add(id, rows: rows)
@@ -164,9 +186,10 @@ package struct Scheduler: Sendable {
         var segments: [Segment] = []
         for part in draft.parts {
             if !sequences[part.sequence]!.isOpen { opens.append(sequences[part.sequence]!.opening(modelEndTokens: settings.endTokens)) }
-            segments.append(sequences[part.sequence]!.sendRows(part.rows, in: StepNumber(nextNumber)))
+            segments.append(sequences[part.sequence]!.sendRows(part.rows, drafts: part.drafts, in: StepNumber(nextNumber)))
             noteWritten(by: part.sequence)
         }
+        noteServed(rows: draft.parts.reduce(0) { $0 + $1.rows })
         return launch(segments, opens: opens, at: now)
     }
 
@@ -181,14 +204,14 @@ package struct Scheduler: Sendable {
 
     // MARK: - Room
 
-    /// Sees to it that the sequence's next row has a block, if need be by preempting younger ones, youngest first, but none whose rows are in
-    /// `draft`. `false`: it waits, with its state. The oldest never waits long: whoever is in this draft can be preempted for the next.
+    /// Sees to it that the sequence's next row has a block, if need be by preempting others, the last in the order of shares first, but none whose
+    /// rows are in `draft`. `false`: it waits, with its state. The first never waits long: whoever is in this draft can be preempted for the next.
     private mutating func makeRoom(for id: SequenceID, sparing draft: StepDraft) -> Bool {
         while sequences[id]!.blocksMissing(forRows: 1) > 0 {
             if let blocks = allocator.allocate(1) {
                 sequences[id]!.give(blocks)
-            } else if let youngest = running.last(where: { !draft.has($0) }), sequences[id]!.precedence < sequences[youngest]!.precedence {
-                preempt(youngest)
+            } else if let last = firstToGiveWay(to: id, sparing: draft) {
+                preempt(last)
             } else {
                 return false
             }
@@ -197,9 +220,10 @@ package struct Scheduler: Sendable {
     }
 
     /// It waits again in its old place and is prefilled anew, generated tokens included: the same bytes, later.
-    private mutating func preempt(_ id: SequenceID) {
+    mutating func preempt(_ id: SequenceID) {
+        // First this, or its tenant would seem to want nothing for a moment.
+        waiting.insert(sequences[id]!)
         stop(id)
-        waiting.insert(id, sequences[id]!.precedence)
         preemptions += 1
     }
 
@@ -241,10 +265,16 @@ package struct Scheduler: Sendable {
 
         inFlight.removeFirst()
         clock.finished(oldest, at: now)
-        shape.note(rows: oldest.rowCount, sampledRows: oldest.rows.count { $0.sampledPosition != nil }, timings: result.timings)
+        forecast.note(oldest, tokens: result.tokens.count, at: now)
+        shape.note(rows: oldest.rowCount, sampledRows: oldest.sampledRowCount, timings: result.timings)
         for rows in oldest.rows { sequences[rows.sequence]?.stepReturned() }
         endProbe(after: oldest)
-        let advances = result.tokens.compactMap { advance($0) }
+        noteGuesses(of: oldest, in: result)
+        var advances: [Advance] = []
+        for (index, sampled) in result.tokens.enumerated() {
+            if index > 0, result.tokens[index - 1].sequence == sampled.sequence { confirmGuess(of: sampled.sequence) }
+            if let advance = advance(sampled) { advances.append(advance) }
+        }
         return .done(oldest, advances, poisoned: result.poisoned.filter { sequences[$0.sequence] != nil })
     }
 
@@ -254,10 +284,14 @@ package struct Scheduler: Sendable {
         // Holds for a preempted sequence too: it is admitted again only after its rows have returned.
         precondition(sampled.position == before.tokens.count, "a sampled row is the sequence's last")
         sequences[sampled.sequence]!.append(sampled.emitted.token)
+        chargeToken(of: sampled.sequence)
         let finish = sequences[sampled.sequence]!.finishReason(endTokens: settings.endTokens, contextTokens: settings.contextTokens)
-        if finish != nil { remove(sampled.sequence) }
+        if finish != nil {
+            forecast.noteAnswer(tokens: before.generatedCount + 1)
+            remove(sampled.sequence)
+        }
         return Advance(
-            sequence: before.id, request: before.request, choice: before.precedence.choice, emitted: sampled.emitted, finish: finish)
+            sequence: before.id, request: before.request, choice: before.choice, emitted: sampled.emitted, finish: finish)
     }
 
     private mutating func endProbe(after step: StepInFlight) {
@@ -269,10 +303,12 @@ package struct Scheduler: Sendable {
 }
 
 /// Which rows of which sequences the step being formed will have.
-private struct StepDraft {
+struct StepDraft {
     struct Part {
         var sequence: SequenceID
         var rows: Int
+        /// Guesses of what follows these.
+        var drafts: [TokenID] = []
     }
 
     private(set) var parts: [Part] = []
@@ -288,5 +324,11 @@ private struct StepDraft {
         precondition(rows <= rowsLeft, "a step's rows are bounded")
         parts.append(Part(sequence: sequence, rows: rows))
         rowsLeft -= rows
+    }
+
+    mutating func add(guesses: [TokenID], to part: Int) {
+        precondition(guesses.count <= rowsLeft, "a step's rows are bounded")
+        parts[part].drafts = guesses
+        rowsLeft -= guesses.count
     }
 }

@@ -1,28 +1,44 @@
 // Who runs next, and what of its past is there already.
 
 extension Scheduler {
-    /// In strict order: who comes first is not overtaken, however many blocks it needs. Only who waits for another's prefill of the same beginning
-    /// lets others pass meanwhile.
+    /// In strict order (`FairLine`): who comes first is not overtaken, however many blocks it needs. Two things let others pass: who waits for
+    /// another's prefill of the same beginning has to wait anyway; and who finds no room, but has others of its tenant running, does not hold
+    /// up a tenant that has nothing running.
     mutating func admitWaiting() {
-        guard running.count < settings.sequencesRunningMax, waiting.first != nil, allocator.freeCount > 0 else { return }
-        for id in waiting.inOrder {
+        let hasRoom = running.count < settings.sequencesRunningMax && allocator.freeCount > 0
+        guard !waiting.isEmpty, hasRoom || waiting.unservedTenants > 0 else { return }
+        var round = FairLine.Round()
+        round.asksOnlyUnserved = !hasRoom
+        while let id = waiting.next(in: round) {
+            let sequence = sequences[id]!
             // Rows of it from before its preemption still come back; their token belongs to its prompt.
-            guard running.count < settings.sequencesRunningMax, sequences[id]!.stepsInFlight == 0 else { return }
-            if awaited[id].map({ allocator.isIndexed($0) && !allocator.isWritten($0) }) == true { continue }
+            guard sequence.stepsInFlight == 0 else { return }
+            if awaited[id].map({ allocator.isIndexed($0) && !allocator.isWritten($0) }) == true {
+                round.pass(sequence)
+                continue
+            }
             awaited[id] = nil
-            switch beginning(of: sequences[id]!) {
-            case .coming(let block): awaited[id] = block
-            case .known(let past): guard admit(id, with: past) else { return }
+            switch beginning(of: sequence) {
+            case .coming(let block):
+                awaited[id] = block
+                round.pass(sequence)
+            case .known(let past):
+                if admit(id, with: past) { continue }
+                guard waiting.running(of: sequence.tenant) > 0 else { return }
+                round.asksOnlyUnserved = true
             }
         }
     }
 
-    /// `false`: there are too few blocks.
+    /// `false`: there is no place, or there are too few blocks.
     private mutating func admit(_ id: SequenceID, with past: SharedPast) -> Bool {
         let sequence = sequences[id]!
         let wanted = BlockAllocator.blocks(forPositions: sequence.tokens.count) - past.blocks.count
         let idle = past.blocks.count { allocator.holderCount($0) == 0 }
-        guard allocator.freeCount - idle >= wanted + reserve else { return false }
+        let lacking = wanted + reserve - (allocator.freeCount - idle)
+        if lacking > 0 || running.count >= settings.sequencesRunningMax {
+            guard waiting.running(of: sequence.tenant) == 0, displace(forBlocks: lacking, sparing: past.blocks) else { return false }
+        }
         allocator.hold(past.blocks)
         guard let own = allocator.allocate(wanted) else { preconditionFailure("the blocks were counted") }
         if let partial = past.partial { copying.append(BlockCopy(from: partial, to: own[0])) }
@@ -31,7 +47,8 @@ extension Scheduler {
         for block in past.indexed..<max(past.indexed, sequence.tokens.count / Limits.positionsPerBlock) { promise(block, of: id) }
         prefillPositions += UInt64(sequence.tokens.count)
         prefillPositionsShared += UInt64(past.positions)
-        waiting.remove(sequence.precedence)
+        let charged = chargeAdmission(of: id, cached: past.positions)
+        waiting.admit(sequences[id]!, charging: charged)
         insertRunning(id)
         return true
     }
@@ -64,7 +81,7 @@ extension Scheduler {
         let size = Limits.positionsPerBlock
         let blocks = allocator.match(sequence.tokens, most: (sequence.tokens.count - 1) / size)
         if let first = blocks.firstIndex(where: { !allocator.isWritten($0) }) {
-            if sender(of: blocks[first], isNoLowerThan: sequence) { return .coming(blocks[blocks.count - 1]) }
+            if sender(of: blocks[first], isNoLaterThan: sequence) { return .coming(blocks[blocks.count - 1]) }
             return .known(SharedPast(blocks: Array(blocks[..<first]), positions: first * size, indexed: first))
         }
         return .known(SharedPast(blocks: blocks, positions: blocks.count * size, indexed: blocks.count))
@@ -87,9 +104,9 @@ extension Scheduler {
                 positions: positions, indexed: min(sibling.indexed, full)))
     }
 
-    /// Waiting for one of lower priority could take for ever: others of higher priority go before it.
-    private func sender(of block: BlockID, isNoLowerThan sequence: GeneratedSequence) -> Bool {
-        running.lazy.compactMap { sequences[$0] }.contains { $0.precedence.priority >= sequence.precedence.priority && $0.blocks.contains(block) }
+    /// Another tenant's hundredth request may be computed long after this one could be: that is not waited for.
+    private func sender(of block: BlockID, isNoLaterThan sequence: GeneratedSequence) -> Bool {
+        running.contains { sequences[$0]!.blocks.contains(block) && !comesBefore(sequence.id, running: $0) }
     }
 
     /// Block number `number` of a running sequence will hold the tokens that it knows for it. When another block does already, this sequence's

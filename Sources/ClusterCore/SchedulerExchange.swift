@@ -5,7 +5,7 @@ extension Scheduler {
     package var hasRoom: Bool { running.count < settings.sequencesRunningMax && allocator.freeCount > 0 }
 
     /// Takes a sequence if it can run at once, or as soon as another one here has computed their common beginning. `false` and no change: there
-    /// is no room, or another of higher precedence waits for it.
+    /// is no room, or another one waits for it that comes first.
     package mutating func offer(_ sequence: GeneratedSequence) -> Bool {
         add(sequence)
         admitWaiting()
@@ -14,19 +14,43 @@ extension Scheduler {
         return false
     }
 
-    /// Those who wait for room, in order of precedence: preempted here, or left from an epoch that ended. Who waits for another's prefill, or for the
-    /// steps that still have its rows, stays.
+    /// Those who wait for room, in the order of this line: preempted here, or left from an epoch that ended. Who waits for another's prefill, or for
+    /// the steps that still have its rows, stays.
     package mutating func withdrawWaiting() -> [GeneratedSequence] {
-        guard waiting.first != nil else { return [] }
+        guard !waiting.isEmpty else { return [] }
         return waiting.inOrder.filter { awaited[$0] == nil && sequences[$0]!.stepsInFlight == 0 }.map { withdraw($0) }
     }
 
     private mutating func withdraw(_ id: SequenceID) -> GeneratedSequence {
-        guard var sequence = sequences.removeValue(forKey: id) else { preconditionFailure("only waiting sequences are withdrawn") }
-        waiting.remove(sequence.precedence)
+        guard var sequence = sequences.removeValue(forKey: id), waiting.remove(sequence) else {
+            preconditionFailure("only waiting sequences are withdrawn")
+        }
+        speculation.forget(id)
+        // What was charged here and not generated here is given back: another line charges its tokens as they come.
+        settle(sequence)
+        sequence.setCharged(sequence.generatedCount)
         // Another scheduler numbers its steps anew.
         sequence.forgetSteps()
         return sequence
+    }
+
+    // MARK: - What the common line looks at
+
+    /// Those who run first.
+    func forEachSequence(_ body: (GeneratedSequence) -> Void) {
+        for id in running { body(sequences[id]!) }
+        for id in waiting.inOrder { body(sequences[id]!) }
+    }
+
+    var hasPlaceToRun: Bool { waiting.isEmpty && running.count < settings.sequencesRunningMax }
+
+    /// Of a tenant, or of all.
+    func workLeft(of tenant: Tenant?) -> WaitForecast.Work {
+        var sum = WaitForecast.Work()
+        forEachSequence { sequence in
+            if tenant == nil || sequence.tenant == tenant { sum += forecast.work(left: sequence, contextTokens: settings.contextTokens) }
+        }
+        return sum
     }
 
     // MARK: - What routing looks at

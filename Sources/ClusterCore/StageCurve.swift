@@ -2,14 +2,21 @@
 ///
 /// Rows are kept in classes, four to each doubling; a class knows the mean of its rows and times, in which the last ones count most. Between
 /// classes the time is a straight line; above the largest it grows in proportion, which is the most it can; and it never falls with more rows.
+///
+/// Rows beside a long past take longer than today's may. Where a class lies further above a smaller one than in proportion to its rows, each
+/// measurement of the smaller one draws it a little down, so that what is never tried because it once took long is tried again.
 package struct StageCurve: Hashable, Sendable {
     private struct Point: Hashable, Sendable {
         var rows: Double
         var nanoseconds: Double
+        /// Measurements so far.
+        var count = 1.0
     }
 
-    /// A new measurement counts for an eighth.
+    /// A new measurement counts for an eighth; the first few count alike, so that an odd first one is soon outvoted.
     private static let weight = 0.125
+    /// So much of the way a class is drawn towards what it would be in proportion to a smaller one.
+    private static let relaxation = 1.0 / 256
     /// One far above what is known is a pause of the machine, not of the arithmetic: it counts as this many times the known.
     private static let outlier = 4.0
 
@@ -23,13 +30,31 @@ package struct StageCurve: Hashable, Sendable {
         guard rows > 0 else { return }
         let index = Self.rowClass(rows)
         while points.count <= index { points.append(nil) }
+        defer { relax(above: index) }
         guard let known = points[index] else {
             points[index] = Point(rows: Double(rows), nanoseconds: Double(nanoseconds))
             return
         }
         let time = min(Double(nanoseconds), known.nanoseconds * Self.outlier)
+        let weight = max(Self.weight, 1 / (known.count + 1))
         points[index] = Point(
-            rows: known.rows + Self.weight * (Double(rows) - known.rows), nanoseconds: known.nanoseconds + Self.weight * (time - known.nanoseconds))
+            rows: known.rows + weight * (Double(rows) - known.rows), nanoseconds: known.nanoseconds + weight * (time - known.nanoseconds),
+            count: known.count + 1)
+    }
+
+    /// As `nanoseconds`, but no more than the largest measured one above that: the least it can be, for who would try it.
+    package func nanosecondsAtLeast(rows: Int) -> Double? {
+        guard let largest = points.last(where: { $0 != nil })??.rows, Double(rows) > largest else { return nanoseconds(rows: rows) }
+        return nanoseconds(rows: Int(largest))
+    }
+
+    private mutating func relax(above index: Int) {
+        guard let fresh = points[index] else { return }
+        for above in points.indices where above > index {
+            guard let old = points[above] else { continue }
+            let excess = old.nanoseconds - fresh.nanoseconds * old.rows / fresh.rows
+            if excess > 0 { points[above]!.nanoseconds -= excess * Self.relaxation }
+        }
     }
 
     /// `nil` before anything was measured.

@@ -1,13 +1,15 @@
 /// What a stage's sequences must look like after all steps so far: each one's length and blocks. A step that does not continue from there
 /// is refused before the stage thread sees it, so the engine may rely on what it gets.
 ///
-/// Checked: sequences are open, positions continue, blocks cover the rows and lie in the KV memory, each sequence has at most one segment, row,
-/// segment and copy counts are within `Limits`. Left to the engine: token ids against the vocabulary, the payload's size, and that no row is
-/// written into a block that two sequences hold. What a block holds is the coordinator's account.
+/// Checked: sequences are open, positions continue (after guesses: behind the last known row or any of them), blocks cover the rows and lie in the
+/// KV memory, each sequence has at most one segment, row, segment and copy counts are within `Limits`. Left to the engine: token ids against the
+/// vocabulary, the payload's size, and that no row is written into a block that two sequences hold. What a block holds is the coordinator's account.
 struct StageLedger: Hashable, Sendable {
     private struct Entry: Hashable, Sendable {
         var length: Int
         var blockCount: Int
+        /// So many of the last positions hold guesses, any of which may have been wrong.
+        var drafts = 0
     }
 
     private let kvBlocks: Int
@@ -43,9 +45,15 @@ struct StageLedger: Hashable, Sendable {
 
     private mutating func take(_ segment: Segment) -> String? {
         guard var entry = entries[segment.sequence] else { return "it has rows of a sequence that is not open" }
-        guard !segment.tokens.isEmpty, segment.start == entry.length else { return "rows do not continue their sequence" }
+        guard !segment.tokens.isEmpty, (entry.length - entry.drafts...entry.length).contains(segment.start) else {
+            return "rows do not continue their sequence"
+        }
+        guard (0..<segment.tokens.count).contains(segment.drafts), segment.drafts == 0 || segment.samples else {
+            return "guesses follow no sampled row"
+        }
         guard segment.newBlocks.allSatisfy({ Int($0.value) < kvBlocks }) else { return "a block lies outside the KV memory" }
-        entry.length += segment.tokens.count
+        entry.length = segment.start + segment.tokens.count
+        entry.drafts = segment.drafts
         entry.blockCount += segment.newBlocks.count
         guard entry.length <= entry.blockCount * Limits.positionsPerBlock else { return "rows have no block" }
         entries[segment.sequence] = entry

@@ -76,15 +76,20 @@ package struct Segment: Hashable, Sendable {
     package var tokens: [TokenID]
     /// Blocks that join the end of the sequence's table, before these rows are written.
     package var newBlocks: [BlockID]
-    /// Whether the last row's logits are sampled.
+    /// Whether the logits of the last known row are sampled.
     package var samples: Bool
+    /// So many of `tokens`, the last ones, are guesses of what will be sampled; only a segment that samples has any. The last stage draws a
+    /// token of the last known row, then of each guess's row as long as the token before it was that guess. The sequence goes on behind the
+    /// last guess that was right: its next segment may start up to so many positions before this one's end.
+    package var drafts: Int
 
-    package init(sequence: SequenceID, start: Int, tokens: [TokenID], newBlocks: [BlockID], samples: Bool) {
+    package init(sequence: SequenceID, start: Int, tokens: [TokenID], newBlocks: [BlockID], samples: Bool, drafts: Int = 0) {
         self.sequence = sequence
         self.start = start
         self.tokens = tokens
         self.newBlocks = newBlocks
         self.samples = samples
+        self.drafts = drafts
     }
 }
 
@@ -103,14 +108,23 @@ package struct StepFrame: Hashable, Sendable {
     }
 }
 
+/// What one stage measured of one step, as durations of its own monotonic clock: clocks of two machines are never compared.
+/// How they make a timeline: `StepTimeline`.
 package struct StageTiming: Hashable, Sendable {
-    /// From the frame's arrival to the start of its computing.
+    /// From the frame's arrival, its rows with it, to the start of its computing.
     package var queueNanoseconds: UInt64
     package var computeNanoseconds: UInt64
+    /// How long the stage thread had nothing to compute before this step: from the end of the step before it, or of loading. 0 where it was
+    /// not measured.
+    package var idleNanoseconds: UInt64
+    /// From the end of computing until the frame was handed to the socket. 0 where it was not measured.
+    package var handOverNanoseconds: UInt64
 
-    package init(queueNanoseconds: UInt64, computeNanoseconds: UInt64) {
+    package init(queueNanoseconds: UInt64, computeNanoseconds: UInt64, idleNanoseconds: UInt64 = 0, handOverNanoseconds: UInt64 = 0) {
         self.queueNanoseconds = queueNanoseconds
         self.computeNanoseconds = computeNanoseconds
+        self.idleNanoseconds = idleNanoseconds
+        self.handOverNanoseconds = handOverNanoseconds
     }
 }
 
@@ -128,7 +142,7 @@ package struct PoisonedSequence: Hashable, Sendable {
 package struct StepResult: Hashable, Sendable {
     package var epoch: Epoch
     package var number: StepNumber
-    /// One entry for each sampling segment that was not poisoned, in the segments' order.
+    /// For each sampling segment that was not poisoned, in the segments' order: one entry, and one more for each guess that was right.
     package var tokens: [SampledToken]
     package var poisoned: [PoisonedSequence]
     package var timings: [StageTiming]

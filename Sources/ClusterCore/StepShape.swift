@@ -14,8 +14,9 @@ package struct StepShape: Sendable {
     private let interTokenBudgetNanoseconds: Double?
     private let prefillRowsMax: Int
 
-    /// Fewer rows of a prompt at a time hardly shorten a step, and the prompt would take for ever.
-    static let prefillRowsMin = 16
+    /// Where not even one fits, a prompt still goes on. More would break the budget: from about four rows on a step takes as much longer as it has
+    /// more rows, and beside a long past a prompt's row costs many times one that decodes.
+    static let prefillRowsMin = 1
 
     package init(stages: Int, prefillRowsMax: Int, interTokenBudgetMs: UInt64?) {
         decode = [StageCurve](repeating: StageCurve(), count: stages)
@@ -58,10 +59,17 @@ package struct StepShape: Sendable {
         return min(prefillRowsMax, max(fitting, Self.prefillRowsMin))
     }
 
-    private func interval(_ curves: [StageCurve], rows: Int, groups: Int) -> Double? {
+    /// How many times longer a decode step of `rows` rows takes with `more` rows of guesses; row counts above all that was measured are hoped to
+    /// cost no more than that. `nil` before any decode step was measured.
+    package func stretch(rows: Int, more: Int, groups: Int) -> Double? {
+        guard let plain = interval(decode, rows: rows, groups: groups), plain > 0 else { return nil }
+        return interval(decode, rows: rows + more, groups: groups, isHoped: true).map { max(1, $0 / plain) }
+    }
+
+    private func interval(_ curves: [StageCurve], rows: Int, groups: Int, isHoped: Bool = false) -> Double? {
         var (sum, longest) = (0.0, 0.0)
         for curve in curves {
-            guard let time = curve.nanoseconds(rows: rows) else { return nil }
+            guard let time = isHoped ? curve.nanosecondsAtLeast(rows: rows) : curve.nanoseconds(rows: rows) else { return nil }
             sum += time
             longest = max(longest, time)
         }

@@ -2,6 +2,8 @@ import DequeModule
 
 /// One worker: holds at most one stage, computes its steps strictly in order, passes them on.
 ///
+/// The stage thread has the next step before it ends the present one, so it never waits while results are packed, encrypted and sent.
+///
 /// States of its link: greeting, joined (`CoordinatorLink`). States of its stage: none, loading, serving, broken (a step failed or is missing; it
 /// waits for the next epoch). End state: ended, after `.shutdown` or a refusal that no retry mends. Wrong calls: frames of another epoch,
 /// number, sender or state are dropped and counted; events of the stage thread for an epoch that is over are ignored; frames of an
@@ -21,11 +23,13 @@ package struct Worker: Sendable {
         var state = State.loading
         /// Steps that wait for the stage thread.
         var queue: Deque<Arrival> = []
-        /// The step that the stage thread has.
-        var computing: Computing?
+        /// The steps that the stage thread has, in their order: the one that it computes, and those that it goes on with without waiting for us.
+        var computing: Deque<Computing> = []
         /// The last step that came, and the last that was computed.
         var lastArrived = StepNumber(0)
         var lastComputed = StepNumber(0)
+        /// When the stage thread last had nothing more to do: the end of loading or of a step.
+        var idleSince = Instant(nanoseconds: 0)
         var ledger: StageLedger
         /// So much of the load was reported.
         var bytesReported: UInt64 = 0
@@ -39,7 +43,9 @@ package struct Worker: Sendable {
 
     private struct Computing {
         var frame: StepFrame
-        var queueNanoseconds: UInt64
+        var arrivedAt: Instant
+        /// When it was given to the stage thread.
+        var givenAt: Instant
     }
 
     package init(configuration: WorkerConfiguration) {
@@ -47,6 +53,13 @@ package struct Worker: Sendable {
         link = CoordinatorLink(
             heartbeatIntervalMs: configuration.heartbeatIntervalMs, timeoutMs: configuration.heartbeatTimeoutMs,
             backoffMinMs: configuration.reconnectBackoffMinMs, backoffMaxMs: configuration.reconnectBackoffMaxMs)
+    }
+
+    /// What `/metrics` of this worker says.
+    package var report: WorkerReport {
+        WorkerReport(
+            name: configuration.name, capabilities: configuration.capabilities, isJoined: link.isJoined, assignment: stage?.assignment,
+            isServing: stage?.state == .serving, stepsQueued: stage?.queue.count ?? 0, metrics: metrics)
     }
 
     package var nextDeadline: Instant? { hasEnded ? nil : link.deadline }
@@ -62,7 +75,7 @@ package struct Worker: Sendable {
         case .received(let message): received(message, now, &effects)
         case .activation(let frame, let payload, let peer): arrived(frame, payload, from: peer, now, &effects)
         case .loadProgressed(let epoch, let done, let total): loadProgressed(epoch, done, total, &effects)
-        case .loaded(let epoch): loaded(epoch, &effects)
+        case .loaded(let epoch): loaded(epoch, now, &effects)
         case .loadFailed(let epoch, let failure): loadFailed(epoch, failure, &effects)
         case .stepComputed(let epoch, let number, let outcome, let payload): computed(epoch, number, outcome, payload, now, &effects)
         case .stepFailed(let epoch, let number, let failure):
@@ -192,9 +205,10 @@ package struct Worker: Sendable {
         effects.append(.send(.loadProgress(LoadProgress(epoch: epoch, bytesDone: done, bytesTotal: total))))
     }
 
-    private mutating func loaded(_ epoch: Epoch, _ effects: inout [Effect]) {
+    private mutating func loaded(_ epoch: Epoch, _ now: Instant, _ effects: inout [Effect]) {
         guard let stage, stage.assignment.epoch == epoch, stage.state == .loading else { return }
         self.stage!.state = .serving
+        self.stage!.idleSince = now
         effects.append(.send(.loaded(epoch)))
     }
 
@@ -267,28 +281,30 @@ package struct Worker: Sendable {
     // MARK: - Steps are computed
 
     private mutating func computeNext(_ now: Instant, _ effects: inout [Effect]) {
-        guard let stage, stage.computing == nil, let arrival = stage.queue.first else { return }
-        self.stage!.queue.removeFirst()
-        self.stage!.computing = Computing(frame: arrival.frame, queueNanoseconds: now.nanoseconds(since: arrival.at))
-        effects.append(.compute(arrival.frame, payload: arrival.payload))
+        while let stage, stage.computing.count < configuration.stepsGivenMax, let arrival = stage.queue.first {
+            self.stage!.queue.removeFirst()
+            self.stage!.computing.append(Computing(frame: arrival.frame, arrivedAt: arrival.at, givenAt: now))
+            effects.append(.compute(arrival.frame, payload: arrival.payload))
+        }
     }
 
     private func isComputing(_ epoch: Epoch, _ number: StepNumber) -> Bool {
-        stage?.assignment.epoch == epoch && stage?.computing?.frame.step.number == number
+        stage?.assignment.epoch == epoch && stage?.computing.first?.frame.step.number == number
     }
 
     private mutating func computed(
         _ epoch: Epoch, _ number: StepNumber, _ outcome: StepOutcome, _ payload: PayloadHandle?, _ now: Instant, _ effects: inout [Effect]
     ) {
-        guard isComputing(epoch, number), let stage, let computing = stage.computing else {
+        guard isComputing(epoch, number), let stage, let computing = stage.computing.first else {
             if let payload { effects.append(.discard(payload)) }
             return
         }
-        self.stage!.computing = nil
+        self.stage!.computing.removeFirst()
         self.stage!.lastComputed = number
-        metrics.computed(computing.frame.step, outcome, queueNanoseconds: computing.queueNanoseconds)
+        let timing = timing(of: outcome, computing, now)
+        metrics.computed(computing.frame.step, timing)
         var frame = computing.frame
-        frame.timings.append(StageTiming(queueNanoseconds: computing.queueNanoseconds, computeNanoseconds: outcome.computeNanoseconds))
+        frame.timings.append(timing)
         // Whoever saw it first names the layers.
         frame.poisoned += outcome.poisoned.filter { new in !frame.poisoned.contains { $0.sequence == new.sequence } }
         if stage.assignment.isLast {
@@ -301,6 +317,20 @@ package struct Worker: Sendable {
             effects.append(.forward(frame, payload: payload))
         }
         computeNext(now, &effects)
+    }
+
+    /// `now` is when the step is handed on: effects are performed at once.
+    private mutating func timing(of outcome: StepOutcome, _ computing: Computing, _ now: Instant) -> StageTiming {
+        guard let startedAt = outcome.startedAt else {
+            return StageTiming(
+                queueNanoseconds: computing.givenAt.nanoseconds(since: computing.arrivedAt), computeNanoseconds: outcome.computeNanoseconds)
+        }
+        let endedAt = Instant(nanoseconds: startedAt.nanoseconds &+ outcome.computeNanoseconds)
+        let idle = startedAt.nanoseconds(since: stage!.idleSince)
+        stage!.idleSince = endedAt
+        return StageTiming(
+            queueNanoseconds: startedAt.nanoseconds(since: computing.arrivedAt), computeNanoseconds: outcome.computeNanoseconds,
+            idleNanoseconds: idle, handOverNanoseconds: now.nanoseconds(since: endedAt))
     }
 
     private mutating func breakStage(_ failure: Failure, at number: StepNumber, _ effects: inout [Effect]) {
@@ -320,7 +350,7 @@ package struct Worker: Sendable {
         guard let stage else { return }
         for arrival in stage.queue { if let payload = arrival.payload { effects.append(.discard(payload)) } }
         self.stage!.queue = []
-        self.stage!.computing = nil
+        self.stage!.computing = []
     }
 
     // MARK: - The end

@@ -12,6 +12,8 @@ package struct WorkerConfiguration: Hashable, Sendable {
     package var reconnectBackoffMaxMs: UInt64 = 5_000
     /// Steps that wait for the stage thread. More than any coordinator sends; a frame beyond is dropped and reported.
     package var stepsQueuedMax: Int = Limits.stepsQueuedMax
+    /// Steps that the stage thread has at once: one that it computes and one that it goes on with. More would only outlive their epoch.
+    package var stepsGivenMax: Int = 2
 
     package init(session: UInt64, name: String, capabilities: WorkerCapabilities, dataEndpoint: String) {
         self.session = session

@@ -9,14 +9,19 @@ package struct PayloadHandle: Hashable, Sendable {
 package struct StepOutcome: Hashable, Sendable {
     /// Sequences with a NaN or infinity first seen in this stage.
     package var poisoned: [PoisonedSequence]
-    /// Only on the last stage: one entry for each sampling segment that is not poisoned, in the segments' order.
+    /// Only on the last stage: as in `StepResult`.
     package var tokens: [SampledToken]
     package var computeNanoseconds: UInt64
+    /// When computing began, on the clock that `Worker.handle` is told; `nil` where nobody measured it.
+    package var startedAt: Instant?
 
-    package init(poisoned: [PoisonedSequence] = [], tokens: [SampledToken] = [], computeNanoseconds: UInt64) {
+    package init(
+        poisoned: [PoisonedSequence] = [], tokens: [SampledToken] = [], computeNanoseconds: UInt64, startedAt: Instant? = nil
+    ) {
         self.poisoned = poisoned
         self.tokens = tokens
         self.computeNanoseconds = computeNanoseconds
+        self.startedAt = startedAt
     }
 }
 

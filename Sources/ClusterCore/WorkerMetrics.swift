@@ -4,15 +4,45 @@ package struct WorkerMetrics: Hashable, Sendable {
     package var rows: UInt64 = 0
     package var computeNanoseconds: UInt64 = 0
     package var queueNanoseconds: UInt64 = 0
+    package var idleNanoseconds: UInt64 = 0
+    package var handOverNanoseconds: UInt64 = 0
     package var reconnects: UInt64 = 0
     package var dropped = DropCounts()
 
     package init() {}
 
-    mutating func computed(_ step: Step, _ outcome: StepOutcome, queueNanoseconds queued: UInt64) {
+    mutating func computed(_ step: Step, _ timing: StageTiming) {
         steps += 1
         rows += UInt64(step.rowCount)
-        computeNanoseconds &+= outcome.computeNanoseconds
-        queueNanoseconds &+= queued
+        computeNanoseconds &+= timing.computeNanoseconds
+        queueNanoseconds &+= timing.queueNanoseconds
+        idleNanoseconds &+= timing.idleNanoseconds
+        handOverNanoseconds &+= timing.handOverNanoseconds
+    }
+}
+
+/// What one worker says of itself.
+package struct WorkerReport: Hashable, Sendable {
+    package var name: String
+    package var capabilities: WorkerCapabilities
+    /// Whether the coordinator knows it.
+    package var isJoined: Bool
+    /// Its stage, loading or loaded; `nil` for none.
+    package var assignment: StageAssignment?
+    package var isServing: Bool
+    package var stepsQueued: Int
+    package var metrics: WorkerMetrics
+
+    package init(
+        name: String, capabilities: WorkerCapabilities, isJoined: Bool, assignment: StageAssignment?, isServing: Bool, stepsQueued: Int,
+        metrics: WorkerMetrics
+    ) {
+        self.name = name
+        self.capabilities = capabilities
+        self.isJoined = isJoined
+        self.assignment = assignment
+        self.isServing = isServing
+        self.stepsQueued = stepsQueued
+        self.metrics = metrics
     }
 }

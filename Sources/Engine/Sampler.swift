@@ -42,9 +42,11 @@ final class Sampler {
 
     deinit { memory.forEach { $0.deallocate() } }
 
+    func isFinite(_ logits: UnsafePointer<Float>) -> Bool { sk_all_finite(kernels, logits, vocabulary) }
+
     /// The token after the sequence's last position; nil where the logits, f32[vocabulary], are not all finite.
     func draw(logits: UnsafePointer<Float>, for sequence: SequenceState) -> SampledToken? {
-        guard sk_all_finite(kernels, logits, vocabulary) else { return nil }
+        guard isFinite(logits) else { return nil }
         let drawn = token(adjust(logits, for: sequence), for: sequence)
         var sample = SampledToken(token: Int32(drawn), logprob: nil, top: [])
         if let count = sequence.topLogprobs {

@@ -115,10 +115,15 @@ struct SequenceTable {
         try checkTokens(segment.tokens, of: id)
 
         let length = state?.length ?? opening!.cached
-        guard segment.start == length else {
-            throw bad("Sequence \(id) goes on at position \(segment.start), but it has \(length) positions: rows must follow each other.")
+        let guessed = state?.drafts.count ?? 0
+        guard (length...length + guessed).contains(segment.start) else {
+            throw bad(
+                "Sequence \(id) goes on at position \(segment.start), but it has \(length) positions and \(guessed) guesses: rows must follow each other.")
         }
-        let end = length + segment.tokens.count
+        guard (0..<segment.tokens.count).contains(segment.drafts), segment.drafts == 0 || segment.samples else {
+            throw bad("Sequence \(id) has \(segment.drafts) guesses in \(segment.tokens.count) rows; guesses follow a known row that is drawn from.")
+        }
+        let end = segment.start + segment.tokens.count
         guard end <= contextLength else { throw bad("Sequence \(id) would have \(end) positions; the model's context is \(contextLength).") }
         let blocks = (state?.blocks.count ?? 0) + segment.newBlocks.count
         guard blocks * KVMemory.positionsPerBlock >= end else {
@@ -127,12 +132,13 @@ struct SequenceTable {
         try checkBlocks(of: segment, held: state?.blocks ?? UnsafeBufferPointer(start: nil, count: 0), cached: opening?.cached ?? 0, in: batch)
 
         let known = opening?.tokens ?? state!.tokens
-        let overlap = max(0, min(end, known.count) - length)
-        guard segment.tokens.prefix(overlap).elementsEqual(known[length..<(length + overlap)]) else {
+        // Behind a guess nothing is known that the segment could contradict.
+        let overlap = max(0, min(end, known.count) - segment.start)
+        guard segment.tokens.prefix(overlap).elementsEqual(known.dropFirst(segment.start).prefix(overlap)) else {
             throw bad("The rows of sequence \(id) from position \(length) on are not the tokens that it was opened with.")
         }
-        guard !segment.samples || end >= known.count else {
-            throw bad("Sequence \(id) is to draw a token after position \(end - 1), but \(known.count) tokens are known already.")
+        guard !segment.samples || end - segment.drafts >= known.count else {
+            throw bad("Sequence \(id) is to draw a token after position \(end - segment.drafts - 1), but \(known.count) tokens are known already.")
         }
     }
 
@@ -178,8 +184,12 @@ final class SequenceState {
     let promptLength: Int
     /// All tokens known: those it was opened with, then those of rows.
     private(set) var tokens: [Int32]
-    /// Positions whose keys and values are, or by the end of the batch will be, in memory.
+    /// Positions whose keys and values are, or by the end of the batch will be, in memory. Guesses don't count before they are known to be right.
     private(set) var length = 0
+    /// Guesses that stand behind these, in order, each of which may turn out to be right.
+    private(set) var drafts: ArraySlice<Int32> = []
+    /// The token that was drawn last; nil where none could be.
+    var drawn: Int32?
     /// How often each token was seen; nil where no penalty asks.
     private(set) var counts: TokenCounts?
     private let table = BlockTable()
@@ -199,11 +209,25 @@ final class SequenceState {
 
     func advance(_ segment: BatchSegment) {
         table.append(segment.newBlocks)
-        length += segment.tokens.count
-        for token in segment.tokens.suffix(max(0, length - tokens.count)) {
-            tokens.append(token)
-            counts?.add(output: token)
-        }
+        while length < segment.start { confirmDraft() }
+        let known = segment.tokens.count - segment.drafts
+        length += known
+        for token in segment.tokens[..<known].suffix(max(0, length - tokens.count)) { append(token) }
+        drafts = segment.drafts == 0 ? [] : segment.tokens[known...]
+    }
+
+    /// The first guess was right.
+    func confirmDraft() {
+        append(drafts.removeFirst())
+        length += 1
+    }
+
+    /// What guesses are left were wrong.
+    func dropDrafts() { drafts = [] }
+
+    private func append(_ token: Int32) {
+        tokens.append(token)
+        counts?.add(output: token)
     }
 }
 

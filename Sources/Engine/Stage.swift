@@ -132,12 +132,13 @@ package final class Stage {
         }
     }
 
-    /// Reports the sequences with a row that is not finite; `work.healthy` is true for each segment whose rows are.
+    /// Reports the sequences with a row that is not finite; `work.healthy` is true for each segment whose rows are. Rows of guesses don't count:
+    /// who knows whether the sequence ever has them.
     private func markPoisoned(_ batch: StageBatch) {
         var row = 0
         for (index, segment) in batch.segments.enumerated() {
             let known = batch.poisoned.contains(segment.sequence)
-            work.healthy[index] = !known && pass.isFinite(first: row, count: segment.tokens.count)
+            work.healthy[index] = !known && pass.isFinite(first: row, count: segment.tokens.count - segment.drafts)
             if !known, !work.healthy[index] { poison(segment.sequence) }
             row += segment.tokens.count
         }
@@ -149,17 +150,38 @@ package final class Stage {
 
     // MARK: Head
 
+    /// A row from which a token may be drawn.
     private struct Wish {
         let sequence: UInt64
         let row: Int32
         let state: SequenceState
+        /// Position that the token takes.
+        let position: Int
+        /// Counts the segments that sample, so that one thread draws all tokens of a sequence.
+        let segment: Int
+        let isGuess: Bool
+
+        /// A guess's row gives a token only where the token drawn right before it is that guess. Where its logits are not finite there is none
+        /// either: the next batch has the row as a known one, and tells.
+        func draw(logits: UnsafePointer<Float>, with sampler: Sampler) -> SampledToken? {
+            if isGuess {
+                guard state.length == position - 1, state.drawn == state.drafts.first, sampler.isFinite(logits) else { return nil }
+                state.confirmDraft()
+            }
+            let token = sampler.draw(logits: logits, for: state)
+            state.drawn = token?.token
+            return token
+        }
     }
 
-    /// Logits for the wanted rows only, in portions of bounded memory, and a token for each.
+    /// Logits for the wanted rows only, in portions of bounded memory, and a token for each, but for those behind a wrong guess.
     private func draw(_ batch: StageBatch) throws(EngineError) {
         findWishes(batch)
         // A sequence that ends must not live on in here.
-        defer { wishes.removeAll(keepingCapacity: true) }
+        defer {
+            for wish in wishes { wish.state.dropDrafts() }
+            wishes.removeAll(keepingCapacity: true)
+        }
         for start in stride(from: 0, to: wishes.count, by: max(1, work.headRows)) {
             let portion = start..<min(start + work.headRows, wishes.count)
             for (index, wish) in wishes[portion].enumerated() { work.wishedRows[index] = wish.row }
@@ -167,8 +189,8 @@ package final class Stage {
             drawTokens(portion)
             for (wish, token) in zip(wishes[portion], drawn) {
                 if let token {
-                    result.samples.append(SequenceSample(sequence: wish.sequence, position: wish.state.length, token: token))
-                } else {
+                    result.samples.append(SequenceSample(sequence: wish.sequence, position: wish.position, token: token))
+                } else if !wish.isGuess {
                     poison(wish.sequence)
                 }
             }
@@ -177,19 +199,28 @@ package final class Stage {
 
     private func findWishes(_ batch: StageBatch) {
         var row = 0
+        var wishing = 0
         for (index, segment) in batch.segments.enumerated() {
             row += segment.tokens.count
             guard segment.samples, work.healthy[index] else { continue }
-            wishes.append(Wish(sequence: segment.sequence, row: Int32(row - 1), state: table[segment.sequence]))
+            let state = table[segment.sequence]
+            let first = row - 1 - segment.drafts
+            for guess in 0...segment.drafts where guess == 0 || pass.isFinite(first: first + guess, count: 1) {
+                wishes.append(
+                    Wish(
+                        sequence: segment.sequence, row: Int32(first + guess), state: state, position: state.length + guess,
+                        segment: wishing, isGuess: guess > 0))
+            }
+            wishing += 1
         }
     }
 
-    /// One token for each row of `work.logits`, into `drawn`; nil where the row is not finite.
+    /// One token for each row of `work.logits`, into `drawn`; nil where the row is not finite, or stands behind a guess that was wrong.
     private func drawTokens(_ portion: Range<Int>) {
         drawn.removeAll(keepingCapacity: true)
         for _ in portion { drawn.append(nil) }
         if portion.count == 1 {
-            drawn[0] = samplers[0].draw(logits: work.logits, for: wishes[portion.lowerBound].state)
+            drawn[0] = wishes[portion.lowerBound].draw(logits: work.logits, with: samplers[0])
             return
         }
         wishes.withUnsafeBufferPointer { wishes in
@@ -215,8 +246,8 @@ package final class Stage {
         let vocabulary: Int
 
         func draw(share: Int, of shares: Int) {
-            for index in stride(from: share, to: wishes.count, by: shares) {
-                drawn[index] = samplers[share].draw(logits: logits + index * vocabulary, for: wishes[index].state)
+            for index in wishes.indices where wishes[index].segment % shares == share {
+                drawn[index] = wishes[index].draw(logits: logits + index * vocabulary, with: samplers[share])
             }
         }
     }

@@ -74,21 +74,26 @@ package struct SequenceOpening: Sendable {
 /// Consecutive positions of one sequence.
 package struct BatchSegment: Sendable {
     package var sequence: UInt64
-    /// Absolute position of `tokens[0]`; positions follow each other without gaps or overlaps.
+    /// Absolute position of `tokens[0]`; positions follow each other without gaps or overlaps, but for guesses that were wrong.
     package var start: Int
     /// Never empty.
     package var tokens: [Int32]
     /// KV blocks that join the end of the sequence's table before these rows are written.
     package var newBlocks: [Int32]
-    /// Whether a token is drawn after the last row. That row must be the last known position of the sequence.
+    /// Whether a token is drawn after the last known row. That row must be the last known position of the sequence.
     package var samples: Bool
+    /// So many of `tokens`, the last ones, are guesses; only where the segment samples. A token is drawn after the last known row, then after each
+    /// guess as long as the token before was that guess. The next segment starts behind the last guess that was right: what the others left
+    /// in KV memory lies beyond the sequence's end, and is overwritten.
+    package var drafts: Int
 
-    package init(sequence: UInt64, start: Int, tokens: [Int32], newBlocks: [Int32], samples: Bool) {
+    package init(sequence: UInt64, start: Int, tokens: [Int32], newBlocks: [Int32], samples: Bool, drafts: Int = 0) {
         self.sequence = sequence
         self.start = start
         self.tokens = tokens
         self.newBlocks = newBlocks
         self.samples = samples
+        self.drafts = drafts
     }
 }
 
@@ -96,7 +101,8 @@ package struct BatchSegment: Sendable {
 package struct StageResult: Sendable {
     /// Sequences in whose rows this stage was the first to see a NaN or an infinity. No token was drawn for them.
     package var poisoned: [PoisonedRows] = []
-    /// On the last stage: one entry for each sampling segment that is not poisoned, in the segments' order.
+    /// On the last stage, for each sampling segment that is not poisoned, in the segments' order: one entry, and one more for each guess that
+    /// was right.
     package var samples: [SequenceSample] = []
 }
 

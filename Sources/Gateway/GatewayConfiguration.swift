@@ -48,9 +48,9 @@ package struct GatewayLimits: Hashable, Sendable {
     package var stopStringBytesMax = 1024
     /// Choices over all prompts of one HTTP request.
     package var choicesMax = Limits.choicesMax
-    /// Choices that are generated or wait, over all clients; more are answered 429.
-    package var choicesOpenMax = 512
-    /// What `Retry-After` says when full.
+    /// Choices that are generated or wait, over all clients; more are answered 429. Clients with API keys share them (`SharedPlaces`).
+    package var choicesOpenMax = 640
+    /// What `Retry-After` says where nobody knows how long to wait.
     package var retryAfterSeconds = 1
     /// Stream events that wait for a client who reads slowly; one more ends its stream.
     package var eventsBufferedMax = 4096

@@ -28,13 +28,9 @@ package enum CoordinatorExchange {
 
     /// Asks a coordinator for its status, with the console key that lies in its state directory.
     package static func status(state: StateDirectory) throws -> StatusReport {
-        guard let enrolment = try Enrolment.read(from: state), FileManager.default.fileExists(atPath: state.file("console.key")) else {
-            throw NodeError(.coordinatorSilent, "\(state.path) is no coordinator's state directory: name the one that 'staffel coordinator' was given with --state")
-        }
-        let console = try CurveKeyFile(path: state.file("console.key")).load()
-        return try ask(.statusQuery, enrolment: enrolment, own: console) { message in
-            if case .status(let report) = message { report } else { nil }
-        }
+        var console = try CoordinatorConsole(state: state)
+        guard let report = try console.status() else { throw silence(console.endpoint) }
+        return report
     }
 
     private static func ask<Answer>(
@@ -58,6 +54,10 @@ package enum CoordinatorExchange {
                 if case .success(let message) = received, let answer = accept(message) { return answer }
             }
         }
-        throw NodeError(.coordinatorSilent, "the coordinator at \(enrolment.endpoint) didn't answer within \(timeoutMs / 1000) s: is it running, and reachable from here?")
+        throw silence(enrolment.endpoint)
+    }
+
+    package static func silence(_ endpoint: String) -> NodeError {
+        NodeError(.coordinatorSilent, "the coordinator at \(endpoint) didn't answer within \(timeoutMs / 1000) s: is it running, and reachable from here?")
     }
 }

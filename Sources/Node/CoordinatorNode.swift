@@ -7,23 +7,28 @@ import ZeroMQ
 /// A coordinator in the real world: one thread that polls its sockets, feeds the pure `Coordinator` and does what it says.
 package final class CoordinatorNode: Sendable {
     private let commands: Mailbox<Command>
+    private let inquiries = Inquiries<StatusReport>()
     private let thread: NodeThread
 
-    private enum Command: Sendable { case shutdown }
+    fileprivate enum Command: Sendable { case shutdown, inquiry }
 
     /// Listens at once, so that a caller may start workers when this returns. Throws `NodeError` and `ZeroMQError`.
     package init(settings: CoordinatorSettings, model: ServedModel, logger: Logger) throws {
         let commands = try Mailbox<Command>(capacity: 4)
         self.commands = commands
-        thread = try NodeThread(name: "coordinator") { started in
+        thread = try NodeThread(name: "coordinator") { [inquiries] started in
+            defer { inquiries.close() }
             var loop = try CoordinatorLoop(settings: settings, model: model, logger: logger, commandsDescriptor: commands.descriptor)
             started()
-            try loop.run { commands.drain().isEmpty ? nil : .shutdown }
+            try loop.run(commands: commands, inquiries: inquiries)
         }
     }
 
     /// Returns when the coordinator has ended; throws what ended it.
     package func waitUntilEnded() async throws { try await thread.waitUntilEnded() }
+
+    /// What `staffel status` prints; `nil` when the coordinator has ended or too many ask at once. May be called from any thread.
+    package func status() async -> StatusReport? { await inquiries.ask { [commands] in commands.post(.inquiry) } }
 
     /// Every open request is answered, every worker told; then `waitUntilEnded` returns. May be called from any thread.
     package func shutdown() { _ = commands.post(.shutdown) }
@@ -37,6 +42,8 @@ package struct CoordinatorSettings: Sendable {
     /// How peers reach that, for join lines; the listening endpoint when `nil`, which must then be one address and no wildcard.
     package var advertise: String?
     package var configuration: CoordinatorConfiguration
+    /// Hears of every step.
+    package var trace: TraceFile?
 
     package init(state: StateDirectory, listen: String, advertise: String?, configuration: CoordinatorConfiguration) {
         self.state = state
@@ -69,6 +76,7 @@ private struct CoordinatorLoop: ~Copyable {
     private var tokensRead = Instant(nanoseconds: 0)
     /// The connection over which each key spoke last.
     private var routes: [PeerKey: [UInt8]] = [:]
+    private let trace: TraceFile?
     private var hasEnded = false
 
     init(settings: CoordinatorSettings, model: ServedModel, logger: Logger, commandsDescriptor: Int32) throws {
@@ -87,7 +95,10 @@ private struct CoordinatorLoop: ~Copyable {
         try peers.admit(PeerStore.Entry(key: PeerKey(console.publicKey), role: .console, name: "console"))
         access.admitOnly(peers.entries.map(\.key.curve))
         let tokens = try TokenStore(directory: settings.state)
-        self.machine = Coordinator(configuration: settings.configuration, at: MonotonicClock.now)
+        trace = settings.trace
+        var configuration = settings.configuration
+        configuration.tracesSteps = settings.trace != nil
+        self.machine = Coordinator(configuration: configuration, at: MonotonicClock.now)
         self.model = model
         self.logger = logger
         self.context = context
@@ -99,7 +110,8 @@ private struct CoordinatorLoop: ~Copyable {
         logger.info("listening", metadata: ["endpoint": "\(endpoint)", "model": "\(settings.configuration.model.name)"])
     }
 
-    mutating func run(nextCommand: () -> Coordinator.Event?) throws {
+    mutating func run(commands mailbox: Mailbox<CoordinatorNode.Command>, inquiries: Inquiries<StatusReport>) throws {
+        defer { trace?.end() }
         while !hasEnded {
             if MonotonicClock.now.milliseconds(since: tokensRead) >= Self.tokenRefreshMs { refreshTokens() }
             var poller = Poller()
@@ -112,7 +124,10 @@ private struct CoordinatorLoop: ~Copyable {
                 refreshTokens()
                 try access.answerPending()
             }
-            if poller.isReadable(commands), let event = nextCommand() { handle(event) }
+            if poller.isReadable(commands) {
+                if mailbox.drain().contains(.shutdown) { handle(.shutdown) }
+                inquiries.answer { machine.status(at: MonotonicClock.now) }
+            }
             if poller.isReadable(messages) { try receive() }
             if let deadline = machine.nextDeadline, deadline <= MonotonicClock.now { handle(.deadline) }
         }
@@ -175,8 +190,26 @@ private struct CoordinatorLoop: ~Copyable {
 
     private mutating func handle(_ event: Coordinator.Event) {
         var effects: [Coordinator.Effect] = []
-        machine.handle(event, at: MonotonicClock.now, into: &effects)
-        for effect in effects { perform(effect) }
+        let now = MonotonicClock.now
+        machine.handle(event, at: now, into: &effects)
+        // Stages wait for a step and nobody's stream does for a token's last microseconds: a step goes before the tokens of the one before it,
+        // and before nothing else.
+        var tokens: [Coordinator.Effect] = []
+        for effect in effects {
+            switch effect {
+            case .send(.tokens, _): tokens.append(effect)
+            case .send(.step, _): perform(effect)
+            default:
+                for effect in tokens { perform(effect) }
+                tokens.removeAll()
+                perform(effect)
+            }
+        }
+        for effect in tokens { perform(effect) }
+        if let trace {
+            let sent = effects.count { if case .send(.step, _) = $0 { true } else { false } }
+            if sent > 0 { trace.note(turn: TraceTurn(from: now, to: MonotonicClock.now, stepsSent: sent)) }
+        }
     }
 
     private mutating func perform(_ effect: Coordinator.Effect) {
@@ -196,6 +229,8 @@ private struct CoordinatorLoop: ~Copyable {
             access.revoke(key.curve)
         case .log(let entry):
             logger.log(entry)
+        case .trace(let event):
+            trace?.note(event)
         case .ended:
             hasEnded = true
         }

@@ -13,6 +13,7 @@ package struct NodeError: Error, CustomStringConvertible {
         /// A step that contradicts what the stage holds.
         case wrongStep = "wrong-step"
         case threads = "threads"
+        case traceFile = "trace-file"
     }
 
     package var code: Code

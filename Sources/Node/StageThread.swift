@@ -9,7 +9,7 @@ import Synchronization
 ///
 /// Its pool's other threads belong to it; nothing here runs on Swift's cooperative threads.
 final class StageThread: Sendable {
-    /// More than the machine ever has open: one step, one load or unload, and the end.
+    /// More than the machine ever has open: two steps, one load or unload, and the end.
     static let commandsMax = 16
     /// Between two reports of a load's progress.
     static let progressIntervalMs: UInt64 = 200
@@ -79,7 +79,7 @@ final class StageThread: Sendable {
         }
     }
 
-    /// Whether a load may stop because another load, an unload or the end waits behind it.
+    /// Whether a load may stop, and a step be left out, because another load, an unload or the end waits behind it.
     private var isSuperseded: Bool {
         queue.withLock { queue in
             queue.ending || queue.commands.contains { if case .compute = $0 { false } else { true } }
@@ -144,6 +144,8 @@ private struct StageHolder {
         case .unload:
             unload()
         case .compute(let frame, let input):
+            // Its epoch is over, and nobody waits for it.
+            guard !isSuperseded() else { return }
             do {
                 let (outcome, output) = try compute(frame, input: input)
                 report(.computed(frame.step.epoch, frame.step.number, outcome, output: output))
@@ -239,6 +241,6 @@ private struct StageHolder {
         let started = MonotonicClock.now
         let result = try stage.run(
             batch, input: UnsafeRawBufferPointer(input?.rows ?? .init(start: nil, count: 0)), output: output?.rows ?? .init(start: nil, count: 0))
-        return (StepOutcome(result, computeNanoseconds: MonotonicClock.now.nanoseconds(since: started)), output)
+        return (StepOutcome(result, computeNanoseconds: MonotonicClock.now.nanoseconds(since: started), startedAt: started), output)
     }
 }

@@ -13,7 +13,7 @@ extension StageBatch {
             segments: frame.step.segments.map { segment in
                 BatchSegment(
                     sequence: segment.sequence.value, start: segment.start, tokens: segment.tokens,
-                    newBlocks: segment.newBlocks.map { Int32($0.value) }, samples: segment.samples)
+                    newBlocks: segment.newBlocks.map { Int32($0.value) }, samples: segment.samples, drafts: segment.drafts)
             },
             poisoned: frame.poisoned.map(\.sequence.value))
     }
@@ -39,14 +39,14 @@ extension SamplingSettings {
 }
 
 extension StepOutcome {
-    init(_ result: StageResult, computeNanoseconds: UInt64) {
+    init(_ result: StageResult, computeNanoseconds: UInt64, startedAt: Instant? = nil) {
         self.init(
             poisoned: result.poisoned.map { PoisonedSequence(sequence: SequenceID($0.sequence), layers: $0.layers) },
             tokens: result.samples.map { sample in
                 ClusterCore.SampledToken(
                     sequence: SequenceID(sample.sequence), position: sample.position, emitted: EmittedToken(sample.token))
             },
-            computeNanoseconds: computeNanoseconds)
+            computeNanoseconds: computeNanoseconds, startedAt: startedAt)
     }
 }
 
@@ -69,7 +69,7 @@ extension Engine.KVType {
 }
 
 extension Engine.BoundaryType {
-    init(_ type: ClusterCore.BoundaryType) { self = type == .f32 ? .f32 : .bf16 }
+    package init(_ type: ClusterCore.BoundaryType) { self = type == .f32 ? .f32 : .bf16 }
 }
 
 extension StageSlice {

@@ -9,6 +9,7 @@ import ZeroMQ
 package final class WorkerNode: Sendable {
     fileprivate enum Input: Sendable {
         case shutdown
+        case inquiry
         case report(StageThread.Report)
     }
 
@@ -16,25 +17,30 @@ package final class WorkerNode: Sendable {
     private static let inputsMax = 256
 
     private let inputs: Mailbox<Input>
+    private let inquiries = Inquiries<WorkerReport>()
     private let thread: NodeThread
 
     /// Listens for activations at once. Throws `NodeError` and `ZeroMQError`.
     package init(settings: WorkerSettings, logger: Logger) throws {
         let inputs = try Mailbox<Input>(capacity: Self.inputsMax)
         self.inputs = inputs
-        thread = try NodeThread(name: "worker") { started in
+        thread = try NodeThread(name: "worker") { [inquiries] started in
+            defer { inquiries.close() }
             let stage = StageThread(configuration: settings.stage) { report in
                 // The stage thread has at most a few reports open, so a full mailbox is a bug of ours, not load.
                 precondition(inputs.post(.report(report)), "the worker's socket thread does not drain its mailbox")
             }
             var loop = try WorkerLoop(settings: settings, logger: logger, stage: stage, inputs: inputs)
             started()
-            try loop.run()
+            try loop.run(inquiries)
         }
     }
 
     /// Returns when the worker has ended; throws what ended it.
     package func waitUntilEnded() async throws { try await thread.waitUntilEnded() }
+
+    /// What this worker holds and did; `nil` when it has ended or too many ask at once. May be called from any thread.
+    package func report() async -> WorkerReport? { await inquiries.ask { [inputs] in inputs.post(.inquiry) } }
 
     /// Tells the coordinator and ends. May be called from any thread.
     package func shutdown() { _ = inputs.post(.shutdown) }
@@ -123,7 +129,7 @@ private struct WorkerLoop: ~Copyable {
         logger.info("listening", metadata: ["endpoint": "\(endpoint)", "coordinator": "\(settings.enrolment.endpoint)"])
     }
 
-    mutating func run() throws {
+    mutating func run(_ inquiries: Inquiries<WorkerReport>) throws {
         handle(.start)
         while end == nil {
             var poller = Poller()
@@ -135,7 +141,10 @@ private struct WorkerLoop: ~Copyable {
             _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
 
             if poller.isReadable(handshakes) { try access.answerPending() }
-            if poller.isReadable(posted) { for input in inputs.drain() { handle(input) } }
+            if poller.isReadable(posted) {
+                for input in inputs.drain() { handle(input) }
+                inquiries.answer { machine.report }
+            }
             if poller.isReadable(activations) { try receiveActivations() }
             if poller.isReadable(messages) { try receiveFromCoordinator() }
             try coordinator.flush()
@@ -170,6 +179,8 @@ private struct WorkerLoop: ~Copyable {
             let received = try data.receive(maxParts: 2) { tooLarge += 1 }
             for _ in 0..<tooLarge { handle(.malformedFrame(from: nil)) }
             guard let message = received else { return }
+            // Parts arrive together; what it takes to unpack them counts as waiting in the stage, not as wire.
+            let arrived = MonotonicClock.now
             let sender = message.authenticatedKey.map(PeerKey.init)
             guard let sender, message.count == 2, let frame = try? message.withBytes(of: 0, WireCodec.decodeStepFrame) else {
                 handle(.malformedFrame(from: sender))
@@ -181,14 +192,15 @@ private struct WorkerLoop: ~Copyable {
                 buffer.rows.copyMemory(from: bytes)
                 return buffer
             }
-            handle(.activation(frame, payload: keep(buffer), from: sender))
+            handle(.activation(frame, payload: keep(buffer), from: sender), at: arrived)
         }
     }
 
     private mutating func receiveFromCoordinator() throws {
         for _ in 0..<Self.messagesPerRound {
+            let arrived = MonotonicClock.now
             switch try coordinator.receive() {
-            case .success(let message): handle(.received(message))
+            case .success(let message): handle(.received(message), at: arrived)
             case .failure(let error):
                 logger.debug("malformed frame", metadata: ["reason": "\(error)"])
                 handle(.malformedFrame(from: settings.enrolment.coordinatorKey))
@@ -200,6 +212,7 @@ private struct WorkerLoop: ~Copyable {
     private mutating func handle(_ input: WorkerNode.Input) {
         switch input {
         case .shutdown: handle(Worker.Event.shutdown)
+        case .inquiry: break
         case .report(.loadProgressed(let epoch, let done, let total)): handle(.loadProgressed(epoch, bytesDone: done, bytesTotal: total))
         case .report(.loaded(let epoch)): handle(.loaded(epoch))
         case .report(.loadFailed(let epoch, let failure)): handle(.loadFailed(epoch, failure))
@@ -221,15 +234,18 @@ private struct WorkerLoop: ~Copyable {
         return buffer
     }
 
-    private mutating func handle(_ event: Worker.Event) {
+    private mutating func handle(_ event: Worker.Event, at now: Instant = MonotonicClock.now) {
         var effects: [Worker.Effect] = []
-        machine.handle(event, at: MonotonicClock.now, into: &effects)
+        machine.handle(event, at: now, into: &effects)
         for effect in effects {
             do { try perform(effect) } catch {
                 logger.error("an effect failed", metadata: ["error": "\(error)"])
                 end = .failure(NodeError(.socketFailed, "the worker can't go on", cause: error))
             }
         }
+        // On a processor of one core the stage thread or libzmq's own can go on with it only when this thread stops, and before it sleeps it
+        // has some dozens of microseconds to do that nobody waits for.
+        if effects.contains(where: \.isPassedOn) { sched_yield() }
     }
 
     private mutating func perform(_ effect: Worker.Effect) throws {
@@ -264,6 +280,16 @@ private struct WorkerLoop: ~Copyable {
 
     private func post(_ command: StageThread.Command) {
         precondition(stage.post(command), "more commands for the stage thread than the machine may have open")
+    }
+}
+
+extension Worker.Effect {
+    /// Whether another thread of this process now has a step to go on with.
+    fileprivate var isPassedOn: Bool {
+        switch self {
+        case .compute, .forward, .send(.stepResult): true
+        default: false
+        }
     }
 }
 

@@ -41,6 +41,13 @@ struct Fields {
         return number
     }
 
+    /// A count that earlier releases of the same protocol did not send, and that is left out where it is zero.
+    func counterOrZero(
+        _ has: protobuf_c_boolean, _ value: UInt64, _ field: StaticString, atMost max: UInt64 = WireLimits.counterMax
+    ) throws(WireError) -> UInt64 {
+        has == 0 ? 0 : try counter(has, value, field, atMost: max)
+    }
+
     func epoch(_ has: protobuf_c_boolean, _ value: UInt64, _ field: StaticString = "epoch") throws(WireError) -> Epoch {
         Epoch(try counter(has, value, field, atMost: Limits.epochMax))
     }

@@ -159,6 +159,7 @@ extension PackArena {
             (m.has_epoch, m.epoch) = (1, value.epoch.value)
             (m.has_last_step, m.last_step) = (1, value.lastStep.value)
             (m.has_steps_queued, m.steps_queued) = (1, UInt32(value.stepsQueued))
+            if value.expectedWaitMs > 0 { (m.has_expected_wait_ms, m.expected_wait_ms) = (1, value.expectedWaitMs) }
         }
     }
 
@@ -174,6 +175,7 @@ extension PackArena {
         make(staffel__v1__failure__init) { m in
             (m.has_code, m.code) = (1, value.code.rawValue)
             (m.has_message, m.message) = (1, sentence(value.message))
+            if let seconds = value.retryAfterSeconds { (m.has_retry_after_seconds, m.retry_after_seconds) = (1, UInt32(seconds)) }
         }
     }
 
@@ -257,6 +259,28 @@ extension PackArena {
             (m.has_prefill_positions, m.prefill_positions) = (1, value.prefillPositions)
             (m.has_prefill_positions_shared, m.prefill_positions_shared) = (1, value.prefillPositionsShared)
             (m.n_replicas, m.replicas) = (value.replicas.count, table(value.replicas, replicaStatus))
+            (m.n_tenants, m.tenants) = (value.tenants.count, table(value.tenants, tenantStatus))
+            (m.has_expected_wait_ms, m.expected_wait_ms) = (1, value.expectedWaitMs)
+            (m.has_preemptions, m.preemptions) = (1, value.preemptions)
+            (m.has_displacements, m.displacements) = (1, value.displacements)
+            m.drafts_looked_up = draftCounts(value.draftsLookedUp)
+            observed(value, &m)
+        }
+    }
+
+    func tenantStatus(_ value: TenantStatus) -> UnsafeMutablePointer<Staffel__V1__TenantStatus> {
+        make(staffel__v1__tenant_status__init) { m in
+            (m.has_tenant, m.tenant) = (1, value.tenant.value)
+            (m.has_weight, m.weight) = (1, UInt32(value.weight))
+            (m.has_waiting, m.waiting) = (1, UInt32(value.waiting))
+            (m.has_running, m.running) = (1, UInt32(value.running))
+        }
+    }
+
+    func draftCounts(_ value: DraftCounts) -> UnsafeMutablePointer<Staffel__V1__DraftCounts> {
+        make(staffel__v1__draft_counts__init) { m in
+            (m.has_proposed, m.proposed) = (1, value.proposed)
+            (m.has_accepted, m.accepted) = (1, value.accepted)
         }
     }
 
@@ -269,6 +293,7 @@ extension PackArena {
             (m.has_state, m.state) = (1, name(value.state))
             (m.has_compute_share, m.compute_share) = (1, value.computeShare)
             (m.has_last_step, m.last_step) = (1, value.lastStep.value)
+            if let share = value.loadedShare { (m.has_loaded_share, m.loaded_share) = (1, share) }
             if let replica = value.replica { (m.has_replica, m.replica) = (1, UInt32(replica)) }
         }
     }

@@ -12,6 +12,8 @@ extension PackArena {
             (m.has_choices, m.choices) = (1, UInt32(value.choices))
             if let top = value.topLogprobs { (m.has_top_logprobs, m.top_logprobs) = (1, UInt32(top)) }
             (m.has_priority, m.priority) = (1, value.priority)
+            (m.has_tenant, m.tenant) = (1, value.tenant.value)
+            (m.has_weight, m.weight) = (1, UInt32(value.weight))
             (m.n_resumed, m.resumed) = (value.resumed.count, table(value.resumed, tokenList))
         }
     }
@@ -89,6 +91,7 @@ extension PackArena {
             (m.n_tokens, m.tokens) = (value.tokens.count, copy(value.tokens))
             (m.n_new_blocks, m.new_blocks) = (value.newBlocks.count, copy(value.newBlocks.map(\.value)))
             (m.has_samples, m.samples) = (1, value.samples ? 1 : 0)
+            if value.drafts > 0 { (m.has_drafts, m.drafts) = (1, UInt32(value.drafts)) }
         }
     }
 
@@ -104,6 +107,10 @@ extension PackArena {
         make(staffel__v1__stage_timing__init) { m in
             (m.has_queue_nanoseconds, m.queue_nanoseconds) = (1, value.queueNanoseconds)
             (m.has_compute_nanoseconds, m.compute_nanoseconds) = (1, value.computeNanoseconds)
+            if value.idleNanoseconds > 0 { (m.has_idle_nanoseconds, m.idle_nanoseconds) = (1, min(value.idleNanoseconds, WireLimits.nanosecondsMax)) }
+            if value.handOverNanoseconds > 0 {
+                (m.has_hand_over_nanoseconds, m.hand_over_nanoseconds) = (1, min(value.handOverNanoseconds, WireLimits.nanosecondsMax))
+            }
         }
     }
 

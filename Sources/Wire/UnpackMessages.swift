@@ -148,7 +148,9 @@ extension Unpack {
         let m = p.pointee
         return Heartbeat(
             epoch: try f.epoch(m.has_epoch, m.epoch), lastStep: StepNumber(try f.counter(m.has_last_step, m.last_step, "last_step")),
-            stepsQueued: try f.integer(m.has_steps_queued, m.steps_queued, "steps_queued", 0...Limits.stepsQueuedMax))
+            stepsQueued: try f.integer(m.has_steps_queued, m.steps_queued, "steps_queued", 0...Limits.stepsQueuedMax),
+            expectedWaitMs: m.has_expected_wait_ms == 0
+                ? 0 : try f.counter(m.has_expected_wait_ms, m.expected_wait_ms, "expected_wait_ms", atMost: Limits.expectedWaitMsMax))
     }
 
     static func loadProgress(_ p: UnsafePointer<Staffel__V1__LoadProgress>) throws(WireError) -> LoadProgress {
@@ -165,7 +167,11 @@ extension Unpack {
         let f = Fields("Failure")
         let number = try f.present(m.has_code, m.code, "code")
         guard let code = FailureCode(rawValue: number) else { throw f.invalid("code", "is \(number), which this release does not know") }
-        return Failure(code, try f.sentence(m.has_message, m.message, "message"))
+        var seconds: Int?
+        if m.has_retry_after_seconds != 0 {
+            seconds = try f.integer(m.has_retry_after_seconds, m.retry_after_seconds, "retry_after_seconds", 1...Limits.retryAfterSecondsMax)
+        }
+        return Failure(code, try f.sentence(m.has_message, m.message, "message"), retryAfterSeconds: seconds)
     }
 
     static func loadFailed(_ p: UnsafePointer<Staffel__V1__LoadFailed>) throws(WireError) -> ToCoordinator {
@@ -243,8 +249,10 @@ extension Unpack {
         let m = p.pointee
         let workers = try f.list(m.n_workers, m.workers, "workers", atMost: Limits.workersMax, workerStatus)
         try f.requireDistinct(workers.map(\.key), "workers")
+        let tenants = try f.list(m.n_tenants, m.tenants, "tenants", atMost: Limits.tenantsReportedMax, tenantStatus)
+        try f.requireDistinct(tenants.map(\.tenant), "tenants")
         let blocksTotal = try f.integer(m.has_kv_blocks_total, m.kv_blocks_total, "kv_blocks_total", 0...WireLimits.kvBlocksMax)
-        return StatusReport(
+        var report = StatusReport(
             modelName: try f.name(m.has_model_name, m.model_name, "model_name"), health: try clusterHealth(f.submessage(m.health, "health")),
             epoch: try f.epoch(m.has_epoch, m.epoch), workers: workers,
             gateways: try f.integer(m.has_gateways, m.gateways, "gateways", 0...Limits.gatewaysMax),
@@ -257,20 +265,45 @@ extension Unpack {
             tokensGenerated: try f.counter(m.has_tokens_generated, m.tokens_generated, "tokens_generated"),
             prefillPositions: try f.counter(m.has_prefill_positions, m.prefill_positions, "prefill_positions"),
             prefillPositionsShared: try f.counter(m.has_prefill_positions_shared, m.prefill_positions_shared, "prefill_positions_shared"),
-            framesDropped: try f.counter(m.has_frames_dropped, m.frames_dropped, "frames_dropped"),
+            framesDropped: try f.counter(m.has_frames_dropped, m.frames_dropped, "frames_dropped"), tenants: tenants,
+            expectedWaitMs: try f.counter(m.has_expected_wait_ms, m.expected_wait_ms, "expected_wait_ms", atMost: Limits.expectedWaitMsMax),
+            preemptions: try f.counter(m.has_preemptions, m.preemptions, "preemptions"),
+            displacements: try f.counter(m.has_displacements, m.displacements, "displacements"),
             replicas: try f.list(m.n_replicas, m.replicas, "replicas", atMost: Limits.replicasMax, replicaStatus))
+        report.draftsLookedUp = try draftCounts(f.submessage(m.drafts_looked_up, "drafts_looked_up"))
+        try observed(m, f, &report)
+        return report
+    }
+
+    static func tenantStatus(_ p: UnsafePointer<Staffel__V1__TenantStatus>) throws(WireError) -> TenantStatus {
+        let f = Fields("TenantStatus")
+        let m = p.pointee
+        return TenantStatus(
+            tenant: Tenant(try f.present(m.has_tenant, m.tenant, "tenant")),
+            weight: try f.integer(m.has_weight, m.weight, "weight", 1...Limits.tenantWeightMax),
+            waiting: try f.integer(m.has_waiting, m.waiting, "waiting", 0...WireLimits.requestsMax),
+            running: try f.integer(m.has_running, m.running, "running", 0...WireLimits.requestsMax))
+    }
+
+    static func draftCounts(_ p: UnsafePointer<Staffel__V1__DraftCounts>) throws(WireError) -> DraftCounts {
+        let f = Fields("DraftCounts")
+        return DraftCounts(
+            proposed: try f.counter(p.pointee.has_proposed, p.pointee.proposed, "proposed"),
+            accepted: try f.counter(p.pointee.has_accepted, p.pointee.accepted, "accepted"))
     }
 
     static func workerStatus(_ p: UnsafePointer<Staffel__V1__WorkerStatus>) throws(WireError) -> WorkerStatus {
         let f = Fields("WorkerStatus")
         let m = p.pointee
-        return WorkerStatus(
+        var status = WorkerStatus(
             key: try f.key(m.has_key, m.key, "key"), name: try f.name(m.has_name, m.name, "name"),
             capabilities: try capabilities(f.submessage(m.capabilities, "capabilities")), layers: try f.layers(m.layers, "layers", mayBeEmpty: true),
             state: try f.name(m.has_state, m.state, "state"),
             computeShare: try f.rate(m.has_compute_share, m.compute_share, "compute_share", atMost: 1),
             lastStep: StepNumber(try f.counter(m.has_last_step, m.last_step, "last_step")),
             replica: m.has_replica == 0 ? nil : try f.integer(m.has_replica, m.replica, "replica", 0...Limits.replicasMax - 1))
+        if m.has_loaded_share != 0 { status.loadedShare = try f.rate(m.has_loaded_share, m.loaded_share, "loaded_share", atMost: 1) }
+        return status
     }
 
     static func replicaStatus(_ p: UnsafePointer<Staffel__V1__ReplicaStatus>) throws(WireError) -> ReplicaStatus {

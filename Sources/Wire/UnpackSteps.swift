@@ -16,7 +16,8 @@ extension Unpack {
             id: try requestID(m.id, f, "id"), prompt: try f.tokens(m.n_prompt, m.prompt, "prompt", 1...Limits.contextTokensMax),
             sampling: try sampling(f.submessage(m.sampling, "sampling")), choices: choices,
             topLogprobs: try topLogprobs(m.has_top_logprobs, m.top_logprobs, f),
-            priority: try f.present(m.has_priority, m.priority, "priority"), resumed: resumed)
+            priority: try f.present(m.has_priority, m.priority, "priority"), tenant: Tenant(try f.present(m.has_tenant, m.tenant, "tenant")),
+            weight: try f.integer(m.has_weight, m.weight, "weight", 1...Limits.tenantWeightMax), resumed: resumed)
     }
 
     static func sampling(_ p: UnsafePointer<Staffel__V1__SamplingParameters>) throws(WireError) -> SamplingParameters {
@@ -138,9 +139,12 @@ extension Unpack {
             m.n_new_blocks <= WireLimits.segmentBlocksMax, "new_blocks", "has \(m.n_new_blocks) entries, allowed are \(WireLimits.segmentBlocksMax)")
         let blocks = UnsafeBufferPointer(start: m.new_blocks, count: m.n_new_blocks).map { BlockID($0) }
         try f.requireDistinct(blocks, "new_blocks")
+        let samples = try f.present(m.has_samples, m.samples, "samples") != 0
+        // The first row is known, whatever follows.
+        let drafts = m.has_drafts == 0 ? 0 : try f.integer(m.has_drafts, m.drafts, "drafts", 0...tokens.count - 1)
+        try f.require(samples || drafts == 0, "drafts", "is \(drafts) in a segment that does not sample")
         return Segment(
-            sequence: try f.sequence(m.has_sequence, m.sequence), start: start, tokens: tokens, newBlocks: blocks,
-            samples: try f.present(m.has_samples, m.samples, "samples") != 0)
+            sequence: try f.sequence(m.has_sequence, m.sequence), start: start, tokens: tokens, newBlocks: blocks, samples: samples, drafts: drafts)
     }
 
     static func stepFrame(_ p: UnsafePointer<Staffel__V1__StepFrame>) throws(WireError) -> StepFrame {
@@ -159,7 +163,10 @@ extension Unpack {
         return StageTiming(
             queueNanoseconds: try f.counter(m.has_queue_nanoseconds, m.queue_nanoseconds, "queue_nanoseconds", atMost: WireLimits.nanosecondsMax),
             computeNanoseconds: try f.counter(
-                m.has_compute_nanoseconds, m.compute_nanoseconds, "compute_nanoseconds", atMost: WireLimits.nanosecondsMax))
+                m.has_compute_nanoseconds, m.compute_nanoseconds, "compute_nanoseconds", atMost: WireLimits.nanosecondsMax),
+            idleNanoseconds: try f.counterOrZero(m.has_idle_nanoseconds, m.idle_nanoseconds, "idle_nanoseconds", atMost: WireLimits.nanosecondsMax),
+            handOverNanoseconds: try f.counterOrZero(
+                m.has_hand_over_nanoseconds, m.hand_over_nanoseconds, "hand_over_nanoseconds", atMost: WireLimits.nanosecondsMax))
     }
 
     static func poisonedSequence(_ p: UnsafePointer<Staffel__V1__PoisonedSequence>) throws(WireError) -> PoisonedSequence {
@@ -171,14 +178,27 @@ extension Unpack {
     static func stepResult(_ p: UnsafePointer<Staffel__V1__StepResult>) throws(WireError) -> StepResult {
         let f = Fields("StepResult")
         let m = p.pointee
-        let tokens = try f.list(m.n_tokens, m.tokens, "tokens", atMost: Limits.stepSegmentsMax, sampledToken)
+        let tokens = try f.list(m.n_tokens, m.tokens, "tokens", atMost: Limits.stepRowsMax, sampledToken)
         let poisoned = try f.list(m.n_poisoned, m.poisoned, "poisoned", atMost: Limits.stepSegmentsMax, poisonedSequence)
-        try f.requireDistinct(tokens.map(\.sequence), "tokens")
+        try requireRuns(tokens, f)
         try f.requireDistinct(poisoned.map(\.sequence), "poisoned")
         return StepResult(
             epoch: try f.epoch(m.has_epoch, m.epoch), number: StepNumber(try f.counter(m.has_number, m.number, "number")), tokens: tokens,
             poisoned: poisoned,
             timings: try f.list(m.n_timings, m.timings, "timings", atMost: Limits.stagesMax, timing))
+    }
+
+    /// Tokens of a sequence stand together, at consecutive positions.
+    private static func requireRuns(_ tokens: [SampledToken], _ f: Fields) throws(WireError) {
+        var firsts: [SequenceID] = []
+        for (index, token) in tokens.enumerated() {
+            if index > 0, tokens[index - 1].sequence == token.sequence {
+                try f.require(token.position == tokens[index - 1].position + 1, "tokens", "has position \(token.position) after \(tokens[index - 1].position)")
+            } else {
+                firsts.append(token.sequence)
+            }
+        }
+        try f.requireDistinct(firsts, "tokens")
     }
 
     static func sampledToken(_ p: UnsafePointer<Staffel__V1__SampledToken>) throws(WireError) -> SampledToken {

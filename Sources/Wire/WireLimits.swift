@@ -15,5 +15,7 @@ enum WireLimits {
     /// The model's own end tokens and the request's.
     static let endTokensMax = 2 * Limits.stopTokensMax
     static let segmentBlocksMax = Limits.contextTokensMax / Limits.positionsPerBlock
+    /// Of a histogram in a status.
+    static let histogramClassesMax = 64
     static let requestsMax = Limits.requestsOpenMax * Limits.gatewaysMax
 }

@@ -1,5 +1,7 @@
 import ArgumentParser
 import ClusterCore
+import Gateway
+import Logging
 import ModelFiles
 import Node
 import Prompt
@@ -42,9 +44,20 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: "Milliseconds between two tokens of a stream that others' prompts may cause. (default: twice what it is without them)")
     var itlBudgetMs: Int?
 
-    @Option(help: "Whether requests share the keys and values of a common beginning: on or off; what is kept fills the KV memory. (default: off)")
+    @Option(help: "Whether requests share the keys and values of a common beginning: on or off. (default: on)")
     var prefixSharing: String?
 
+    @Option(help: "Percent of the KV memory for beginnings that nobody uses, beyond what requests needed at the busiest moment. (default: 25)")
+    var prefixCachePercent: Int?
+
+    @OptionGroup var speculating: SpeculationOptions
+    @Option(help: "Write each step's way through the stages to this file, in the Chrome trace format. (default: none)")
+    var trace: String?
+
+    @Option(help: "What that file may grow to, such as 1GiB. (default: 256MiB)")
+    var traceLimit: String?
+
+    @OptionGroup var metrics: MetricsOptions
     @OptionGroup var child: ChildOptions
     @OptionGroup var common: CommonOptions
 
@@ -70,14 +83,27 @@ struct CoordinatorCommand: AsyncParsableCommand {
         configuration.replicas = try settings.replicas("replicas", flag: replicas) ?? .exactly(1)
         configuration.boundary = try Self.boundary(settings.string("boundary", flag: boundary))
         configuration.interTokenBudgetMs = try settings.integer("itl-budget-ms", flag: itlBudgetMs, in: 1...3_600_000).map(UInt64.init)
-        configuration.sharesPrefixes = try Self.onOrOff("prefix-sharing", settings.string("prefix-sharing", flag: prefixSharing)) ?? false
-        let node = try CoordinatorNode(
-            settings: CoordinatorSettings(
-                state: StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),
-                listen: try settings.endpoint("listen", flag: listen) ?? "tcp://127.0.0.1:7300",
-                advertise: try settings.endpoint("advertise", flag: advertise), configuration: configuration),
-            model: served, logger: logger)
-        try await Services.run(name: "coordinator", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, logger: logger)
+        if let shares = try Self.onOrOff("prefix-sharing", settings.string("prefix-sharing", flag: prefixSharing)) {
+            configuration.sharesPrefixes = shares
+        }
+        if let percent = try settings.integer("prefix-cache-percent", flag: prefixCachePercent, in: 0...100) {
+            configuration.prefixCachePercent = percent
+        }
+        configuration.speculation = try speculating.mode(settings) ?? .off
+        var nodeSettings = CoordinatorSettings(
+            state: try StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),
+            listen: try settings.endpoint("listen", flag: listen) ?? "tcp://127.0.0.1:7300",
+            advertise: try settings.endpoint("advertise", flag: advertise), configuration: configuration)
+        nodeSettings.trace = try Self.trace(settings, path: trace, limit: traceLimit, logger)
+        let node = try CoordinatorNode(settings: nodeSettings, model: served, logger: logger)
+        let metrics = try metrics.services(settings, logger: logger) { await node.status().map(ClusterMetrics.text) }
+        try await Services.run(name: "coordinator", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, beside: metrics, logger: logger)
+    }
+
+    private static func trace(_ settings: Settings, path: String?, limit: String?, _ logger: Logger) throws -> TraceFile? {
+        let bytesMax = try settings.bytes("trace-limit", flag: limit) ?? TraceFile.bytesMaxDefault
+        guard let path = settings.string("trace", flag: path) else { return nil }
+        return try TraceFile(path: path, bytesMax: bytesMax, logger: logger)
     }
 
     private static func kvType(_ text: String?) throws -> KVType {
@@ -98,7 +124,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         }
     }
 
-    private static func boundary(_ text: String?) throws -> BoundaryType {
+    static func boundary(_ text: String?) throws -> BoundaryType {
         switch text {
         case nil, "f32": .f32
         case "bf16": .bf16

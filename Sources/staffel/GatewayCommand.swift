@@ -19,7 +19,7 @@ struct GatewayCommand: AsyncParsableCommand {
     @Option(help: "What clients may call the model, separated by commas. (default: the coordinator's name for it)")
     var servedModelName: String?
 
-    @Option(help: "File with one API key a line, hashed: requests without one of them are refused. (default: no key is asked for)")
+    @Option(help: "File with one API key a line, hashed, and its share of the cluster: requests without one of them are refused. (default: no key is asked for)")
     var apiKeys: String?
 
     @Option(help: "For people: logs and 'staffel status'. (default: the host's name and the process id)")

@@ -64,6 +64,9 @@ struct GenerateCommand: AsyncParsableCommand {
     @Option(help: "Rows of the prompt that are computed together. Changes speed, never tokens.")
     var chunkRows = 512
 
+    @Option(help: "What passes between layers: f32 or bf16.")
+    var boundary = "f32"
+
     @OptionGroup var caching: CacheOptions
 
     @Flag(help: "Print JSON with token ids when done, instead of text as it comes.")
@@ -121,6 +124,7 @@ struct GenerateCommand: AsyncParsableCommand {
         var options = LocalGenerator.Options()
         options.threads = threads ?? ProcessInfo.processInfo.activeProcessorCount
         options.chunkRows = chunkRows
+        options.boundary = Engine.BoundaryType(try CoordinatorCommand.boundary(boundary))
         options.instructionSet = try InstructionSet.fromEnvironment()
         guard (1...ComputePool.threadsMax).contains(options.threads) else {
             throw ValidationError("--threads is \(options.threads): give a number in 1...\(ComputePool.threadsMax)")

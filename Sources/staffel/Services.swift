@@ -4,15 +4,20 @@ import ServiceLifecycle
 /// Runs a role until it ends, or until SIGTERM or Ctrl-C asks it to.
 enum Services {
     static func run(
-        name: String, shutdown: @escaping @Sendable () -> Void, waitUntilEnded: @escaping @Sendable () async throws -> Void, logger: Logger
+        name: String, shutdown: @escaping @Sendable () -> Void, waitUntilEnded: @escaping @Sendable () async throws -> Void,
+        beside others: [any Service] = [], logger: Logger
     ) async throws {
-        try await run(Role(shutdown: shutdown, waitUntilEnded: waitUntilEnded), logger: logger)
+        try await run(Role(shutdown: shutdown, waitUntilEnded: waitUntilEnded), beside: others, logger: logger)
     }
 
-    static func run(_ service: any Service, logger: Logger) async throws {
+    /// The end of any of the services, with or without an error, ends all.
+    static func run(_ service: any Service, beside others: [any Service] = [], logger: Logger) async throws {
         let group = ServiceGroup(
             configuration: .init(
-                services: [.init(service: service, successTerminationBehavior: .gracefullyShutdownGroup)],
+                services: ([service] + others).map {
+                    .init(
+                        service: $0, successTerminationBehavior: .gracefullyShutdownGroup, failureTerminationBehavior: .gracefullyShutdownGroup)
+                },
                 gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
         do { try await group.run() } catch { throw CommandFailure("\(error)") }
     }

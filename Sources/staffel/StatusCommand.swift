@@ -19,56 +19,23 @@ struct StatusCommand: AsyncParsableCommand {
         let settings = try await common.settings()
         let directory = try StateDirectory(existing: settings.string("state", flag: state) ?? StatePath.standard("coordinator"))
         let report = try CoordinatorExchange.status(state: directory)
-        print(json ? try Self.json(report) : Self.text(report))
-    }
-
-    private static func text(_ report: StatusReport) -> String {
-        var lines = [
-            "\(report.modelName): \(report.health.state), \(report.health.detail)",
-            "epoch \(report.epoch.value)  gateways \(report.gateways)  requests waiting \(report.requestsWaiting)  sequences running \(report.sequencesRunning)",
-            "KV blocks \(report.kvBlocksUsed) of \(report.kvBlocksTotal), \(report.kvBlocksCached) more hold known beginnings  steps in flight \(report.stepsInFlight), done \(report.stepsDone)"
-                + "  tokens generated \(report.tokensGenerated)  frames dropped \(report.framesDropped)",
-        ]
-        if report.replicas.count > 1 { lines += report.replicas.map { text($0, workers: report.workers) } }
-        lines += [
-            "",
-            row("WORKER", "NAME", "LAYERS", "STATE", "BUSY", "READ", "COMPUTE", "MEMORY", "THREADS", "ISA"),
-        ]
-        for worker in report.workers {
-            let layers = worker.layers.isEmpty ? "-" : "\(worker.layers.lowerBound)-\(worker.layers.upperBound - 1)"
-            lines.append(
-                row(
-                    "\(worker.key)", worker.name, layers, worker.state, "\(Int((worker.computeShare * 100).rounded())) %",
-                    String(format: "%.1f GB/s", worker.capabilities.readBytesPerSecond / 1e9),
-                    String(format: "%.0f Gop/s", worker.capabilities.opsPerSecond / 1e9),
-                    String(format: "%.1f GiB", Double(worker.capabilities.memoryBytes) / 0x1p30), "\(worker.capabilities.threads)",
-                    worker.capabilities.isa))
-        }
-        return lines.joined(separator: "\n")
-    }
-
-    /// A replica's stages in the order of their layers, and its load.
-    private static func text(_ replica: ReplicaStatus, workers: [WorkerStatus]) -> String {
-        let stages = workers.filter { $0.replica == replica.index }.sorted { $0.layers.lowerBound < $1.layers.lowerBound }
-        return "replica \(replica.index): \(replica.isServing ? "serving" : "loading"), epoch \(replica.epoch.value), "
-            + stages.map { "\($0.name) \($0.layers.lowerBound)-\($0.layers.upperBound - 1)" }.joined(separator: " > ")
-            + "  sequences \(replica.sequencesRunning)  prompt rows to do \(replica.prefillRowsPending)"
-            + "  KV blocks \(replica.kvBlocksUsed) of \(replica.kvBlocksTotal)  steps in flight \(replica.stepsInFlight)"
-    }
-
-    private static func row(_ cells: String...) -> String {
-        let widths = [10, 20, 9, 12, 7, 11, 12, 11, 8, 8]
-        return zip(cells, widths).map { $0.count >= $1 ? $0 + " " : $0 + String(repeating: " ", count: $1 - $0.count) }.joined()
+        print(json ? try Self.json(report) : StatusText.lines(report).joined(separator: "\n"))
     }
 
     private static func json(_ report: StatusReport) throws -> String {
         let workers: [[String: Any]] = report.workers.map { worker in
-            [
-                "key": "\(worker.key)", "name": worker.name, "replica": worker.replica ?? -1, "layers": [worker.layers.lowerBound, worker.layers.upperBound],
+            var entry: [String: Any] = [
+                "key": "\(worker.key)", "name": worker.name, "replica": worker.replica ?? -1,
+                "layers": [worker.layers.lowerBound, worker.layers.upperBound],
                 "state": worker.state, "compute_share": worker.computeShare, "last_step": worker.lastStep.value,
                 "read_bytes_per_second": worker.capabilities.readBytesPerSecond, "ops_per_second": worker.capabilities.opsPerSecond,
                 "memory_bytes": worker.capabilities.memoryBytes, "threads": worker.capabilities.threads, "isa": worker.capabilities.isa,
             ]
+            if let share = worker.loadedShare { entry["loaded_share"] = share }
+            return entry
+        }
+        let tenants: [[String: Any]] = report.tenants.map {
+            ["tenant": "\($0.tenant)", "weight": $0.weight, "waiting": $0.waiting, "running": $0.running]
         }
         let object: [String: Any] = [
             "model": report.modelName, "state": "\(report.health.state)", "detail": report.health.detail, "epoch": report.epoch.value,
@@ -77,10 +44,45 @@ struct StatusCommand: AsyncParsableCommand {
             "kv_blocks_cached": report.kvBlocksCached, "prefill_positions": report.prefillPositions,
             "prefill_positions_shared": report.prefillPositionsShared, "steps_in_flight": report.stepsInFlight,
             "steps_done": report.stepsDone, "tokens_generated": report.tokensGenerated, "frames_dropped": report.framesDropped,
-            "workers": workers, "replicas": report.replicas.map { json($0) },
+            "expected_wait_ms": report.expectedWaitMs, "preemptions": report.preemptions, "displacements": report.displacements,
+            "drafts_looked_up": ["proposed": report.draftsLookedUp.proposed, "accepted": report.draftsLookedUp.accepted],
+            "kv_blocks_shared": report.kvBlocksShared, "prompt_tokens": report.promptTokens, "requests_finished": report.requestsFinished,
+            "requests_failed": report.requestsFailed, "requests_cancelled": report.requestsCancelled, "tenants": tenants,
+            "recoveries": report.recoveries, "recovery_seconds": seconds(report.recoveryNanoseconds),
+            "last_recovery_seconds": seconds(report.lastRecoveryNanoseconds), "workers": workers, "replicas": report.replicas.map { json($0) },
+            "pipeline": pipeline(report),
         ]
         return String(decoding: try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys]), as: UTF8.self)
     }
+
+    private static func pipeline(_ report: StatusReport) -> [String: Any] {
+        let pipeline = report.pipeline
+        let stages: [[String: Any]] = pipeline.stages.map { stage in
+            [
+                "worker": "\(stage.worker)", "name": report.workers.first { $0.key == stage.worker }?.name ?? "",
+                "layers": [stage.layers.lowerBound, stage.layers.upperBound], "busy_share": stage.window.busyShare,
+                "idle_share": stage.window.idleShare, "steps_queued": stage.window.stepsQueued, "window": sums(stage.window), "total": sums(stage.total),
+            ]
+        }
+        return [
+            "window_seconds": seconds(pipeline.windowNanoseconds), "steps": pipeline.steps, "rows": pipeline.rows, "prefill_rows": pipeline.prefillRows,
+            "tokens": pipeline.tokens, "prompt_tokens_per_second": pipeline.promptTokensPerSecond,
+            "tokens_per_second": pipeline.tokensPerSecond, "rows_per_step": pipeline.rowsPerStep,
+            "step_seconds": pipeline.roundTripMilliseconds / 1e3, "wire_seconds": pipeline.wireMilliseconds / 1e3,
+            "overhead_p50_seconds": seconds(pipeline.overheadMedianNanoseconds), "overhead_p95_seconds": seconds(pipeline.overhead95Nanoseconds),
+            "steps_by_rows": pipeline.stepsByRows, "steps_by_overhead": pipeline.stepsByOverhead, "stages": stages,
+        ]
+    }
+
+    /// Sums over the steps of a stage.
+    private static func sums(_ sums: StageSums) -> [String: Any] {
+        [
+            "steps": sums.steps, "compute_seconds": seconds(sums.computeNanoseconds), "idle_seconds": seconds(sums.idleNanoseconds),
+            "queue_seconds": seconds(sums.queueNanoseconds), "hand_over_seconds": seconds(sums.handOverNanoseconds), "sent_bytes": sums.sentBytes,
+        ]
+    }
+
+    private static func seconds(_ nanoseconds: UInt64) -> Double { Double(nanoseconds) / 1e9 }
 
     private static func json(_ replica: ReplicaStatus) -> [String: Any] {
         [

@@ -45,7 +45,17 @@ struct UpCommand: AsyncParsableCommand {
     @Option(help: "File with one API key a line, hashed: requests without one of them are refused. (default: no key is asked for)")
     var apiKeys: String?
 
+    @Option(help: "Write each step's way through the stages to this file, in the Chrome trace format. (default: none)")
+    var trace: String?
+
+    @Option(help: "What that file may grow to, such as 1GiB. (default: 256MiB)")
+    var traceLimit: String?
+
+    @Option(help: "Serve the coordinator's metrics on this port of 127.0.0.1, the workers' on those that follow. (default: none)")
+    var metricsPort: Int?
+
     @OptionGroup var caching: CacheOptions
+    @OptionGroup var speculating: SpeculationOptions
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
@@ -58,7 +68,9 @@ struct UpCommand: AsyncParsableCommand {
 
         // A wrong size ends this command, not its children one by one.
         _ = try caching.packedCache(settings)
-        let children = try plan.children(in: directory.path, passing: common.forwardedFlags, workers: caching.forwardedFlags)
+        _ = try speculating.mode(settings)
+        let children = try plan.children(
+            in: directory.path, passing: common.forwardedFlags, coordinator: speculating.forwardedFlags, workers: caching.forwardedFlags)
         let broken = Mutex<String?>(nil)
         let onEnd: @Sendable (ChildProcess.End) -> Void = { end in
             switch end {
@@ -108,6 +120,9 @@ private struct Cluster {
     let contextTokens: Int?
     let apiKeysPath: String?
     let replicas: String?
+    let tracePath: String?
+    let traceBytesMax: UInt64?
+    let metricsPort: Int?
 
     init(command: UpCommand, settings: Settings) throws {
         model = try ModelPath.resolve(command.model)
@@ -125,6 +140,11 @@ private struct Cluster {
         if case .exactly(let count) = try settings.replicas("replicas", flag: replicas), count > workers {
             throw ValidationError("\(count) replicas were asked for and there are \(workers) workers: each replica needs one; give more --workers")
         }
+        tracePath = settings.string("trace", flag: command.trace)
+        traceBytesMax = try settings.bytes("trace-limit", flag: command.traceLimit)
+        metricsPort = try settings.integer("metrics-port", flag: command.metricsPort, in: 1...65_535 - workers)
+        // A file that can't be written ends this command, not a child of it.
+        if let tracePath { try TraceFile.check(path: tracePath) }
     }
 
     /// Every worker's own part of the machine; nobody is pinned where there are not enough processors for all.
@@ -142,21 +162,27 @@ private struct Cluster {
     }
 
     /// Coordinator, workers, gateway, in the order in which they start.
-    func children(in directory: String, passing flags: [String], workers workerFlags: [String]) throws -> [ChildProcess] {
+    func children(
+        in directory: String, passing flags: [String], coordinator coordinatorFlags: [String], workers workerFlags: [String]
+    ) throws -> [ChildProcess] {
         let local = try LocalCluster(directory: directory, workers: workers, endpoint: "tcp://127.0.0.1:\(FreePort.find())")
         let child = ["--exit-with-stdin"] + flags
         var coordinator = ["coordinator", "--model", model, "--state", local.coordinator, "--listen", local.endpoint,
                            "--expected-workers", "\(workers)"]
         if let contextTokens { coordinator += ["--context-tokens", "\(contextTokens)"] }
         if let replicas { coordinator += ["--replicas", replicas] }
+        if let tracePath { coordinator += ["--trace", tracePath] }
+        if let metricsPort { coordinator += ["--metrics-port", "\(metricsPort)"] }
+        if let traceBytesMax { coordinator += ["--trace-limit", "\(traceBytesMax)"] }
         var gateway = ["gateway", "--state", local.gateway, "--host", host, "--port", "\(port)"]
         if let apiKeysPath { gateway += ["--api-keys", apiKeysPath] }
-        return [ChildProcess(name: "coordinator", arguments: coordinator + child)]
+        return [ChildProcess(name: "coordinator", arguments: coordinator + coordinatorFlags + child)]
             + local.workers.enumerated().map { number, state in
                 ChildProcess(
                     name: "worker-\(number + 1)",
                     arguments: ["worker", "--state", state, "--model", model, "--name", "worker-\(number + 1)", "--threads", "\(threads)",
-                                "--cpus", processors[number].text, "--memory", "\(memoryBytes)"] + workerFlags + child)
+                                "--cpus", processors[number].text, "--memory", "\(memoryBytes)"]
+                        + (metricsPort.map { ["--metrics-port", "\($0 + 1 + number)"] } ?? []) + workerFlags + child)
             }
             + [ChildProcess(name: "gateway", arguments: gateway + child)]
     }

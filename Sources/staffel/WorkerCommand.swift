@@ -2,6 +2,7 @@ import ArgumentParser
 import ClusterCore
 import Engine
 import Foundation
+import Gateway
 import Node
 
 /// `staffel worker`: holds a stage of the model and computes it.
@@ -35,6 +36,7 @@ struct WorkerCommand: AsyncParsableCommand {
     var name: String?
 
     @OptionGroup var caching: CacheOptions
+    @OptionGroup var metrics: MetricsOptions
     @OptionGroup var child: ChildOptions
     @OptionGroup var common: CommonOptions
 
@@ -68,6 +70,7 @@ struct WorkerCommand: AsyncParsableCommand {
                 stage: StageThreadConfiguration(
                     threads: threads, processors: processors, instructionSet: instructionSet, modelPath: path, cache: cache, logger: logger)),
             logger: logger)
-        try await Services.run(name: "worker", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, logger: logger)
+        let metrics = try metrics.services(settings, logger: logger) { await node.report().map(WorkerMetricsText.text) }
+        try await Services.run(name: "worker", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, beside: metrics, logger: logger)
     }
 }

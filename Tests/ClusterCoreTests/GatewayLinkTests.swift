@@ -48,6 +48,21 @@ import Testing
         #expect(link.openCount == 0)
     }
 
+    @Test func aStatusIsTakenWhenItWasAskedFor() {
+        let report = Coordinator(
+            configuration: CoordinatorConfiguration(session: 1, model: ToyModel().profile, modelPath: "/m", expectedWorkers: 1),
+            at: Instant(nanoseconds: 0)
+        ).status(at: Instant(nanoseconds: 1))
+        var link = joined()
+        #expect(handle(&link, .received(.status(report))) == [], "nobody asked")
+        #expect(link.metrics.dropped.total == 1)
+        #expect(handle(&link, .statusWanted) == [.send(.statusQuery)])
+        #expect(handle(&link, .received(.status(report))) == [.status(report)])
+        #expect(handle(&link, .received(.status(report))) == [])
+        var apart = GatewayLink(configuration: GatewayLinkConfiguration(session: 1, name: "g"))
+        #expect(handle(&apart, .statusWanted) == [], "there is nobody to ask")
+    }
+
     @Test func aGapIsAskedForOnce() {
         var link = joined()
         _ = handle(&link, .submit(request()))

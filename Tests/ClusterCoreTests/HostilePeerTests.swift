@@ -34,7 +34,10 @@ import Testing
         mutating func request() -> RequestID { RequestID(high: 0, low: UInt64.random(in: 0...5, using: &numbers)) }
         mutating func heartbeat() -> Heartbeat { Heartbeat(epoch: epoch(), lastStep: number(), stepsQueued: int()) }
         mutating func poisoned() -> [PoisonedSequence] { (0..<count() / 2).map { _ in PoisonedSequence(sequence: sequence(), layers: layers()) } }
-        mutating func timings() -> [StageTiming] { (0..<count()).map { _ in StageTiming(queueNanoseconds: word(), computeNanoseconds: word()) } }
+        mutating func timings() -> [StageTiming] { (0..<count()).map { _ in timing() } }
+        mutating func timing() -> StageTiming {
+            StageTiming(queueNanoseconds: word(), computeNanoseconds: word(), idleNanoseconds: word(), handOverNanoseconds: word())
+        }
 
         mutating func sampling() -> SamplingParameters {
             var sampling = SamplingParameters()
@@ -75,6 +78,7 @@ import Testing
                     GenerationRequest(
                         id: request(), prompt: tokens(), sampling: numbers.oneIn(2) ? SamplingParameters() : sampling(),
                         choices: numbers.oneIn(2) ? 1 : int(), topLogprobs: numbers.oneIn(2) ? nil : int(), priority: token(),
+                        tenant: numbers.oneIn(2) ? .shared : Tenant(word()), weight: numbers.oneIn(2) ? 1 : int(),
                         resumed: (0..<count()).map { _ in tokens() }))
             case 11: .cancel(request())
             case 12: .cancelChoice(request(), UInt32(truncatingIfNeeded: word()))
@@ -93,7 +97,7 @@ import Testing
                     Segment(
                         sequence: sequence(), start: int(), tokens: tokens(),
                         newBlocks: (0..<count()).map { _ in BlockID(UInt32(truncatingIfNeeded: word())) },
-                        samples: numbers.oneIn(2))
+                        samples: numbers.oneIn(2), drafts: numbers.oneIn(2) ? 0 : int())
                 })
         }
 

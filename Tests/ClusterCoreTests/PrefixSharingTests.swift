@@ -64,16 +64,17 @@ import Testing
         #expect(run.prefillRows == 32 && run.findings == [])
     }
 
-    @Test func higherPriorityDoesNotWaitForALowerOnesPrefill() {
+    @Test func aTenantsFirstDoesNotWaitForAnothersSecondPrefill() {
         var run = ScheduledRun(blocks: 100, stages: 1, prefillRows: 32)
-        run.add(id: 1, prompt: Self.tokens(1, 320), maxTokens: 1)
-        run.step()
-        run.add(id: 2, prompt: Self.tokens(1, 320), maxTokens: 1, priority: 1)
-        run.add(id: 3, prompt: Self.tokens(1, 320), maxTokens: 1)
+        run.add(id: 1, prompt: [5, 6], maxTokens: 60)
+        run.add(id: 2, prompt: Self.tokens(1, 320), maxTokens: 1)
+        for _ in 0..<3 { run.step() }
+        run.add(id: 3, prompt: Self.tokens(1, 320), maxTokens: 1, tenant: Tenant(7))
+        run.add(id: 4, prompt: Self.tokens(1, 320), maxTokens: 1)
         run.finish()
-        // The second takes what was sent when it came, the third waits for all of it.
-        #expect(run.ends.first == 2 && run.findings == [])
-        #expect(run.scheduler.prefillPositionsShared == 32 + 288)
+        // The third takes what was sent when it came, and goes before the second; the fourth waits for all of it.
+        #expect(run.ends == [3, 2, 4, 1] && run.findings == [])
+        #expect(run.scheduler.prefillPositionsShared == 64 + 288)
     }
 
     /// Many short lives: prompts with common beginnings, few blocks, cancels, lost epochs.
@@ -84,7 +85,8 @@ import Testing
             var numbers = SeededNumbers(seed: seed)
             var run = ScheduledRun(
                 blocks: Int.random(in: 5...14, using: &numbers), stages: Int.random(in: 1...4, using: &numbers),
-                prefillRows: Int.random(in: 1...80, using: &numbers), running: Int.random(in: 1...6, using: &numbers))
+                prefillRows: Int.random(in: 1...80, using: &numbers), running: Int.random(in: 1...6, using: &numbers),
+                cachePercent: [0, 25, 100].randomElement(using: &numbers)!)
             var next: UInt64 = 1
             for _ in 0..<Int.random(in: 2...14, using: &numbers) {
                 if numbers.oneIn(2) {
@@ -93,7 +95,8 @@ import Testing
                     let choices = numbers.oneIn(4) ? 3 : 1
                     run.add(
                         id: next, prompt: beginning + own, maxTokens: Int32.random(in: 1...20, using: &numbers), choices: choices,
-                        priority: numbers.oneIn(4) ? 1 : 0)
+                        priority: numbers.oneIn(4) ? -1 : 0, tenant: Tenant(UInt64.random(in: 0...2, using: &numbers)),
+                        weight: numbers.oneIn(4) ? 2 : 1)
                     next += UInt64(choices)
                 }
                 for _ in 0..<Int.random(in: 0...4, using: &numbers) { run.step() }
@@ -112,7 +115,6 @@ import Testing
 
 /// A scheduler with stages that remember, for each slot of each block, the whole past that was written there.
 struct ScheduledRun {
-    private static let context = 2_048
     private static let stepsMax = 20_000
 
     private(set) var scheduler: Scheduler
@@ -124,6 +126,11 @@ struct ScheduledRun {
     /// Sequences in the order in which they ended.
     private(set) var ends: [UInt64] = []
     private(set) var open: [UInt64] = []
+    /// Rows sent of positions that had been sent before.
+    private(set) var rowsRepeated = 0
+    /// By sequence: how many of its positions were ever sent; its precedence, once it has one.
+    private var sentOnce: [SequenceID: Int] = [:]
+    private var precedences: [SequenceID: GeneratedSequence.Precedence] = [:]
 
     private let blocks: Int
     private let stages: Int
@@ -135,24 +142,39 @@ struct ScheduledRun {
     private var memory: [UInt64]
     /// By sequence: the digest after each of its positions, and its blocks.
     private var tables: [SequenceID: (past: [UInt64], blocks: [BlockID])] = [:]
+    private var ledger: StageLedger
+    private let vocabulary: Int
+    /// What a stage says of each step of so many rows.
+    private let timing: ((Int) -> UInt64)?
     private let now = Instant(nanoseconds: 0)
 
-    init(blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true) {
+    init(
+        blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true, cachePercent: Int = 100,
+        context: Int = 2_048, vocabulary: Int = 1_000, endTokens: [TokenID] = [], draftTokensMax: Int = 0, timing: ((Int) -> UInt64)? = nil
+    ) {
         self.blocks = blocks
         self.stages = stages
+        self.vocabulary = vocabulary
+        self.timing = timing
+        ledger = StageLedger(kvBlocks: blocks)
         memory = [UInt64](repeating: .max, count: blocks * Limits.positionsPerBlock)
         var settings = Scheduler.Settings(
-            stepRowsMax: rowsMax, prefillRowsPerStep: prefillRows, sequencesRunningMax: running, contextTokens: Self.context, vocabulary: 1_000,
-            endTokens: [])
+            stepRowsMax: rowsMax, prefillRowsPerStep: prefillRows, sequencesRunningMax: running, contextTokens: context,
+            vocabulary: vocabulary, endTokens: endTokens)
         settings.sharesPrefixes = sharesPrefixes
+        settings.draftTokensMax = draftTokensMax
+        settings.prefixCachePercent = cachePercent
         scheduler = Scheduler(settings: settings, clock: StepClock(floorMs: 10_000, unmeasuredMs: 60_000, factor: 8))
         scheduler.begin(epoch: epoch, kvBlocks: blocks, stages: stages, stepsInFlightMax: stages)
     }
 
-    mutating func add(id: UInt64, prompt: [TokenID], maxTokens: Int32, choices: Int = 1, priority: Int32 = 0) {
+    mutating func add(
+        id: UInt64, prompt: [TokenID], maxTokens: Int32, choices: Int = 1, priority: Int32 = 0, tenant: Tenant = .shared, weight: Int = 1
+    ) {
         var sampling = SamplingParameters()
         sampling.maxTokens = maxTokens
-        let request = GenerationRequest(id: RequestID(high: 0, low: id), prompt: prompt, sampling: sampling, choices: choices, priority: priority)
+        let request = GenerationRequest(
+            id: RequestID(high: 0, low: id), prompt: prompt, sampling: sampling, choices: choices, priority: priority, tenant: tenant, weight: weight)
         arrivals += 1
         for choice in 0..<choices {
             scheduler.add(GeneratedSequence(id: SequenceID(id + UInt64(choice)), request: request, choice: UInt32(choice), arrival: arrivals))
@@ -172,6 +194,7 @@ struct ScheduledRun {
         epoch = epoch.next
         sent = []
         tables = [:]
+        ledger = StageLedger(kvBlocks: blocks)
         memory = [UInt64](repeating: .max, count: memory.count)
         scheduler.begin(epoch: epoch, kvBlocks: blocks, stages: stages, stepsInFlightMax: stages)
         audit()
@@ -182,20 +205,26 @@ struct ScheduledRun {
         if !open.isEmpty { findings.append("sequences \(open) never ended") }
     }
 
-    /// Fills the pipeline, then takes the oldest step's result.
-    mutating func step() {
+    /// Fills the pipeline, then takes the oldest step's result. How many rows were sent.
+    @discardableResult mutating func step() -> Int {
+        var rows = 0
         while let step = scheduler.nextStep(at: now) {
             audit()
             if step.rowCount > rowsMax { findings.append("a step has \(step.rowCount) rows") }
             sent.append(step)
+            rows += step.rowCount
+            for segment in step.segments { noteSent(segment) }
             if sent.count > stages { findings.append("\(sent.count) steps are in flight") }
         }
         guard !sent.isEmpty else {
             if !open.isEmpty { findings.append("nothing moves though sequences are open") }
-            return
+            return rows
         }
         let step = sent.removeFirst()
-        guard case .done(_, let advances, _) = scheduler.take(compute(step), at: now) else { return findings.append("a result was not taken") }
+        guard case .done(_, let advances, _) = scheduler.take(compute(step), at: now) else {
+            findings.append("a result was not taken")
+            return rows
+        }
         for advance in advances {
             answers[advance.sequence.value]!.append(advance.emitted.token)
             guard advance.finish != nil else { continue }
@@ -203,11 +232,20 @@ struct ScheduledRun {
             open.removeAll { $0 == advance.sequence.value }
         }
         audit()
+        return rows
+    }
+
+    private mutating func noteSent(_ segment: Segment) {
+        let end = segment.start + segment.tokens.count
+        let before = sentOnce[segment.sequence, default: 0]
+        rowsRepeated += max(0, min(end, before) - segment.start)
+        sentOnce[segment.sequence] = max(before, end)
     }
 
     // MARK: - The stages
 
     private mutating func compute(_ step: Step) -> StepResult {
+        if let fault = ledger.take(step) { findings.append("a stage refuses a step: \(fault)") }
         let size = Limits.positionsPerBlock
         for id in step.closes { tables[id] = nil }
         for copy in step.copies {
@@ -230,15 +268,35 @@ struct ScheduledRun {
             }
             let more = Self.digests(segment.tokens[...], after: past.last ?? 0)
             for (offset, digest) in more.enumerated() { memory[slot(segment.start + offset)] = digest }
-            tables[segment.sequence]!.past += more
+            let known = segment.tokens.count - segment.drafts
+            tables[segment.sequence]!.past += more.prefix(known)
             if segment.start + segment.tokens.count <= promptLength(segment.sequence) { prefillRows += segment.tokens.count }
             guard segment.samples else { continue }
-            sampled.append(
-                SampledToken(
-                    sequence: segment.sequence, position: segment.start + segment.tokens.count,
-                    emitted: EmittedToken(token: TokenID(mixed(more[more.count - 1], segment.sequence.value) % 1_000))))
+            for row in known - 1..<more.count {
+                let token = Self.token(after: more[row], of: segment.sequence.value, vocabulary)
+                sampled.append(SampledToken(sequence: segment.sequence, position: segment.start + row + 1, emitted: EmittedToken(token: token)))
+                guard row + 1 < more.count, segment.tokens[row + 1] == token else { break }
+                tables[segment.sequence]!.past.append(more[row + 1])
+            }
         }
-        return StepResult(epoch: step.epoch, number: step.number, tokens: sampled, poisoned: [], timings: [])
+        let timings = timing.map { [StageTiming](repeating: StageTiming(queueNanoseconds: 0, computeNanoseconds: $0(step.rowCount)), count: stages) }
+        return StepResult(epoch: step.epoch, number: step.number, tokens: sampled, poisoned: [], timings: timings ?? [])
+    }
+
+    private static func token(after digest: UInt64, of sequence: UInt64, _ vocabulary: Int) -> TokenID {
+        TokenID(mixed(digest, sequence) % UInt64(vocabulary))
+    }
+
+    /// What a loop that computes one row after the other gives.
+    func plain(id: UInt64, prompt: [TokenID], maxTokens: Int32) -> [TokenID] {
+        var tokens = prompt
+        var digest = Self.digests(prompt[...], after: 0).last!
+        while tokens.count < min(prompt.count + Int(maxTokens), scheduler.settings.contextTokens) {
+            tokens.append(Self.token(after: digest, of: id, vocabulary))
+            if scheduler.settings.endTokens.contains(tokens.last!) { break }
+            digest = mixed(digest, UInt64(tokens.last!))
+        }
+        return tokens
     }
 
     private static func digests(_ tokens: ArraySlice<TokenID>, after first: UInt64) -> [UInt64] {
@@ -263,6 +321,12 @@ struct ScheduledRun {
         for id in scheduler.running {
             for block in scheduler[id]!.blocks { holders[block, default: 0] += 1 }
         }
+        for id in scheduler.running {
+            let precedence = scheduler[id]!.precedence
+            if precedences[id, default: precedence] != precedence || precedence == .none { findings.append("a precedence changed") }
+            precedences[id] = precedence
+        }
+        if scheduler.running.map({ precedences[$0]! }) != scheduler.running.map({ precedences[$0]! }).sorted() { findings.append("order was lost") }
         let allocator = scheduler.allocator
         if holders.contains(where: { allocator.holderCount($0.key) != $0.value }) { findings.append("holders are miscounted") }
         if allocator.freeCount + holders.count != blocks { findings.append("blocks were lost or made up") }

@@ -81,11 +81,12 @@ import Testing
         #expect(scheduler[SequenceID(1)]?.generatedCount == 9 && scheduler[SequenceID(2)]?.generatedCount == 1)
     }
 
-    @Test func higherPriorityGoesFirst() throws {
+    /// As in vLLM.
+    @Test func lowerPriorityValueGoesFirst() throws {
         var scheduler = Self.scheduler(running: 1)
         scheduler.add(Self.sequence(1, prompt: 2))
         scheduler.add(Self.sequence(2, prompt: 2))
-        scheduler.add(Self.sequence(3, prompt: 2, priority: 5))
+        scheduler.add(Self.sequence(3, prompt: 2, priority: -5))
         #expect(scheduler.waiting.inOrder.map(\.value) == [3, 1, 2])
         let step = try next(&scheduler)
         #expect(step.segments.map(\.sequence.value) == [3])
@@ -191,6 +192,28 @@ import Testing
         #expect(clock.deadline(of: step(rows: 1, sentMs: 20)) == Instant(nanoseconds: (120 + 160) * 1_000_000))
     }
 
+    @Test func resultsAnswerTheGuesses() {
+        let segment = Segment(sequence: SequenceID(1), start: 4, tokens: [1, 2, 3, 4], newBlocks: [], samples: true, drafts: 2)
+        let other = Segment(sequence: SequenceID(2), start: 9, tokens: [1], newBlocks: [], samples: true)
+        let step = StepInFlight(Step(epoch: Epoch(1), number: StepNumber(1), segments: [segment, other]), sentAt: now)
+        #expect(step.sampledRowCount == 4)
+        func fault(_ tokens: [TokenID], from first: Int = 6, gap: Int = 1, poisoned: [UInt64] = []) -> String? {
+            var sampled = tokens.enumerated().map {
+                SampledToken(sequence: SequenceID(1), position: first + $0.offset * gap, emitted: EmittedToken(token: $0.element))
+            }
+            sampled.append(SampledToken(sequence: SequenceID(2), position: 10, emitted: EmittedToken(token: 0)))
+            let result = StepResult(
+                epoch: Epoch(1), number: StepNumber(1), tokens: sampled,
+                poisoned: poisoned.map { PoisonedSequence(sequence: SequenceID($0), layers: 0..<1) }, timings: [])
+            return step.fault(in: result, vocabulary: 100)
+        }
+        for right in [[9], [3], [3, 9], [3, 4], [3, 4, 9]] as [[TokenID]] { #expect(fault(right) == nil, "\(right)") }
+        #expect(fault([], poisoned: [1]) == nil)
+        for wrong in [[], [9, 4], [3, 9, 1], [3, 4, 9, 9], [3, 100], [100], [-1]] as [[TokenID]] { #expect(fault(wrong) != nil, "\(wrong)") }
+        #expect(fault([3], from: 5) != nil && fault([3, 4], gap: 2) != nil && fault([3, 4], gap: 0) != nil)
+        #expect(fault([3], poisoned: [1]) != nil && fault([3], poisoned: [2]) != nil)
+    }
+
     @Test func blocksAreOwnedOnce() {
         for seed in UInt64(0)..<50 {
             var numbers = SeededNumbers(seed: seed)
@@ -203,5 +226,53 @@ import Testing
                 #expect(Set(all).count == all.count && all.count + allocator.freeCount == 40, "seed \(seed)")
             }
         }
+    }
+
+    /// However long it serves, memory grows to what was held at once and the idle blocks that are kept, and no further.
+    @Test func blocksThatWereNeverUsedStaySo() {
+        for seed in UInt64(0)..<50 {
+            var numbers = SeededNumbers(seed: seed)
+            let idleKept = Int.random(in: 0...40, using: &numbers)
+            var allocator = BlockAllocator(total: 60, idleKept: idleKept)
+            var owned: [[BlockID]] = []
+            var heldAtOnce = 0
+            for turn in 0..<400 {
+                if numbers.oneIn(2), let blocks = allocator.allocate(Int.random(in: 1...6, using: &numbers)) {
+                    // A chain of its own, all of it written: idle when it is given up.
+                    var parent: BlockID?
+                    for block in blocks {
+                        let isFirst = allocator.promise(block, after: parent, tokens: [TokenID](repeating: TokenID(turn), count: 32)[...])
+                        #expect(isFirst, "seed \(seed)")
+                        allocator.written(block)
+                        parent = block
+                    }
+                    owned.append(blocks)
+                }
+                heldAtOnce = max(heldAtOnce, owned.joined().count)
+                if numbers.oneIn(2), let index = owned.indices.randomElement(using: &numbers) { allocator.release(owned.remove(at: index)) }
+                #expect(allocator.usedCount <= heldAtOnce + idleKept, "seed \(seed)")
+                #expect(owned.joined().count + allocator.freeCount == 60, "seed \(seed)")
+            }
+        }
+    }
+
+    @Test func freeBlocksAreTakenBeforeIdleAndIdleOnesAboveTheirShareBeforeUnused() {
+        func content(_ number: Int) -> ArraySlice<TokenID> { [TokenID](repeating: TokenID(number), count: 32)[...] }
+        var allocator = BlockAllocator(total: 10, idleKept: 2)
+        let first = allocator.allocate(4)!
+        for (number, block) in first[..<3].enumerated() {
+            let isFirst = allocator.promise(block, after: nil, tokens: content(number))
+            #expect(isFirst)
+            allocator.written(block)
+        }
+        for block in first { allocator.release([block]) }
+        // Three idle, one free: the free one, then the oldest idle one, then two that were never used.
+        let second = allocator.allocate(4)
+        #expect(second == [3, 0, 4, 5].map { BlockID($0) })
+        #expect(allocator.idleCount == 2 && allocator.evictions == 1)
+        // All that were never used, then the idle ones.
+        let third = allocator.allocate(6)
+        #expect(third == [6, 7, 8, 9, 1, 2].map { BlockID($0) })
+        #expect(allocator.freeCount == 0)
     }
 }

@@ -40,7 +40,7 @@ import Testing
         // A step of r rows takes 1 ms + r · 0.1 ms on each of two stages; four decode in each of two groups.
         let stages = [(1_000.0, 100.0), (1_000.0, 100.0)]
         let twice = Self.shape(stages, rows: Self.sizes)
-        #expect(twice.prefillRows(beside: 4, groups: 2) == 16, "twice 2.8 ms leaves 14 rows, fewer than the least")
+        #expect(twice.prefillRows(beside: 4, groups: 2) == 14, "twice 2.8 ms")
         let wide = Self.shape(stages, rows: Self.sizes, budgetMs: 20)
         #expect(wide.prefillRows(beside: 4, groups: 2) == 86)
         #expect(wide.prefillRows(beside: 0, groups: 1) == 256)
@@ -59,6 +59,24 @@ import Testing
         #expect(curve.nanoseconds(rows: 2)! < 51)
         curve.note(rows: 2, nanoseconds: .max)
         #expect(curve.nanoseconds(rows: 2)! < 80, "one pause of the machine is not the stage's time")
+    }
+
+    @Test func whereNotEvenOneRowFitsAPromptGoesOn() {
+        var shape = Self.shape([(1_000, 0)], rows: [1])
+        shape.note(rows: 2, sampledRows: 1, timings: [StageTiming(queueNanoseconds: 0, computeNanoseconds: 10_000_000)])
+        #expect(shape.prefillRows(beside: 1, groups: 1) == 1)
+    }
+
+    /// Rows beside a long past took long; today's don't, but no step of today is so large that it would show it.
+    @Test func whatOnceTookLongIsTriedAgain() {
+        var curve = StageCurve()
+        curve.note(rows: 4, nanoseconds: 1_000)
+        curve.note(rows: 2, nanoseconds: 100)
+        #expect(curve.nanoseconds(rows: 4)! > 990)
+        for _ in 0..<500 { curve.note(rows: 2, nanoseconds: 100) }
+        #expect(curve.nanoseconds(rows: 4)! < 320)
+        for _ in 0..<5_000 { curve.note(rows: 2, nanoseconds: 100) }
+        #expect(curve.nanoseconds(rows: 4)! > 199, "in proportion is the most that rows cost")
     }
 
     @Test func everyRowCountHasAClass() {

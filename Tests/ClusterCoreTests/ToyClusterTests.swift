@@ -37,6 +37,45 @@ import Testing
         #expect(left == [:], "seed \(cluster.seed)", sourceLocation: sourceLocation)
     }
 
+    /// So few tokens that texts repeat themselves by chance, and rows that cost little: guesses are taken, and right now and then.
+    private static func guessing(_ seed: UInt64) -> ToyCluster.Settings {
+        var settings = ToyCluster.Settings()
+        settings.model.vocabulary = 3 + Int(seed % 6)
+        settings.model.endTokens = [0]
+        settings.model.rowNanoseconds = seed % 3 == 0 ? 10 : 0
+        settings.model.stepNanoseconds = 1_000
+        settings.workers = 1 + Int(seed % 4)
+        return settings
+    }
+
+    @Test(arguments: 300..<320) func guessesChangeNoToken(seed: UInt64) {
+        var settings = Self.guessing(seed)
+        settings.kvBlocks = 8 + Int(seed % 9)
+        settings.stepsInFlightPerStage = 1 + Int(seed % 2)
+        var cluster = ToyCluster(seed: seed, settings: settings)
+        cluster.run(milliseconds: 5)
+        for round in 0..<40 {
+            cluster.submit(cluster.inventRequest())
+            if cluster.numbers.oneIn(8) { cancelSome(&cluster) }
+            if round % 8 == 7 { breakSomething(&cluster) }
+            // Mostly so long that few are open at once: a full batch carries no guesses.
+            cluster.run(microseconds: UInt64.random(in: 0...20_000, using: &cluster.numbers))
+        }
+        for index in 0..<cluster.workerCount where !cluster.isUp(index) || cluster.isHung(index) {
+            cluster.killWorker(index)
+            cluster.startWorker(index)
+        }
+        cluster.run(milliseconds: 900_000, until: Self.allOver)
+        // A coordinator that was restarted meanwhile has counted nothing.
+        for _ in 0..<10 { cluster.submit(cluster.inventRequest()) }
+        cluster.run(milliseconds: 900_000, until: Self.allOver)
+        check(cluster)
+        cluster.run(milliseconds: 30_000)
+        checkRest(cluster)
+        let counts = cluster.coordinator.status(at: cluster.now).draftsLookedUp
+        #expect(counts.proposed > counts.accepted && counts.accepted > 0, "seed \(seed)")
+    }
+
     private static func allOver(_ cluster: ToyCluster) -> Bool {
         cluster.order.allSatisfy { cluster.streams[$0]!.isOver || cluster.streams[$0]!.isCancelled }
     }

@@ -46,18 +46,52 @@ import Testing
 
     private func payload(_ value: UInt64) -> PayloadHandle { PayloadHandle(value) }
 
-    @Test func stepsAreComputedOneAtATimeInOrderAndPassedOn() {
+    /// The stage thread has one more than it computes: it doesn't wait until its step was passed on.
+    @Test func stepsAreComputedInOrderAndPassedOn() {
         var worker = serving()
+        for number in UInt64(1)...2 {
+            #expect(
+                handle(&worker, .activation(Self.frame(number: number), payload: payload(number), from: Self.up)) == [
+                    .compute(Self.frame(number: number), payload: payload(number))
+                ])
+        }
+        #expect(handle(&worker, .activation(Self.frame(number: 3), payload: payload(3), from: Self.up), ms: 1) == [])
         #expect(
-            handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.up)) == [
-                .compute(Self.frame(number: 1), payload: payload(1))
+            handle(&worker, .stepComputed(Epoch(1), StepNumber(2), StepOutcome(computeNanoseconds: 7), payload: payload(12))) == [
+                .discard(payload(12))
             ])
-        #expect(handle(&worker, .activation(Self.frame(number: 2), payload: payload(2), from: Self.up), ms: 1) == [])
         let effects = handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(computeNanoseconds: 7), payload: payload(11)), ms: 3)
         var passed = Self.frame(number: 1)
         passed.timings.append(StageTiming(queueNanoseconds: 0, computeNanoseconds: 7))
-        #expect(effects == [.forward(passed, payload: payload(11)), .compute(Self.frame(number: 2), payload: payload(2))])
+        #expect(effects == [.forward(passed, payload: payload(11)), .compute(Self.frame(number: 3), payload: payload(3))])
         #expect(worker.metrics.steps == 1)
+    }
+
+    /// By the stage thread's own word: the first step began 2 ms after it came and 4 ms after loading, the second right after the first.
+    @Test func aStageSaysWhereItsTimeWent() {
+        var worker = Self.machine()
+        let assignment = Self.assignment()
+        for event in [Worker.Event.start, .received(.workerWelcome(WorkerWelcome(version: .current))), .received(.assign(assignment))] {
+            _ = handle(&worker, event)
+        }
+        _ = handle(&worker, .loaded(assignment.epoch), ms: 1)
+        _ = handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.up), ms: 3)
+        _ = handle(&worker, .activation(Self.frame(number: 2), payload: payload(2), from: Self.up), ms: 4)
+        func computed(_ number: UInt64, startedMs: UInt64, tookMs: UInt64, ms: UInt64) -> StageTiming? {
+            let outcome = StepOutcome(computeNanoseconds: tookMs * 1_000_000, startedAt: Instant(nanoseconds: startedMs * 1_000_000))
+            let effects = handle(&worker, .stepComputed(Epoch(1), StepNumber(number), outcome, payload: payload(10 + number)), ms: ms)
+            guard case .forward(let frame, _) = effects.first else { return nil }
+            return frame.timings.last
+        }
+        #expect(
+            computed(1, startedMs: 5, tookMs: 10, ms: 16)
+                == StageTiming(
+                    queueNanoseconds: 2_000_000, computeNanoseconds: 10_000_000, idleNanoseconds: 4_000_000, handOverNanoseconds: 1_000_000))
+        #expect(
+            computed(2, startedMs: 17, tookMs: 3, ms: 20)
+                == StageTiming(queueNanoseconds: 13_000_000, computeNanoseconds: 3_000_000, idleNanoseconds: 2_000_000, handOverNanoseconds: 0))
+        #expect(worker.metrics.idleNanoseconds == 6_000_000 && worker.metrics.handOverNanoseconds == 1_000_000)
+        #expect(worker.report.isServing && worker.report.assignment == assignment && worker.report.metrics == worker.metrics)
     }
 
     @Test func theLastStageAnswersTheCoordinator() {
@@ -91,6 +125,36 @@ import Testing
         #expect(again.last == .load(Self.assignment(epoch: 2)))
     }
 
+    /// What a stage makes of a segment of its one sequence after one of two known rows and three guesses, positions 1...5.
+    private func afterGuesses(_ segment: Segment) -> Failure? {
+        var worker = serving()
+        var frames = [Self.frame(number: 1), Self.frame(number: 2), Self.frame(number: 3)]
+        frames[1].step.segments[0].tokens = [5, 6, 7, 8, 9]
+        frames[1].step.segments[0].drafts = 3
+        frames[2].step.segments = [segment]
+        var effects: [Worker.Effect] = []
+        for (index, frame) in frames.enumerated() {
+            effects = handle(&worker, .activation(frame, payload: payload(UInt64(index)), from: Self.up))
+        }
+        for case .send(.stepFailed(_, StepNumber(3), let failure)) in effects { return failure }
+        return nil
+    }
+
+    @Test func aSequenceGoesOnBehindAnyGuessAndNowhereElse() {
+        func segment(_ start: Int, rows: Int = 1, drafts: Int = 0, samples: Bool = true) -> Segment {
+            Segment(
+                sequence: SequenceID(1), start: start, tokens: [TokenID](repeating: 5, count: rows), newBlocks: [], samples: samples, drafts: drafts)
+        }
+        for start in 3...6 { #expect(afterGuesses(segment(start)) == nil) }
+        for start in [-1, 0, 1, 2, 7, .max, .min] { #expect(afterGuesses(segment(start))?.code == .internalError, "from \(start)") }
+        #expect(afterGuesses(segment(4, rows: 5, drafts: 4)) == nil)
+        for drafts in [-1, 5, 6, .max, .min] {
+            #expect(afterGuesses(segment(4, rows: 5, drafts: drafts))?.code == .internalError, "\(drafts) guesses")
+        }
+        #expect(afterGuesses(segment(4, rows: 5, drafts: 1, samples: false))?.code == .internalError)
+        #expect(afterGuesses(segment(4, rows: 29, drafts: 28))?.code == .internalError, "rows beyond the only block")
+    }
+
     @Test func framesThatAreNotOursAreDropped() {
         var worker = serving()
         #expect(handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.down)) == [.discard(payload(1))])
@@ -114,7 +178,8 @@ import Testing
         var worker = serving()
         _ = handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.up))
         _ = handle(&worker, .activation(Self.frame(number: 2), payload: payload(2), from: Self.up))
-        #expect(handle(&worker, .received(.release(Epoch(2)))) == [.discard(payload(2)), .admitUpstream(nil), .connectDownstream(nil), .unload])
+        _ = handle(&worker, .activation(Self.frame(number: 3), payload: payload(3), from: Self.up))
+        #expect(handle(&worker, .received(.release(Epoch(2)))) == [.discard(payload(3)), .admitUpstream(nil), .connectDownstream(nil), .unload])
         #expect(
             handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(computeNanoseconds: 1), payload: payload(7))) == [.discard(payload(7))]
         )

@@ -42,11 +42,12 @@
             }
         }
 
-        /// Optimised, nothing at all. Unoptimised code boxes what it hands to the library's generic functions: then it is always the same
-        /// number, so nothing grows.
+        /// Optimised, nothing at all. Unoptimised code boxes what it hands to the library's generic functions: then it is nearly always the
+        /// same number, so nothing grows. Not always: two tokens whose hashes collide, by this process's seed, are compared, and that boxes too.
         private func expectNone(_ counts: [Int64], _ what: String) {
             #if DEBUG
-                #expect(counts.max()! - counts.min()! <= 2, "\(what): \(counts)")
+                let usual = counts.sorted()[counts.count / 2]
+                #expect(counts.allSatisfy { abs($0 - usual) <= 16 } && counts.count { $0 != usual } <= counts.count / 4, "\(what): \(counts)")
             #else
                 #expect(counts.allSatisfy { $0 == 0 }, "\(what): \(counts)")
             #endif

@@ -108,6 +108,36 @@ import ZeroMQ
         }
     }
 
+    /// The probe is a step like any other: it stands in the trace, and both roles tell of it.
+    @Test func whatRunsCanBeAskedAndTraced() async throws {
+        let local = try LocalCluster(directory: folder.path, workers: 2, endpoint: "tcp://127.0.0.1:\(try freePort())")
+        let model = try ServedModel(path: tiny.path, name: "tiny", endTokens: [3, 1], kvType: .f16)
+        var settings = CoordinatorSettings(
+            state: try StateDirectory(path: local.coordinator), listen: local.endpoint, advertise: nil,
+            configuration: CoordinatorConfiguration(session: 1, model: model.profile, modelPath: tiny.path, expectedWorkers: 2))
+        settings.trace = try TraceFile(path: folder.file("trace.json"), logger: logger)
+        let node = try CoordinatorNode(settings: settings, model: model, logger: logger)
+        let workers = try local.workers.map { try worker(StateDirectory(path: $0)) }
+        let report = try await serving(StateDirectory(path: local.coordinator))
+        #expect(report.pipeline.stages.map(\.layers.count).reduce(0, +) == TinyModel.layers && report.pipeline.stages.count == 2)
+        let own = try #require(await node.status())
+        #expect(own.health == report.health && own.stepsDone == 1)
+        let told = await [workers[0].report(), workers[1].report()].compactMap(\.self)
+        #expect(told.count == 2 && told.allSatisfy { $0.isJoined && $0.isServing && $0.metrics.steps == 1 && $0.metrics.computeNanoseconds > 0 })
+        node.shutdown()
+        try await node.waitUntilEnded()
+        for worker in workers {
+            worker.shutdown()
+            try await worker.waitUntilEnded()
+        }
+        #expect(await node.status() == nil)
+        #expect(await workers[0].report() == nil)
+        let data = try Data(contentsOf: URL(fileURLWithPath: folder.file("trace.json")))
+        let events = try #require(try JSONSerialization.jsonObject(with: data) as? [[String: Any]])
+        let spans = events.filter { $0["name"] as? String == "decode 1" }
+        #expect(spans.count == 6, "the step, two stages, three hops")
+    }
+
     @Test func statusNeedsACoordinatorsFolder() throws {
         let error = try #require(throws: NodeError.self) { _ = try CoordinatorExchange.status(state: StateDirectory(path: folder.file("empty"))) }
         #expect(error.code == .coordinatorSilent && error.message.contains(folder.file("empty")))

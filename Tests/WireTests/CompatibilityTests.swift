@@ -30,6 +30,21 @@ import Testing
         #expect(try decodeStepFrame(WireCodec.encode(frame)) == frame)
     }
 
+    /// Fields that came after 2.0: old bytes say nothing of them, and what says nothing is written as the old bytes.
+    @Test func laterFieldsAreLeftOutWhereTheyAreZero() throws {
+        func bytes(_ timing: StageTiming) -> [UInt8] {
+            WireCodec.encode(
+                .stepResult(StepResult(epoch: Epoch(1), number: StepNumber(2), tokens: [], poisoned: [], timings: [timing])))
+        }
+        #expect(Self.hex(bytes(StageTiming(queueNanoseconds: 1, computeNanoseconds: 2))) == "5354464c02000100420a08011002 2a04 08011002".replacingBlanks)
+        let full = StageTiming(queueNanoseconds: 1, computeNanoseconds: 2, idleNanoseconds: 3, handOverNanoseconds: 4)
+        #expect(Self.hex(bytes(full)) == "5354464c02000100420e08011002 2a08 0801100218032004".replacingBlanks)
+        // An idle time beyond what the wire carries is cut, not refused: a cluster may rest for weeks.
+        let rested = StageTiming(queueNanoseconds: 1, computeNanoseconds: 2, idleNanoseconds: .max, handOverNanoseconds: .max)
+        guard case .stepResult(let result) = try decodeToCoordinator(bytes(rested)) else { throw WireError(.malformed, "another message") }
+        #expect(result.timings.first?.idleNanoseconds == WireLimits.nanosecondsMax)
+    }
+
     @Test func unknownFieldsAreIgnored() throws {
         // Field 1000 as a number, field 1001 as bytes, behind a message and inside of one.
         let unknown: [UInt8] = [0xC0, 0x3E, 5, 0xCA, 0x3E, 2, 1, 2]

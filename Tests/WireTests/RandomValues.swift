@@ -99,6 +99,7 @@ extension Seeded {
         return GenerationRequest(
             id: requestID(), prompt: many(promptTokens) { $0.token() }, sampling: sampling(), choices: choices,
             topLogprobs: maybe { $0.int(0...Limits.topLogprobsMax) }, priority: Int32.random(in: .min ... .max, using: &self),
+            tenant: Tenant(next()), weight: int(1...Limits.tenantWeightMax),
             resumed: bool() ? [] : (0..<choices).map { _ in many(0...20) { $0.token() } })
     }
 
@@ -167,9 +168,20 @@ extension Seeded {
     mutating func endpoint() -> String {
         ["tcp://10.1.2.3:", "tcp://a-b.example:", "tcp://[fe80::1%eth0]:"].randomElement(using: &self)! + "\(int(1...65_535))"
     }
-    mutating func failure() -> Failure { Failure(FailureCode.allCases.randomElement(using: &self)!, sentence()) }
-    mutating func timing() -> StageTiming { StageTiming(queueNanoseconds: next() >> 14, computeNanoseconds: next() >> 14) }
-    mutating func heartbeat() -> Heartbeat { Heartbeat(epoch: epoch(), lastStep: stepNumber(), stepsQueued: int(0...Limits.stepsQueuedMax)) }
+    mutating func failure() -> Failure {
+        Failure(
+            FailureCode.allCases.randomElement(using: &self)!, sentence(), retryAfterSeconds: maybe { $0.int(1...Limits.retryAfterSecondsMax) })
+    }
+    mutating func timing() -> StageTiming {
+        StageTiming(
+            queueNanoseconds: next() >> 14, computeNanoseconds: next() >> 14, idleNanoseconds: bool() ? 0 : next() >> 14,
+            handOverNanoseconds: bool() ? 0 : next() >> 14)
+    }
+    mutating func heartbeat() -> Heartbeat {
+        Heartbeat(
+            epoch: epoch(), lastStep: stepNumber(), stepsQueued: int(0...Limits.stepsQueuedMax),
+            expectedWaitMs: UInt64(int(0...Int(Limits.expectedWaitMsMax))))
+    }
 
     mutating func health() -> ClusterHealth {
         ClusterHealth(state: [.waitingForWorkers, .loading, .serving, .recovering, .closing].randomElement(using: &self)!, detail: sentence())
@@ -199,15 +211,22 @@ extension Seeded {
 
     mutating func segment(_ sequence: SequenceID, _ rows: ClosedRange<Int>) -> Segment {
         let tokens = many(rows) { $0.token() }
+        let samples = bool()
         return Segment(
             sequence: sequence, start: int(0...Limits.contextTokensMax - tokens.count), tokens: tokens,
-            newBlocks: distinct(0...3).map { BlockID(UInt32(truncatingIfNeeded: $0)) }, samples: bool())
+            newBlocks: distinct(0...3).map { BlockID(UInt32(truncatingIfNeeded: $0)) }, samples: samples,
+            drafts: samples ? int(0...tokens.count - 1) : 0)
+    }
+
+    mutating func sampled(_ sequence: SequenceID, _ count: Int) -> [SampledToken] {
+        let first = int(0...Limits.contextTokensMax - count)
+        return (0..<count).map { SampledToken(sequence: sequence, position: first + $0, emitted: emitted()) }
     }
 
     mutating func stepResult() -> StepResult {
         StepResult(
             epoch: epoch(), number: stepNumber(),
-            tokens: distinct(0...20).map { SampledToken(sequence: SequenceID($0), position: int(0...Limits.contextTokensMax), emitted: emitted()) },
+            tokens: distinct(0...20).flatMap { sampled(SequenceID($0), int(1...4)) },
             poisoned: distinct(0...3).map { PoisonedSequence(sequence: SequenceID($0), layers: layers()) }, timings: many(0...5) { $0.timing() })
     }
 
@@ -223,7 +242,7 @@ extension Seeded {
 
     mutating func status() -> StatusReport {
         let blocks = int(0...WireLimits.kvBlocksMax)
-        return StatusReport(
+        var report = StatusReport(
             modelName: name(), health: health(), epoch: epoch(),
             workers: many(0...5) {
                 WorkerStatus(
@@ -233,6 +252,9 @@ extension Seeded {
             }, gateways: int(0...Limits.gatewaysMax), requestsWaiting: int(0...1000), sequencesRunning: int(0...1000), kvBlocksUsed: int(0...blocks),
             kvBlocksTotal: blocks, kvBlocksCached: int(0...blocks), stepsInFlight: int(0...1000), stepsDone: next() >> 2,
             tokensGenerated: next() >> 2, prefillPositions: next() >> 2, prefillPositionsShared: next() >> 2, framesDropped: next() >> 2,
+            tenants: distinct(0...5).map {
+                TenantStatus(tenant: Tenant($0), weight: int(1...Limits.tenantWeightMax), waiting: int(0...1000), running: int(0...1000))
+            }, expectedWaitMs: UInt64(int(0...Int(Limits.expectedWaitMsMax))), preemptions: next() >> 2, displacements: next() >> 2,
             replicas: many(0...3) {
                 let blocks = $0.int(0...WireLimits.kvBlocksMax)
                 return ReplicaStatus(
@@ -240,5 +262,34 @@ extension Seeded {
                     sequencesWaiting: $0.int(0...1000), prefillRowsPending: $0.int(0...1000), kvBlocksUsed: $0.int(0...blocks),
                     kvBlocksTotal: blocks, stepsInFlight: $0.int(0...1000))
             })
+        report.draftsLookedUp = DraftCounts(proposed: next() >> 2, accepted: next() >> 2)
+        for index in report.workers.indices { report.workers[index].loadedShare = maybe { Double.random(in: 0...1, using: &$0) } }
+        report.pipeline = pipeline()
+        report.kvBlocksShared = int(0...blocks)
+        (report.promptTokens, report.requestsFinished, report.requestsCancelled, report.requestsFailed) = (count(), count(), count(), count())
+        (report.recoveries, report.recoveryNanoseconds, report.lastRecoveryNanoseconds) = (count(), count(), count())
+        return report
+    }
+
+    /// Zero now and then, which the wire leaves out.
+    private mutating func count() -> UInt64 { bool() ? 0 : next() >> 2 }
+
+    private mutating func pipeline() -> PipelineReport {
+        var report = PipelineReport()
+        (report.windowNanoseconds, report.steps, report.rows, report.prefillRows, report.tokens) = (count(), count(), count(), count(), count())
+        (report.roundTripNanoseconds, report.wireNanoseconds) = (count(), count())
+        (report.overheadMedianNanoseconds, report.overhead95Nanoseconds) = (count(), count())
+        (report.overheadNanosecondsTotal, report.wireNanosecondsTotal, report.rowsTotal) = (count(), count(), count())
+        report.stages = many(0...4) { StageReport(worker: $0.key(), layers: $0.layers(), window: $0.sums(), total: $0.sums()) }
+        report.stepsByRows = many(0...12) { $0.count() }
+        report.stepsByOverhead = many(0...WireLimits.histogramClassesMax) { $0.count() }
+        return report
+    }
+
+    private mutating func sums() -> StageSums {
+        var sums = StageSums()
+        (sums.steps, sums.computeNanoseconds, sums.idleNanoseconds) = (count(), count(), count())
+        (sums.queueNanoseconds, sums.handOverNanoseconds, sums.sentBytes) = (count(), count(), count())
+        return sums
     }
 }

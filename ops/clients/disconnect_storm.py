@@ -24,6 +24,9 @@ import urllib.request
 IDLE_GAUGES = ("staffel_num_requests_running", "staffel_num_requests_waiting", "staffel_num_choices_open")
 # Memory that allocators and caches may keep; a leak of 2,000 streams would be more.
 MEMORY_SLACK_BYTES = 32 << 20
+# A wave that makes a process grow by less has filled nothing.
+GROWTH_SEEN_BYTES = 4 << 20
+FILLING_WAVES_MAX = 8
 
 
 class Storm:
@@ -44,16 +47,17 @@ class Storm:
         for thread in threads:
             thread.join()
 
-    def run_largest(self):
-        """All clients at once with the largest request of the storm, read to the end: every KV block that the storm can need is written."""
-        body = {"prompt": "tell me a long story of rivers " * 9, "max_tokens": 200, "ignore_eos": True, "n": 2}
+    def run_largest(self, wave):
+        """All clients at once with the largest request of the storm, each with a prompt of its own, read to the end: every KV block that the
+        storm can need is written, and what is kept of finished requests grows by as much."""
 
-        def largest():
+        def largest(number):
+            body = {"prompt": f"{wave} {number} " + "tell me a long story of rivers " * 9, "max_tokens": 200, "ignore_eos": True, "n": 2}
             request = urllib.request.Request(
                 self.url + "/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
             urllib.request.urlopen(request, timeout=300).read()
 
-        threads = [threading.Thread(target=largest) for _ in range(self.clients)]
+        threads = [threading.Thread(target=largest, args=(number,)) for number in range(self.clients)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -130,6 +134,17 @@ class Storm:
             time.sleep(0.1)
 
 
+def fill(storm, pids):
+    """Waves of the largest requests until one makes no process grow; how many it took. One that always grows is left for the storm to show."""
+    resident = [process_usage(pid)[1] for pid in pids]
+    for wave in range(1, FILLING_WAVES_MAX + 1):
+        storm.run_largest(wave)
+        before, resident = resident, [process_usage(pid)[1] for pid in pids]
+        if wave > 1 and all(new <= old + GROWTH_SEEN_BYTES for old, new in zip(before, resident)):
+            break
+    return wave
+
+
 def process_usage(pid):
     """Open descriptors, resident bytes, threads."""
     descriptors = len(os.listdir(f"/proc/{pid}/fd"))
@@ -149,9 +164,9 @@ def main():
     storm = Storm(arguments.url, arguments.requests, arguments.clients, arguments.seed)
     print(f"seed {arguments.seed}, {arguments.requests} requests, {arguments.clients} clients", flush=True)
 
-    # Pools and caches fill first, and KV blocks get their memory when they are first written: as many as the busiest moment needs. What
-    # grows after that is a leak.
-    storm.run_largest()
+    # Pools and caches fill first, and KV blocks get their memory when they are first written: as many as the busiest moment needs, and the
+    # share in which common beginnings are kept. What grows after that is a leak.
+    print(f"{fill(storm, arguments.pid)} waves until no process grew", flush=True)
     storm.run(min(arguments.requests, 2 * arguments.clients))
     problems = [f"after the first wave still busy: {busy}" for busy in [storm.wait_until_idle()] if busy]
     before = {pid: process_usage(pid) for pid in arguments.pid}

@@ -167,11 +167,11 @@ def main():
     parser.add_argument("--lab", required=True)
     parser.add_argument("--cache", required=True)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=numbers, default=[1, 2])
+    parser.add_argument("--threads", type=numbers, default=[2])
     parser.add_argument("--pp", type=int, default=512)
     parser.add_argument("--tg", type=int, default=128)
     parser.add_argument("--batch", type=numbers, default=[4, 8, 16])
-    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--json", help="a file for all figures")
     arguments = parser.parse_args()
     results = []

@@ -175,7 +175,7 @@ typedef struct sk_matrix {
 size_t sk_packed_bytes(sk_type type, int32_t rows, int32_t columns);
 /// Where row `row` (a multiple of SK_ROW_GROUP) starts in the packed bytes.
 size_t sk_packed_offset(sk_type type, int32_t row, int32_t columns);
-enum { SK_PACKED_VERSION = 1 };
+enum { SK_PACKED_VERSION = 2 };
 
 /// Packs rows as a GGUF file holds them. `source`: `rows` rows of sk_type_row_bytes each, any alignment. `packed`: receives
 /// sk_packed_bytes(type, rows, columns); missing rows of the last group become zeros. To pack in parts, or several

@@ -55,6 +55,11 @@ typedef struct Staffel__V1__StepResult Staffel__V1__StepResult;
 typedef struct Staffel__V1__SampledToken Staffel__V1__SampledToken;
 typedef struct Staffel__V1__StatusReport Staffel__V1__StatusReport;
 typedef struct Staffel__V1__ReplicaStatus Staffel__V1__ReplicaStatus;
+typedef struct Staffel__V1__TenantStatus Staffel__V1__TenantStatus;
+typedef struct Staffel__V1__DraftCounts Staffel__V1__DraftCounts;
+typedef struct Staffel__V1__PipelineReport Staffel__V1__PipelineReport;
+typedef struct Staffel__V1__StageReport Staffel__V1__StageReport;
+typedef struct Staffel__V1__StageSums Staffel__V1__StageSums;
 typedef struct Staffel__V1__WorkerStatus Staffel__V1__WorkerStatus;
 
 
@@ -393,10 +398,15 @@ struct  Staffel__V1__Heartbeat
   uint64_t last_step;
   protobuf_c_boolean has_steps_queued;
   uint32_t steps_queued;
+  /*
+   * In replies to gateways only.
+   */
+  protobuf_c_boolean has_expected_wait_ms;
+  uint64_t expected_wait_ms;
 };
 #define STAFFEL__V1__HEARTBEAT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__heartbeat__descriptor) \
-    , 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__LoadProgress
@@ -424,10 +434,12 @@ struct  Staffel__V1__Failure
   uint32_t code;
   protobuf_c_boolean has_message;
   ProtobufCBinaryData message;
+  protobuf_c_boolean has_retry_after_seconds;
+  uint32_t retry_after_seconds;
 };
 #define STAFFEL__V1__FAILURE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__failure__descriptor) \
-    , 0, 0, 0, {0,NULL} }
+    , 0, 0, 0, {0,NULL}, 0, 0 }
 
 
 struct  Staffel__V1__LoadFailed
@@ -498,10 +510,17 @@ struct  Staffel__V1__GenerationRequest
   int32_t priority;
   size_t n_resumed;
   Staffel__V1__TokenList **resumed;
+  /*
+   * 0: nobody in particular.
+   */
+  protobuf_c_boolean has_tenant;
+  uint64_t tenant;
+  protobuf_c_boolean has_weight;
+  uint32_t weight;
 };
 #define STAFFEL__V1__GENERATION_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__generation_request__descriptor) \
-    , NULL, 0,NULL, NULL, 0, 0, 0, 0, 0, 0, 0,NULL }
+    , NULL, 0,NULL, NULL, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__TokenList
@@ -718,10 +737,15 @@ struct  Staffel__V1__Segment
   uint32_t *new_blocks;
   protobuf_c_boolean has_samples;
   protobuf_c_boolean samples;
+  /*
+   * Missing: none.
+   */
+  protobuf_c_boolean has_drafts;
+  uint32_t drafts;
 };
 #define STAFFEL__V1__SEGMENT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__segment__descriptor) \
-    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0, 0 }
+    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__StepFrame
@@ -745,10 +769,17 @@ struct  Staffel__V1__StageTiming
   uint64_t queue_nanoseconds;
   protobuf_c_boolean has_compute_nanoseconds;
   uint64_t compute_nanoseconds;
+  /*
+   * Left out where they are zero or were not measured.
+   */
+  protobuf_c_boolean has_idle_nanoseconds;
+  uint64_t idle_nanoseconds;
+  protobuf_c_boolean has_hand_over_nanoseconds;
+  uint64_t hand_over_nanoseconds;
 };
 #define STAFFEL__V1__STAGE_TIMING__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_timing__descriptor) \
-    , 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__PoisonedSequence
@@ -830,6 +861,35 @@ struct  Staffel__V1__StatusReport
   uint64_t prefill_positions;
   protobuf_c_boolean has_prefill_positions_shared;
   uint64_t prefill_positions_shared;
+  size_t n_tenants;
+  Staffel__V1__TenantStatus **tenants;
+  protobuf_c_boolean has_expected_wait_ms;
+  uint64_t expected_wait_ms;
+  protobuf_c_boolean has_preemptions;
+  uint64_t preemptions;
+  protobuf_c_boolean has_displacements;
+  uint64_t displacements;
+  Staffel__V1__DraftCounts *drafts_looked_up;
+  /*
+   * From here on: not sent by the first coordinators of this protocol.
+   */
+  Staffel__V1__PipelineReport *pipeline;
+  protobuf_c_boolean has_kv_blocks_shared;
+  uint32_t kv_blocks_shared;
+  protobuf_c_boolean has_prompt_tokens;
+  uint64_t prompt_tokens;
+  protobuf_c_boolean has_requests_finished;
+  uint64_t requests_finished;
+  protobuf_c_boolean has_requests_cancelled;
+  uint64_t requests_cancelled;
+  protobuf_c_boolean has_requests_failed;
+  uint64_t requests_failed;
+  protobuf_c_boolean has_recoveries;
+  uint64_t recoveries;
+  protobuf_c_boolean has_recovery_nanoseconds;
+  uint64_t recovery_nanoseconds;
+  protobuf_c_boolean has_last_recovery_nanoseconds;
+  uint64_t last_recovery_nanoseconds;
   /*
    * Those with a plan.
    */
@@ -838,7 +898,7 @@ struct  Staffel__V1__StatusReport
 };
 #define STAFFEL__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__status_report__descriptor) \
-    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL }
+    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL }
 
 
 struct  Staffel__V1__ReplicaStatus
@@ -868,6 +928,113 @@ struct  Staffel__V1__ReplicaStatus
     , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
+struct  Staffel__V1__TenantStatus
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_tenant;
+  uint64_t tenant;
+  protobuf_c_boolean has_weight;
+  uint32_t weight;
+  protobuf_c_boolean has_waiting;
+  uint32_t waiting;
+  protobuf_c_boolean has_running;
+  uint32_t running;
+};
+#define STAFFEL__V1__TENANT_STATUS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__tenant_status__descriptor) \
+    , 0, 0, 0, 0, 0, 0, 0, 0 }
+
+
+struct  Staffel__V1__DraftCounts
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_proposed;
+  uint64_t proposed;
+  protobuf_c_boolean has_accepted;
+  uint64_t accepted;
+};
+#define STAFFEL__V1__DRAFT_COUNTS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__draft_counts__descriptor) \
+    , 0, 0, 0, 0 }
+
+
+struct  Staffel__V1__PipelineReport
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_window_nanoseconds;
+  uint64_t window_nanoseconds;
+  protobuf_c_boolean has_steps;
+  uint64_t steps;
+  protobuf_c_boolean has_rows;
+  uint64_t rows;
+  protobuf_c_boolean has_prefill_rows;
+  uint64_t prefill_rows;
+  protobuf_c_boolean has_tokens;
+  uint64_t tokens;
+  protobuf_c_boolean has_round_trip_nanoseconds;
+  uint64_t round_trip_nanoseconds;
+  protobuf_c_boolean has_wire_nanoseconds;
+  uint64_t wire_nanoseconds;
+  protobuf_c_boolean has_overhead_median_nanoseconds;
+  uint64_t overhead_median_nanoseconds;
+  protobuf_c_boolean has_overhead_95_nanoseconds;
+  uint64_t overhead_95_nanoseconds;
+  size_t n_stages;
+  Staffel__V1__StageReport **stages;
+  size_t n_steps_by_rows;
+  uint64_t *steps_by_rows;
+  size_t n_steps_by_overhead;
+  uint64_t *steps_by_overhead;
+  protobuf_c_boolean has_overhead_nanoseconds_total;
+  uint64_t overhead_nanoseconds_total;
+  protobuf_c_boolean has_wire_nanoseconds_total;
+  uint64_t wire_nanoseconds_total;
+  protobuf_c_boolean has_rows_total;
+  uint64_t rows_total;
+};
+#define STAFFEL__V1__PIPELINE_REPORT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__pipeline_report__descriptor) \
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0,NULL, 0,NULL, 0, 0, 0, 0, 0, 0 }
+
+
+struct  Staffel__V1__StageReport
+{
+  ProtobufCMessage base;
+  /*
+   * 32 bytes.
+   */
+  protobuf_c_boolean has_worker;
+  ProtobufCBinaryData worker;
+  Staffel__V1__LayerRange *layers;
+  Staffel__V1__StageSums *window;
+  Staffel__V1__StageSums *total;
+};
+#define STAFFEL__V1__STAGE_REPORT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_report__descriptor) \
+    , 0, {0,NULL}, NULL, NULL, NULL }
+
+
+struct  Staffel__V1__StageSums
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_steps;
+  uint64_t steps;
+  protobuf_c_boolean has_compute_nanoseconds;
+  uint64_t compute_nanoseconds;
+  protobuf_c_boolean has_idle_nanoseconds;
+  uint64_t idle_nanoseconds;
+  protobuf_c_boolean has_queue_nanoseconds;
+  uint64_t queue_nanoseconds;
+  protobuf_c_boolean has_hand_over_nanoseconds;
+  uint64_t hand_over_nanoseconds;
+  protobuf_c_boolean has_sent_bytes;
+  uint64_t sent_bytes;
+};
+#define STAFFEL__V1__STAGE_SUMS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_sums__descriptor) \
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+
 struct  Staffel__V1__WorkerStatus
 {
   ProtobufCMessage base;
@@ -884,6 +1051,11 @@ struct  Staffel__V1__WorkerStatus
   protobuf_c_boolean has_last_step;
   uint64_t last_step;
   /*
+   * Only while it loads.
+   */
+  protobuf_c_boolean has_loaded_share;
+  double loaded_share;
+  /*
    * Absent: a standby.
    */
   protobuf_c_boolean has_replica;
@@ -891,7 +1063,7 @@ struct  Staffel__V1__WorkerStatus
 };
 #define STAFFEL__V1__WORKER_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__worker_status__descriptor) \
-    , 0, {0,NULL}, 0, {0,NULL}, NULL, NULL, 0, {0,NULL}, 0, 0, 0, 0, 0, 0 }
+    , 0, {0,NULL}, 0, {0,NULL}, NULL, NULL, 0, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 /* Staffel__V1__ToCoordinator methods */
@@ -1654,6 +1826,101 @@ Staffel__V1__ReplicaStatus *
 void   staffel__v1__replica_status__free_unpacked
                      (Staffel__V1__ReplicaStatus *message,
                       ProtobufCAllocator *allocator);
+/* Staffel__V1__TenantStatus methods */
+void   staffel__v1__tenant_status__init
+                     (Staffel__V1__TenantStatus         *message);
+size_t staffel__v1__tenant_status__get_packed_size
+                     (const Staffel__V1__TenantStatus   *message);
+size_t staffel__v1__tenant_status__pack
+                     (const Staffel__V1__TenantStatus   *message,
+                      uint8_t             *out);
+size_t staffel__v1__tenant_status__pack_to_buffer
+                     (const Staffel__V1__TenantStatus   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__TenantStatus *
+       staffel__v1__tenant_status__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__tenant_status__free_unpacked
+                     (Staffel__V1__TenantStatus *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__DraftCounts methods */
+void   staffel__v1__draft_counts__init
+                     (Staffel__V1__DraftCounts         *message);
+size_t staffel__v1__draft_counts__get_packed_size
+                     (const Staffel__V1__DraftCounts   *message);
+size_t staffel__v1__draft_counts__pack
+                     (const Staffel__V1__DraftCounts   *message,
+                      uint8_t             *out);
+size_t staffel__v1__draft_counts__pack_to_buffer
+                     (const Staffel__V1__DraftCounts   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__DraftCounts *
+       staffel__v1__draft_counts__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__draft_counts__free_unpacked
+                     (Staffel__V1__DraftCounts *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__PipelineReport methods */
+void   staffel__v1__pipeline_report__init
+                     (Staffel__V1__PipelineReport         *message);
+size_t staffel__v1__pipeline_report__get_packed_size
+                     (const Staffel__V1__PipelineReport   *message);
+size_t staffel__v1__pipeline_report__pack
+                     (const Staffel__V1__PipelineReport   *message,
+                      uint8_t             *out);
+size_t staffel__v1__pipeline_report__pack_to_buffer
+                     (const Staffel__V1__PipelineReport   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__PipelineReport *
+       staffel__v1__pipeline_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__pipeline_report__free_unpacked
+                     (Staffel__V1__PipelineReport *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__StageReport methods */
+void   staffel__v1__stage_report__init
+                     (Staffel__V1__StageReport         *message);
+size_t staffel__v1__stage_report__get_packed_size
+                     (const Staffel__V1__StageReport   *message);
+size_t staffel__v1__stage_report__pack
+                     (const Staffel__V1__StageReport   *message,
+                      uint8_t             *out);
+size_t staffel__v1__stage_report__pack_to_buffer
+                     (const Staffel__V1__StageReport   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__StageReport *
+       staffel__v1__stage_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__stage_report__free_unpacked
+                     (Staffel__V1__StageReport *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__StageSums methods */
+void   staffel__v1__stage_sums__init
+                     (Staffel__V1__StageSums         *message);
+size_t staffel__v1__stage_sums__get_packed_size
+                     (const Staffel__V1__StageSums   *message);
+size_t staffel__v1__stage_sums__pack
+                     (const Staffel__V1__StageSums   *message,
+                      uint8_t             *out);
+size_t staffel__v1__stage_sums__pack_to_buffer
+                     (const Staffel__V1__StageSums   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__StageSums *
+       staffel__v1__stage_sums__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__stage_sums__free_unpacked
+                     (Staffel__V1__StageSums *message,
+                      ProtobufCAllocator *allocator);
 /* Staffel__V1__WorkerStatus methods */
 void   staffel__v1__worker_status__init
                      (Staffel__V1__WorkerStatus         *message);
@@ -1795,6 +2062,21 @@ typedef void (*Staffel__V1__StatusReport_Closure)
 typedef void (*Staffel__V1__ReplicaStatus_Closure)
                  (const Staffel__V1__ReplicaStatus *message,
                   void *closure_data);
+typedef void (*Staffel__V1__TenantStatus_Closure)
+                 (const Staffel__V1__TenantStatus *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__DraftCounts_Closure)
+                 (const Staffel__V1__DraftCounts *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__PipelineReport_Closure)
+                 (const Staffel__V1__PipelineReport *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__StageReport_Closure)
+                 (const Staffel__V1__StageReport *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__StageSums_Closure)
+                 (const Staffel__V1__StageSums *message,
+                  void *closure_data);
 typedef void (*Staffel__V1__WorkerStatus_Closure)
                  (const Staffel__V1__WorkerStatus *message,
                   void *closure_data);
@@ -1849,6 +2131,11 @@ extern const ProtobufCMessageDescriptor staffel__v1__step_result__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__replica_status__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__tenant_status__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__draft_counts__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__pipeline_report__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__stage_report__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__stage_sums__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor;
 
 PROTOBUF_C__END_DECLS

@@ -113,6 +113,7 @@ extension APIError {
             case .contextExceeded: (400, "invalid_request_error", "context_length_exceeded")
             case .limitExceeded: (400, "invalid_request_error", "limit_exceeded")
             case .queueFull: (429, "rate_limit_error", "queue_full")
+            case .rateLimited: (429, "rate_limit_error", "rate_limit_exceeded")
             case .noCapacity: (503, "unavailable_error", "no_capacity")
             case .notReady: (503, "unavailable_error", "not_ready")
             case .shuttingDown: (503, "unavailable_error", "shutting_down")
@@ -127,7 +128,7 @@ extension APIError {
             case .internalError: (500, "server_error", "internal_error")
             }
         self.init(status: status, type: type, code: code, message: failure.message)
-        if failure.code == .queueFull { retryAfterSeconds = limits.retryAfterSeconds }
+        if status == 429 { retryAfterSeconds = failure.retryAfterSeconds ?? limits.retryAfterSeconds }
         // The same prompt and seed meet the same numbers again.
         if failure.code == .numericFailure { shouldRetry = false }
     }

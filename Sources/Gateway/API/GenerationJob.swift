@@ -21,12 +21,14 @@ struct GenerationJob {
     var choiceCount: Int { prompts.count * options.choices }
     var promptTokens: Int { prompts.reduce(0) { $0 + $1.tokens.count } }
 
-    func request(_ id: RequestID, prompt: Int) -> GenerationRequest {
+    /// - Parameter priority: what the client may have, see `Client.priority(asked:)`.
+    func request(_ id: RequestID, prompt: Int, of client: Client, priority: Int32) -> GenerationRequest {
         var sampling = options.sampling
         sampling.maxTokens = answerTokens[prompt]
         return GenerationRequest(
             id: id, prompt: prompts[prompt].tokens, sampling: sampling, choices: options.choices,
-            topLogprobs: options.topLogprobs, priority: options.priority)
+            topLogprobs: options.topLogprobs, priority: priority, tenant: client.tenant,
+            weight: client.weight)
     }
 }
 

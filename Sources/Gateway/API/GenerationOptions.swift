@@ -15,7 +15,8 @@ struct GenerationOptions {
     var streams = false
     var includesUsage = false
     var returnsTokenIDs = false
-    var priority: Int32 = 0
+    /// Lower is sooner, as in vLLM. `nil`: the client's usual one.
+    var priority: Int32?
     /// The client's own name for the request.
     var requestName: String?
 
@@ -26,7 +27,7 @@ struct GenerationOptions {
         try readStops(fields, vocabulary: vocabulary, limits: limits)
         sampling.logitBias = try Self.logitBias(fields, vocabulary: vocabulary)
         choices = try fields.int("n", in: 1...limits.choicesMax) ?? 1
-        priority = try fields.int("priority", in: Int(Int32.min)...Int(Int32.max)).map { Int32($0) } ?? 0
+        priority = try fields.int("priority", in: Int(Int32.min)...Int(Int32.max)).map { Int32($0) }
         skipsSpecialTokens = try fields.bool("skip_special_tokens", default: true)
         returnsTokenIDs = try fields.bool("return_token_ids")
         try readStreaming(fields)

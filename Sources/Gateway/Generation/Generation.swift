@@ -8,6 +8,8 @@ final class Generation: Sendable {
     let job: GenerationJob
     let answer: Answer
     let stream: GenerationStream
+    private let client: Client
+    private let priority: Int32
     private let ids: [RequestID]
     private let link: ClusterLink
     private let connection: Connection?
@@ -18,10 +20,12 @@ final class Generation: Sendable {
     /// - Parameter meter: began when the request arrived.
     /// - Throws: when the gateway is full or ending; nothing is left behind then.
     init(
-        _ job: GenerationJob, model: ServedModel, id: RequestID, created: Int, link: ClusterLink, connection: Connection?,
-        limits: GatewayLimits, meter: RequestMeter
+        _ job: GenerationJob, of client: Client, priority: Int32, model: ServedModel, id: RequestID, created: Int, link: ClusterLink,
+        connection: Connection?, limits: GatewayLimits, meter: RequestMeter
     ) throws(Failure) {
-        try link.admit(choices: job.choiceCount)
+        try link.admit(choices: job.choiceCount, of: client)
+        self.client = client
+        self.priority = priority
         self.model = model
         self.job = job
         self.link = link
@@ -46,7 +50,7 @@ final class Generation: Sendable {
     private func submit() throws(Failure) {
         for (index, id) in ids.enumerated() {
             do {
-                try link.submit(job.request(id, prompt: index), to: stream, prompt: index)
+                try link.submit(job.request(id, prompt: index, of: client, priority: priority), to: stream, prompt: index)
             } catch {
                 end(.error)
                 throw error
@@ -77,7 +81,7 @@ final class Generation: Sendable {
         stream.end()
         guard meter.ended(ending) else { return }
         connection?.onGone(nil)
-        link.release(choices: job.choiceCount)
+        link.release(choices: job.choiceCount, of: client)
     }
 
     private func cancelAll() {

@@ -43,8 +43,7 @@ struct GatewayResponder: HTTPResponder {
         var response: Response
         var failure: APIError?
         do throws(APIError) {
-            try guardAccess(call)
-            response = try await answer(call)
+            response = try await answer(call, to: try client(of: call))
         } catch {
             failure = error
             response = Response(error, shape: call.route == .health ? .health : .openAI)
@@ -61,12 +60,13 @@ struct GatewayResponder: HTTPResponder {
 
     // MARK: Routes
 
-    private func guardAccess(_ call: Call) throws(APIError) {
-        guard let apiKeys, call.route.needsKey else { return }
-        guard apiKeys.holder(authorization: call.request.headers[.authorization]) != nil else { throw .unauthorized }
+    private func client(of call: Call) throws(APIError) -> Client {
+        guard let apiKeys, call.route.needsKey else { return .anybody }
+        guard let client = apiKeys.client(authorization: call.request.headers[.authorization]) else { throw .unauthorized }
+        return client
     }
 
-    private func answer(_ call: Call) async throws(APIError) -> Response {
+    private func answer(_ call: Call, to client: Client) async throws(APIError) -> Response {
         if case .unknown = call.route { throw .unknownRoute(call.method, call.path) }
         let allowed = call.route.method
         guard call.method == allowed || (allowed == "GET" && call.method == "HEAD") else {
@@ -76,10 +76,10 @@ struct GatewayResponder: HTTPResponder {
         case .health: return try health()
         case .ping: return Response(status: .ok)
         case .version: return .json { $0.object { $0.member("version", configuration.version) } }
-        case .metrics: return metricsText()
+        case .metrics: return await metricsText()
         case .models: return try models()
         case .model(let name): return try model(named: name)
-        case .chat, .completion: return try await generate(call)
+        case .chat, .completion: return try await generate(call, of: client)
         case .tokenize: return try await tokenize(call)
         case .detokenize: return try await detokenize(call)
         case .unknown: throw .unknownRoute(call.method, call.path)
@@ -94,13 +94,11 @@ struct GatewayResponder: HTTPResponder {
         return .json { $0.object { $0.member("status", "ok") } }
     }
 
-    private func metricsText() -> Response {
+    private func metricsText() async -> Response {
         let text = metrics.text(
             model: link.model?.name ?? "", connections: connections.count, choicesOpen: link.choicesOpen,
-            isServing: link.health.isServing, process: .current())
-        return Response(
-            status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
-            body: ResponseBody(byteBuffer: ByteBuffer(bytes: text)))
+            isServing: link.health.isServing, cluster: await link.status(), process: .current())
+        return .metrics(text)
     }
 
     private func models() throws(APIError) -> Response {

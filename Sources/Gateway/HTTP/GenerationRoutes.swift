@@ -3,22 +3,23 @@ import Hummingbird
 
 extension GatewayResponder {
     /// `POST /v1/chat/completions` and `POST /v1/completions`.
-    func generate(_ call: Call) async throws(APIError) -> Response {
+    func generate(_ call: Call, of client: Client) async throws(APIError) -> Response {
         let (fields, model) = try await body(of: call)
         let seed = UInt64.random(in: 0...UInt64.max)
         let job =
             call.route == .chat
             ? try GenerationJob(chat: fields, model: model, limits: limits, randomSeed: seed, now: WallClock.templateClock)
             : try GenerationJob(completion: fields, model: model, limits: limits, randomSeed: seed)
+        let priority = try client.priority(asked: job.options.priority)
         do throws(Failure) {
             let generation = try Generation(
-                job, model: model, id: call.id, created: WallClock.secondsSinceEpoch, link: link, connection: call.connection,
-                limits: limits, meter: RequestMeter(metrics: metrics, began: call.began))
+                job, of: client, priority: priority, model: model, id: call.id, created: WallClock.secondsSinceEpoch, link: link,
+                connection: call.connection, limits: limits, meter: RequestMeter(metrics: metrics, began: call.began))
             var response = job.options.streams ? try await stream(generation, call) : .json(try await generation.wholeAnswer())
             if !call.isNamedByHeader, let name = job.options.requestName { response.headers[HeaderName.requestID] = name }
             return response
         } catch {
-            if error.code == .queueFull { metrics.rejected() }
+            if error.code == .queueFull || error.code == .rateLimited { metrics.rejected() }
             throw APIError(error, limits: limits)
         }
     }

@@ -13,11 +13,22 @@ final class ClusterLink: Sendable {
         /// Digest of the model that is being prepared.
         var preparing: ModelDigest?
         var choicesOpen = 0
+        /// Not of those without an API key.
+        var choicesOpenByTenant: [Tenant: Int] = [:]
+        /// How long a request would wait, as the coordinator said last.
+        var expectedWaitMs: UInt64 = 0
         var isShuttingDown = false
         var hasEnded = false
         var endFailure: Failure?
         var waitingForEnd: [CheckedContinuation<Void, Never>] = []
+        /// Who wants the cluster's status, by a number that only this list knows.
+        var waitingForStatus: [(number: UInt64, continuation: CheckedContinuation<StatusReport?, Never>)] = []
+        var statusesAsked: UInt64 = 0
     }
+
+    /// A scrape is answered without the cluster's numbers when the coordinator takes longer.
+    static let statusWaitMs = 250
+    static let statusWaitersMax = 64
 
     private let state = Mutex(State())
     private let configuration: GatewayConfiguration
@@ -50,21 +61,41 @@ final class ClusterLink: Sendable {
         }
     }
 
-    /// Counts `choices` in, or refuses: full, not ready or ending. Each admission is given back by `release`.
-    func admit(choices: Int) throws(Failure) {
+    /// Counts `choices` in, or refuses: full, too many of this client's, or ending. Each admission is given back by `release`.
+    ///
+    /// Where clients are told apart, one of them can't take the last places (`SharedPlaces`).
+    func admit(choices: Int, of client: Client) throws(Failure) {
         let limit = configuration.limits.choicesOpenMax
         let failure: Failure? = state.withLock { state in
             if state.isShuttingDown || state.hasEnded { return Failure(.shuttingDown, "The gateway is shutting down. Try again later.") }
-            guard state.choicesOpen + choices <= limit else {
-                return Failure(.queueFull, "\(state.choicesOpen) of \(limit) places are taken, \(choices) more were asked for. Try again later.")
+            let seconds = WaitForecast.retryAfterSeconds(waitMs: state.expectedWaitMs)
+            let own = state.choicesOpenByTenant[client.tenant] ?? 0
+            if let most = client.choicesOpenMax, own + choices > most {
+                let message = "With this API key \(own) choices are open, \(choices) more were asked for, and \(most) may be open at once."
+                return Failure(.rateLimited, message + " Wait for one to end.", retryAfterSeconds: seconds)
+            }
+            let isAnybody = client == .anybody
+            let hasRoom =
+                isAnybody
+                ? state.choicesOpen + choices <= limit : SharedPlaces(max: limit).admits(choices, open: state.choicesOpen, ofTenant: own)
+            guard hasRoom else {
+                let message = "\(state.choicesOpen) of \(limit) places are taken, \(choices) more were asked for. Try again later."
+                return Failure(.queueFull, message, retryAfterSeconds: seconds)
             }
             state.choicesOpen += choices
+            if !isAnybody { state.choicesOpenByTenant[client.tenant] = own + choices }
             return nil
         }
         if let failure { throw failure }
     }
 
-    func release(choices: Int) { state.withLock { $0.choicesOpen -= choices } }
+    func release(choices: Int, of client: Client) {
+        state.withLock { state in
+            state.choicesOpen -= choices
+            guard let own = state.choicesOpenByTenant[client.tenant] else { return }
+            state.choicesOpenByTenant[client.tenant] = own > choices ? own - choices : nil
+        }
+    }
 
     /// The stream hears of the request until it ends or is cancelled.
     func submit(_ request: GenerationRequest, to stream: GenerationStream, prompt: Int) throws(Failure) {
@@ -96,6 +127,31 @@ final class ClusterLink: Sendable {
         }
     }
 
+    /// What the coordinator says of its cluster now; `nil` when it does not say it in time.
+    func status() async -> StatusReport? {
+        await withCheckedContinuation { continuation in
+            let number: UInt64? = state.withLock { state in
+                guard !state.hasEnded, state.waitingForStatus.count < Self.statusWaitersMax else { return nil }
+                state.statusesAsked += 1
+                state.waitingForStatus.append((state.statusesAsked, continuation))
+                return state.statusesAsked
+            }
+            guard let number else { return continuation.resume(returning: nil) }
+            guard post(.askStatus) else { return giveUp(statusNumber: number) }
+            Task {
+                try? await Task.sleep(for: .milliseconds(Self.statusWaitMs))
+                giveUp(statusNumber: number)
+            }
+        }
+    }
+
+    private func giveUp(statusNumber number: UInt64) {
+        let waiter = state.withLock { state in
+            state.waitingForStatus.firstIndex { $0.number == number }.map { state.waitingForStatus.remove(at: $0) }
+        }
+        waiter?.continuation.resume(returning: nil)
+    }
+
     // MARK: For the server
 
     /// Set when the coordinator refused this gateway for good.
@@ -116,6 +172,17 @@ final class ClusterLink: Sendable {
     }
 
     // MARK: For the driver
+
+    func expectedWaitChanged(milliseconds: UInt64) { state.withLock { $0.expectedWaitMs = milliseconds } }
+
+    /// Answers whoever waits: what comes now is newer than any of their questions' times.
+    func statusCame(_ report: StatusReport) {
+        let waiting = state.withLock { state in
+            defer { state.waitingForStatus = [] }
+            return state.waitingForStatus
+        }
+        for waiter in waiting { waiter.continuation.resume(returning: report) }
+    }
 
     func healthChanged(_ health: ClusterHealth) { state.withLock { $0.health = health } }
 

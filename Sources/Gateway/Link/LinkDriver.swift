@@ -6,6 +6,7 @@ enum LinkCommand: Sendable {
     case submit(GenerationRequest, GenerationStream, prompt: Int)
     case cancel(RequestID)
     case cancelChoice(RequestID, UInt32)
+    case askStatus
     case shutDown
 }
 
@@ -70,6 +71,8 @@ struct LinkDriver {
             return handle(.cancel(id), header: nil, at: now)
         case .cancelChoice(let id, let choice):
             return handle(.cancelChoice(id, choice), header: nil, at: now)
+        case .askStatus:
+            return handle(.statusWanted, header: nil, at: now)
         case .shutDown:
             return handle(.shutdown, header: nil, at: now)
         }
@@ -105,6 +108,8 @@ struct LinkDriver {
         case .deliver(let id, let event): deliver(event, to: id, at: now)
         case .welcomed(let welcome): link.welcomed(welcome, header: header ?? [])
         case .health(let health): link.healthChanged(health)
+        case .expectedWait(let milliseconds): link.expectedWaitChanged(milliseconds: milliseconds)
+        case .status(let report): link.statusCame(report)
         case .log(let entry): logger.log(entry)
         case .ended(let failure):
             hasEnded = true

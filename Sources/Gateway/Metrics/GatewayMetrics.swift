@@ -94,7 +94,10 @@ final class GatewayMetrics: Sendable {
 
     // MARK: Text
 
-    func text(model: String, connections: Int, choicesOpen: Int, isServing: Bool, process: ProcessUsage?) -> [UInt8] {
+    /// - Parameter cluster: what the coordinator said of the cluster; `nil` where it did not answer.
+    func text(
+        model: String, connections: Int, choicesOpen: Int, isServing: Bool, cluster: StatusReport? = nil, process: ProcessUsage?
+    ) -> [UInt8] {
         let state = state.withLock { $0 }
         var text = PrometheusText()
         let labels = [("model_name", model), ("engine", "0")]
@@ -114,7 +117,8 @@ final class GatewayMetrics: Sendable {
         text.counter("staffel_slow_readers_total", "Streams that were ended because their client did not read.", labels, state.slowReaders)
         writeHistograms(state, labels, &text)
         writeHTTP(state, &text)
-        if let process { write(process, &text) }
+        if let cluster { ClusterMetrics.write(cluster, into: &text) }
+        if let process { text.process(process) }
         return text.bytes
     }
 
@@ -140,10 +144,5 @@ final class GatewayMetrics: Sendable {
         for (handler, histogram) in state.httpSeconds.sorted(by: { $0.key < $1.key }) {
             text.histogram("http_request_duration_seconds", [("handler", handler)], histogram)
         }
-    }
-
-    private func write(_ process: ProcessUsage, _ text: inout PrometheusText) {
-        text.gauge("process_open_fds", "Open file descriptors.", [], process.openDescriptors)
-        text.gauge("process_resident_memory_bytes", "Memory in use.", [], process.residentBytes)
     }
 }

@@ -22,6 +22,34 @@ struct PrometheusText {
         sample(name, labels, value)
     }
 
+    mutating func gauge(_ name: String, _ help: String, _ labels: Labels, _ value: Double) {
+        family(name, "gauge", help)
+        sample(name, labels, value)
+    }
+
+    mutating func counter(_ name: String, _ help: String, _ labels: Labels, _ value: Double) {
+        family(name, "counter", help)
+        sample(name, labels, value)
+    }
+
+    /// A histogram that another process counted. The last of `counts` has no bound.
+    mutating func histogram(_ name: String, _ help: String, _ labels: Labels, counts: [UInt64], bounds: [Double], sum: Double) {
+        family(name, "histogram", help)
+        var total: UInt64 = 0
+        for (index, count) in counts.enumerated() {
+            total &+= count
+            sample(name + "_bucket", labels + [("le", index < bounds.count ? bounds[index].description : "+Inf")], total)
+        }
+        guard !counts.isEmpty else { return }
+        sample(name + "_sum", labels, sum)
+        sample(name + "_count", labels, total)
+    }
+
+    mutating func process(_ process: ProcessUsage) {
+        gauge("process_open_fds", "Open file descriptors.", [], process.openDescriptors)
+        gauge("process_resident_memory_bytes", "Memory in use.", [], process.residentBytes)
+    }
+
     mutating func histogram(_ name: String, _ labels: Labels, _ histogram: Histogram) {
         var total: UInt64 = 0
         for (index, count) in histogram.counts.enumerated() {

@@ -181,7 +181,8 @@ struct ToyCluster {
         }
         return GenerationRequest(
             id: RequestID(high: numbers.next(), low: numbers.next()), prompt: prompt, sampling: sampling,
-            choices: numbers.oneIn(6) ? 2 : 1, priority: numbers.oneIn(6) ? 1 : 0)
+            choices: numbers.oneIn(6) ? 2 : 1, priority: numbers.oneIn(6) ? -1 : 0,
+            tenant: Tenant(UInt64.random(in: 0...3, using: &numbers)), weight: numbers.oneIn(4) ? 3 : 1)
     }
 
     // MARK: - Running
@@ -274,7 +275,7 @@ struct ToyCluster {
             case .log(let entry):
                 coordinatorLog.append(entry)
                 if entry.level == .error { unexpected.append(entry.message) }
-            case .admit, .consumeToken, .ended: break
+            case .admit, .consumeToken, .trace, .ended: break
             }
         }
         coordinator.audit(into: &unexpected)
@@ -318,7 +319,7 @@ struct ToyCluster {
             case .reconnect:
                 routes.removeAll { $0.route == Route(from: .gateway, to: .coordinator) || $0.route == Route(from: .coordinator, to: .gateway) }
             case .log(let entry): if entry.level == .error { unexpected.append(entry.message) }
-            case .welcomed, .health: break
+            case .welcomed, .health, .expectedWait, .status: break
             case .ended(let failure): if let failure { unexpected.append("gateway ended: \(failure.message)") }
             }
         }

@@ -7,6 +7,9 @@ struct ToyModel {
     var vocabulary = 211
     var contextTokens = 128
     var endTokens: [TokenID] = [0, 7]
+    /// What a stage says that a step took: so much for each row, and so much besides.
+    var rowNanoseconds = 1_000
+    var stepNanoseconds = 0
 
     var profile: ModelProfile {
         ModelProfile(
@@ -101,13 +104,16 @@ struct ToyStage {
                 row += 1
             }
             guard assignment.isLast && segment.samples else { continue }
-            let position = segment.start + segment.tokens.count
-            let token = model.sample(
-                output[output.count - 1], position: position, choice: sequence.open.choice, promptLength: sequence.open.promptLength,
-                sampling: sequence.open.sampling, endTokens: sequence.open.endTokens)
-            tokens.append(SampledToken(sequence: segment.sequence, position: position, emitted: EmittedToken(token: token)))
+            for known in segment.tokens.count - segment.drafts...segment.tokens.count {
+                let position = segment.start + known
+                let token = model.sample(
+                    output[output.count - segment.tokens.count + known - 1], position: position, choice: sequence.open.choice,
+                    promptLength: sequence.open.promptLength, sampling: sequence.open.sampling, endTokens: sequence.open.endTokens)
+                tokens.append(SampledToken(sequence: segment.sequence, position: position, emitted: EmittedToken(token: token)))
+                guard known < segment.tokens.count, segment.tokens[known] == token else { break }
+            }
         }
-        return (StepOutcome(tokens: tokens, computeNanoseconds: UInt64(1_000 * step.rowCount)), output)
+        return (StepOutcome(tokens: tokens, computeNanoseconds: UInt64(model.stepNanoseconds + model.rowNanoseconds * step.rowCount)), output)
     }
 
     private mutating func compute(_ input: UInt64, position: Int, blocks: [BlockID]) -> UInt64 {

@@ -208,7 +208,7 @@ import Testing
         sampling.stopTokens = [5]
         let id = RequestID(high: 1, low: 2)
         #expect(
-            job.request(id, prompt: 0)
+            job.request(id, prompt: 0, of: .anybody, priority: try #require(job.options.priority))
                 == GenerationRequest(id: id, prompt: [97], sampling: sampling, choices: 2, topLogprobs: 3, priority: -4))
         #expect(job.options.stopStrings == ["x", "y"])
         #expect(job.options.includesStopString && !job.options.skipsSpecialTokens && job.options.streams)
@@ -220,10 +220,10 @@ import Testing
         let bare = try Self.job(#"{"prompt":"ab"}"#, chat: false)
         let nulls = try Self.job(#"{"prompt":"ab","temperature":null,"n":null,"stop":null,"seed":null,"logprobs":null,"stream":null}"#, chat: false)
         let id = RequestID(high: 0, low: 0)
-        #expect(bare.request(id, prompt: 0) == nulls.request(id, prompt: 0))
-        #expect(bare.request(id, prompt: 0).sampling.maxTokens == 16)
-        #expect(bare.request(id, prompt: 0).sampling.seed == 99)
-        #expect(bare.request(id, prompt: 0).sampling.temperature == 1)
+        #expect(bare.request(id, prompt: 0, of: .anybody, priority: 0) == nulls.request(id, prompt: 0, of: .anybody, priority: 0))
+        #expect(bare.request(id, prompt: 0, of: .anybody, priority: 0).sampling.maxTokens == 16)
+        #expect(bare.request(id, prompt: 0, of: .anybody, priority: 0).sampling.seed == 99)
+        #expect(bare.request(id, prompt: 0, of: .anybody, priority: 0).sampling.temperature == 1)
         let chat = try Self.job(#"{"messages":[{"role":"user","content":"Hi"}]}"#, chat: true)
         #expect(Int(chat.answerTokens[0]) == TinyModel.contextTokens - chat.promptTokens)
     }

@@ -71,7 +71,7 @@ import Testing
         #expect(throws: GatewayError.self) { try APIKeys(text: "alice \(digest)0", path: "keys") }
         #expect(throws: GatewayError.self) { try APIKeys(text: "alice \(digest) more", path: "keys") }
         let keys = try APIKeys(text: "\n# people\nalice \(digest) # first\r\nbob \(digest)\r\n", path: "keys")
-        #expect(keys.holder(authorization: "Bearer x") == nil)
-        #expect(keys.holder(authorization: nil) == nil)
+        #expect(keys.client(authorization: "Bearer x") == nil)
+        #expect(keys.client(authorization: nil) == nil)
     }
 }

@@ -15,6 +15,7 @@ final class ScriptedCluster: Sendable {
         var driver: LinkDriver?
         var submitted: [GenerationRequest] = []
         var cancelled: [RequestID] = []
+        var status: StatusReport?
         var hasEnded = false
         var waiting: [CheckedContinuation<Void, Never>] = []
     }
@@ -61,6 +62,9 @@ final class ScriptedCluster: Sendable {
             })
     }
 
+    /// From now on the coordinator answers questions for its status.
+    func answerStatus(_ report: StatusReport) { state.withLock { $0.status = report } }
+
     /// The coordinator says something of its own accord.
     func say(_ message: FromCoordinator) { queue.async { self.hear(message) } }
 
@@ -96,6 +100,7 @@ final class ScriptedCluster: Sendable {
             state.withLock { $0.submitted.append(request) }
             for message in script(request) { hear(message) }
         case .send(.cancel(let id)): state.withLock { $0.cancelled.append(id) }
+        case .send(.statusQuery): if let status = state.withLock({ $0.status }) { hear(.status(status)) }
         case .send, .reconnect: break
         case .ended:
             let waiting = state.withLock { state in

@@ -1,0 +1,89 @@
+/// What guesses have brought one sequence, and how many are worth their time next.
+///
+/// A guess costs a row, whether it is right or not. Kept is how often guesses were right, by how many tokens agreed before them, and what they have
+/// won or cost in all, in units of a plain step. Two rules follow:
+///
+/// - So many guesses k are taken as bring the most tokens for the time: the largest E(k) / c(k), where E(k) = 1 + p + … + p^k tokens are expected
+///   when each guess is right with probability p, and c(k) is how many times longer the step takes. None if that is hardly above 1.
+/// - No more is risked than was won: were all guesses wrong, c(k) - 1 would be lost, and so much must be there. Each plain step adds a little, so a
+///   text in which guesses fail pays that little at most, and one that begins to repeat itself is still noticed.
+struct DraftRecord: Hashable, Sendable {
+    private struct Trials: Hashable, Sendable {
+        var right = 0.0
+        var all = 0.0
+    }
+
+    /// What a plain step adds to that which may be lost, in plain steps.
+    static let allowance = 0.02
+    /// What a new sequence may lose, and the most that is kept of what was won: a text that stops repeating itself shall not pay for long.
+    static let firstBalance = 0.5
+    static let balanceMax = 4.0
+    /// Less than this many times plain decoding's tokens for the time is not worth a guess: curves are measured, and measures err.
+    static let gainMin = 1.03
+    /// Numbers of guesses that are weighed against each other.
+    static let counts = [1, 2, 3, 5, 7, 11, Speculation.draftTokensMax]
+    /// After so many guesses that would likely have been right but were not worth their time as measured, the time is measured again.
+    static let passedMax = 32
+
+    /// Classes of agreement by their least number of tokens, and how often a guess is right in each before any was tried.
+    private static let classes: [(matched: Int, prior: Double)] = [(0, 0.25), (4, 0.4), (6, 0.6), (10, 0.8)]
+    /// So many tries the prior counts for.
+    private static let priorTrials = 2.0
+    /// Tries count less with each later one, and less still with each chance that was passed: what was is no proof of what is.
+    private static let decay = 0.9
+    private static let fading = 0.98
+
+    private var trials = [Trials](repeating: Trials(), count: classes.count)
+    private(set) var balance = firstBalance
+    private var passed = 0
+
+    /// How many of `most` guesses to take, that `matched` tokens agree on.
+    ///
+    /// - Parameter stretch: how many times longer the step takes with so many rows more; `nil`: that is not to be had.
+    mutating func count(matched: Int, most: Int, stretch: (Int) -> Double?) -> Int {
+        let index = Self.classIndex(matched)
+        let p = probability(index)
+        var (best, bestGain) = (0, Self.gainMin)
+        // Tokens expected of the guesses before the next one, and that one's share of them.
+        var (expected, share) = (1.0, 1.0)
+        var next = 1
+        for count in Self.counts where count <= most {
+            while next <= count {
+                share *= p
+                expected += share
+                next += 1
+            }
+            guard let stretch = stretch(count), stretch - 1 <= balance else { continue }
+            if expected / stretch > bestGain { (best, bestGain) = (count, expected / stretch) }
+        }
+        if best == 0 { best = pass(index, p, most, stretch) }
+        return best
+    }
+
+    /// A chance that is let pass, unless it is time to measure again.
+    private mutating func pass(_ index: Int, _ p: Double, _ most: Int, _ stretch: (Int) -> Double?) -> Int {
+        trials[index].right *= Self.fading
+        trials[index].all *= Self.fading
+        if p >= 0.5 { passed += 1 }
+        let trial = min(most, 3)
+        guard passed >= Self.passedMax, let stretch = stretch(trial), stretch - 1 <= balance else { return 0 }
+        return trial
+    }
+
+    /// Of `count` guesses the first `accepted` were right; the sequence's part of the step took `stretch` times a plain one.
+    mutating func returned(matched: Int, count: Int, accepted: Int, stretch: Double) {
+        let index = Self.classIndex(matched)
+        trials[index].right = trials[index].right * Self.decay + Double(accepted)
+        trials[index].all = trials[index].all * Self.decay + Double(min(accepted + 1, count))
+        balance = min(Self.balanceMax, balance + Double(accepted + 1) - stretch)
+        passed = 0
+    }
+
+    mutating func advancedPlainly() { balance = min(Self.balanceMax, balance + Self.allowance) }
+
+    private func probability(_ index: Int) -> Double {
+        (trials[index].right + Self.classes[index].prior * Self.priorTrials) / (trials[index].all + Self.priorTrials)
+    }
+
+    private static func classIndex(_ matched: Int) -> Int { classes.lastIndex { $0.matched <= matched } ?? 0 }
+}

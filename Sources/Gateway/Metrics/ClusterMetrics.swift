@@ -1,0 +1,103 @@
+import ClusterCore
+
+/// A cluster's numbers as Prometheus text, from the coordinator's status: what vLLM counts under vLLM's names with our prefix, then what only a
+/// pipeline has.
+package enum ClusterMetrics {
+    /// What the coordinator's `/metrics` says.
+    package static func text(_ report: StatusReport) -> [UInt8] {
+        var text = PrometheusText()
+        let labels = labels(report)
+        text.gauge("staffel_serving", "1 while the pipeline answers.", [], report.health.isServing ? 1 : 0)
+        text.gauge("staffel_num_requests_running", "Sequences that hold KV blocks.", labels, report.sequencesRunning)
+        text.gauge("staffel_num_requests_waiting", "Sequences that wait for KV blocks.", labels, report.requestsWaiting)
+        text.counter("staffel_prompt_tokens_total", "Prompt tokens of all requests.", labels, report.promptTokens)
+        text.counter("staffel_generation_tokens_total", "Tokens generated for all requests.", labels, report.tokensGenerated)
+        text.family("staffel_requests_total", "counter", "Requests by how they ended.")
+        for (outcome, count) in [("finished", report.requestsFinished), ("failed", report.requestsFailed), ("cancelled", report.requestsCancelled)] {
+            text.sample("staffel_requests_total", labels + [("outcome", outcome)], count)
+        }
+        write(report, into: &text)
+        if let process = ProcessUsage.current() { text.process(process) }
+        return text.bytes
+    }
+
+    /// What a gateway's `/metrics` says of the cluster beside its own requests.
+    static func write(_ report: StatusReport, into text: inout PrometheusText) {
+        let labels = labels(report)
+        writeMemory(report, labels, &text)
+        writeMembers(report, &text)
+        writeSteps(report, labels, &text)
+        writeStages(report, &text)
+    }
+
+    private static func labels(_ report: StatusReport) -> PrometheusText.Labels { [("model_name", report.modelName), ("engine", "0")] }
+
+    private static func writeMemory(_ report: StatusReport, _ labels: PrometheusText.Labels, _ text: inout PrometheusText) {
+        let total = max(1, report.kvBlocksTotal)
+        text.gauge("staffel_kv_cache_usage_perc", "KV blocks in use, as a share of all: 1 is full.", labels, Double(report.kvBlocksUsed) / Double(total))
+        text.family("staffel_kv_blocks", "gauge", "KV blocks by state: used, cached (idle but their content is known), free.")
+        let free = report.kvBlocksTotal - report.kvBlocksUsed - report.kvBlocksCached
+        for (state, count) in [("used", report.kvBlocksUsed), ("cached", report.kvBlocksCached), ("free", max(0, free))] {
+            text.sample("staffel_kv_blocks", labels + [("state", state)], count)
+        }
+        text.gauge("staffel_kv_blocks_shared", "KV blocks that several sequences hold.", labels, report.kvBlocksShared)
+        text.counter("staffel_prefix_cache_queries_total", "Positions of admitted sequences that were looked up.", labels, report.prefillPositions)
+        text.counter("staffel_prefix_cache_hits_total", "Positions of those that were there already.", labels, report.prefillPositionsShared)
+        text.counter("staffel_num_preemptions_total", "Sequences that gave up their KV blocks.", labels, report.preemptions)
+    }
+
+    private static func writeMembers(_ report: StatusReport, _ text: inout PrometheusText) {
+        text.gauge("staffel_epoch", "The deployment's epoch.", [], report.epoch.value)
+        text.gauge("staffel_workers", "Workers that the coordinator knows.", [], report.workers.count)
+        text.gauge("staffel_gateways", "Gateways that the coordinator knows.", [], report.gateways)
+        text.family("staffel_worker_loaded_share", "gauge", "How much of a worker's slice is in memory, while it loads.")
+        for worker in report.workers {
+            if let share = worker.loadedShare { text.sample("staffel_worker_loaded_share", [("worker", worker.name), ("peer", "\(worker.key)")], share) }
+        }
+        text.counter("staffel_recoveries_total", "Epochs that ended while they served.", [], report.recoveries)
+        text.counter("staffel_recovery_seconds_total", "Time in which nothing served, after the first time something did.", [], seconds(report.recoveryNanoseconds))
+        text.gauge("staffel_last_recovery_seconds", "The last of these pauses.", [], seconds(report.lastRecoveryNanoseconds))
+        text.counter("staffel_frames_dropped_total", "Frames that were refused.", [], report.framesDropped)
+    }
+
+    private static func writeSteps(_ report: StatusReport, _ labels: PrometheusText.Labels, _ text: inout PrometheusText) {
+        let pipeline = report.pipeline
+        text.gauge("staffel_steps_in_flight", "Steps on their way through the stages.", labels, report.stepsInFlight)
+        let rows = pipeline.stepsByRows
+        text.histogram(
+            "staffel_iteration_tokens_total", "Rows of a step.", labels, counts: rows + [0], bounds: rows.indices.map { Double(1 << $0) },
+            sum: Double(pipeline.rowsTotal))
+        text.histogram(
+            "staffel_step_overhead_seconds", "A step's round trip less its computing and less its waiting behind other steps.", labels,
+            counts: pipeline.stepsByOverhead, bounds: pipeline.stepsByOverhead.indices.dropLast().map { Double(1 << $0) / 1e6 },
+            sum: seconds(pipeline.overheadNanosecondsTotal))
+        text.counter("staffel_wire_seconds_total", "Time that steps spent between machines, all hops.", labels, seconds(pipeline.wireNanosecondsTotal))
+    }
+
+    /// Stage by stage. Counters begin anew with each epoch, as they do with a restart.
+    private static func writeStages(_ report: StatusReport, _ text: inout PrometheusText) {
+        let stages = report.pipeline.stages.enumerated().map { index, stage in
+            let name = report.workers.first { $0.key == stage.worker }?.name ?? "\(stage.worker)"
+            return (labels: [("stage", "\(index)"), ("worker", name), ("peer", "\(stage.worker)")], report: stage)
+        }
+        func family(_ name: String, _ kind: String, _ help: String, _ value: (StageReport) -> Double) {
+            text.family(name, kind, help)
+            for stage in stages { text.sample(name, stage.labels, value(stage.report)) }
+        }
+        family("staffel_stage_layers", "gauge", "Layers of the stage.") { Double($0.layers.count) }
+        family("staffel_stage_steps_total", "counter", "Steps computed.") { Double($0.total.steps) }
+        family("staffel_stage_compute_seconds_total", "counter", "Time in which the stage computed.") { seconds($0.total.computeNanoseconds) }
+        family("staffel_stage_idle_seconds_total", "counter", "Time in which it had nothing to compute, counted with the step that ended it.") {
+            seconds($0.total.idleNanoseconds)
+        }
+        family("staffel_stage_queue_seconds_total", "counter", "Time that steps waited there to be computed.") { seconds($0.total.queueNanoseconds) }
+        family("staffel_stage_hand_over_seconds_total", "counter", "Time from computing's end until steps were handed to the socket.") {
+            seconds($0.total.handOverNanoseconds)
+        }
+        family("staffel_stage_sent_bytes_total", "counter", "Bytes of rows sent to the next stage.") { Double($0.total.sentBytes) }
+        family("staffel_stage_busy_share", "gauge", "Share of the last seconds in which the stage computed.") { $0.window.busyShare }
+        family("staffel_stage_idle_share", "gauge", "Share of the last seconds in which it had nothing to compute.") { $0.window.idleShare }
+    }
+
+    private static func seconds(_ nanoseconds: UInt64) -> Double { Double(nanoseconds) / 1e9 }
+}

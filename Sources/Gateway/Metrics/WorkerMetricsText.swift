@@ -1,0 +1,34 @@
+import ClusterCore
+
+/// One worker's numbers as Prometheus text.
+package enum WorkerMetricsText {
+    package static func text(_ report: WorkerReport) -> [UInt8] {
+        var text = PrometheusText()
+        let labels = [("worker", report.name)]
+        let metrics = report.metrics
+        func seconds(_ nanoseconds: UInt64) -> Double { Double(nanoseconds) / 1e9 }
+        text.gauge("staffel_worker_joined", "1 while the coordinator answers.", labels, report.isJoined ? 1 : 0)
+        text.gauge("staffel_worker_serving", "1 while its stage takes steps.", labels, report.isServing ? 1 : 0)
+        text.gauge("staffel_worker_epoch", "The epoch of its stage; 0 for none.", labels, report.assignment?.epoch.value ?? 0)
+        text.gauge("staffel_worker_layers", "Layers of its stage.", labels, report.assignment?.layers.count ?? 0)
+        text.gauge("staffel_worker_kv_blocks", "KV blocks of its stage.", labels, report.assignment?.kvBlocks ?? 0)
+        text.gauge("staffel_worker_steps_queued", "Steps that wait for the stage thread.", labels, report.stepsQueued)
+        text.counter("staffel_worker_steps_total", "Steps computed.", labels, metrics.steps)
+        text.counter("staffel_worker_rows_total", "Rows of those steps.", labels, metrics.rows)
+        text.counter("staffel_worker_compute_seconds_total", "Time in which the stage computed.", labels, seconds(metrics.computeNanoseconds))
+        text.counter(
+            "staffel_worker_idle_seconds_total", "Time in which it had nothing to compute, counted with the step that ended it.", labels,
+            seconds(metrics.idleNanoseconds))
+        text.counter("staffel_worker_queue_seconds_total", "Time that steps waited to be computed.", labels, seconds(metrics.queueNanoseconds))
+        text.counter(
+            "staffel_worker_hand_over_seconds_total", "Time from computing's end until steps were handed to the socket.", labels,
+            seconds(metrics.handOverNanoseconds))
+        text.counter("staffel_worker_reconnects_total", "New connections because the coordinator was silent.", labels, metrics.reconnects)
+        text.counter("staffel_worker_frames_dropped_total", "Frames that were refused.", labels, metrics.dropped.total)
+        text.gauge("staffel_worker_threads", "Compute threads.", labels, report.capabilities.threads)
+        text.gauge("staffel_worker_memory_bytes", "Memory for weights and KV.", labels, report.capabilities.memoryBytes)
+        text.gauge("staffel_worker_read_bytes_per_second", "Read bandwidth measured at start.", labels, report.capabilities.readBytesPerSecond)
+        if let process = ProcessUsage.current() { text.process(process) }
+        return text.bytes
+    }
+}
