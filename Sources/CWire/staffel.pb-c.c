@@ -2032,6 +2032,96 @@ void   staffel__v1__stage_sums__free_unpacked
   assert(message->base.descriptor == &staffel__v1__stage_sums__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   staffel__v1__planning_status__init
+                     (Staffel__V1__PlanningStatus         *message)
+{
+  static const Staffel__V1__PlanningStatus init_value = STAFFEL__V1__PLANNING_STATUS__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__planning_status__get_packed_size
+                     (const Staffel__V1__PlanningStatus *message)
+{
+  assert(message->base.descriptor == &staffel__v1__planning_status__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__planning_status__pack
+                     (const Staffel__V1__PlanningStatus *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__planning_status__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__planning_status__pack_to_buffer
+                     (const Staffel__V1__PlanningStatus *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__planning_status__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__PlanningStatus *
+       staffel__v1__planning_status__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__PlanningStatus *)
+     protobuf_c_message_unpack (&staffel__v1__planning_status__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__planning_status__free_unpacked
+                     (Staffel__V1__PlanningStatus *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__planning_status__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__planned_stage__init
+                     (Staffel__V1__PlannedStage         *message)
+{
+  static const Staffel__V1__PlannedStage init_value = STAFFEL__V1__PLANNED_STAGE__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__planned_stage__get_packed_size
+                     (const Staffel__V1__PlannedStage *message)
+{
+  assert(message->base.descriptor == &staffel__v1__planned_stage__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__planned_stage__pack
+                     (const Staffel__V1__PlannedStage *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__planned_stage__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__planned_stage__pack_to_buffer
+                     (const Staffel__V1__PlannedStage *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__planned_stage__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__PlannedStage *
+       staffel__v1__planned_stage__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__PlannedStage *)
+     protobuf_c_message_unpack (&staffel__v1__planned_stage__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__planned_stage__free_unpacked
+                     (Staffel__V1__PlannedStage *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__planned_stage__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   staffel__v1__worker_status__init
                      (Staffel__V1__WorkerStatus         *message)
 {
@@ -2944,7 +3034,7 @@ const ProtobufCMessageDescriptor staffel__v1__worker_hello__descriptor =
   (ProtobufCMessageInit) staffel__v1__worker_hello__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__worker_capabilities__field_descriptors[5] =
+static const ProtobufCFieldDescriptor staffel__v1__worker_capabilities__field_descriptors[6] =
 {
   {
     "memory_bytes",
@@ -3006,8 +3096,21 @@ static const ProtobufCFieldDescriptor staffel__v1__worker_capabilities__field_de
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "float_ops_per_second",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Staffel__V1__WorkerCapabilities, has_float_ops_per_second),
+    offsetof(Staffel__V1__WorkerCapabilities, float_ops_per_second),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__worker_capabilities__field_indices_by_name[] = {
+  5,   /* field[5] = float_ops_per_second */
   2,   /* field[2] = isa */
   0,   /* field[0] = memory_bytes */
   4,   /* field[4] = ops_per_second */
@@ -3017,7 +3120,7 @@ static const unsigned staffel__v1__worker_capabilities__field_indices_by_name[] 
 static const ProtobufCIntRange staffel__v1__worker_capabilities__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor staffel__v1__worker_capabilities__descriptor =
 {
@@ -3027,7 +3130,7 @@ const ProtobufCMessageDescriptor staffel__v1__worker_capabilities__descriptor =
   "Staffel__V1__WorkerCapabilities",
   "staffel.v1",
   sizeof(Staffel__V1__WorkerCapabilities),
-  5,
+  6,
   staffel__v1__worker_capabilities__field_descriptors,
   staffel__v1__worker_capabilities__field_indices_by_name,
   1,  staffel__v1__worker_capabilities__number_ranges,
@@ -5282,7 +5385,7 @@ const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor =
   (ProtobufCMessageInit) staffel__v1__sampled_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[31] =
+static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[32] =
 {
   {
     "model_name",
@@ -5645,6 +5748,18 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
+    "planning",
+    31,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, planning),
+    &staffel__v1__planning_status__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
     "replicas",
     40,
     PROTOBUF_C_LABEL_REPEATED,
@@ -5672,13 +5787,14 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   29,   /* field[29] = last_recovery_nanoseconds */
   0,   /* field[0] = model_name */
   21,   /* field[21] = pipeline */
+  30,   /* field[30] = planning */
   18,   /* field[18] = preemptions */
   14,   /* field[14] = prefill_positions */
   15,   /* field[15] = prefill_positions_shared */
   23,   /* field[23] = prompt_tokens */
   27,   /* field[27] = recoveries */
   28,   /* field[28] = recovery_nanoseconds */
-  30,   /* field[30] = replicas */
+  31,   /* field[31] = replicas */
   25,   /* field[25] = requests_cancelled */
   26,   /* field[26] = requests_failed */
   24,   /* field[24] = requests_finished */
@@ -5693,8 +5809,8 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
 static const ProtobufCIntRange staffel__v1__status_report__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 40, 30 },
-  { 0, 31 }
+  { 40, 31 },
+  { 0, 32 }
 };
 const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
 {
@@ -5704,7 +5820,7 @@ const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
   "Staffel__V1__StatusReport",
   "staffel.v1",
   sizeof(Staffel__V1__StatusReport),
-  31,
+  32,
   staffel__v1__status_report__field_descriptors,
   staffel__v1__status_report__field_indices_by_name,
   2,  staffel__v1__status_report__number_ranges,
@@ -6379,6 +6495,186 @@ const ProtobufCMessageDescriptor staffel__v1__stage_sums__descriptor =
   staffel__v1__stage_sums__field_indices_by_name,
   1,  staffel__v1__stage_sums__number_ranges,
   (ProtobufCMessageInit) staffel__v1__stage_sums__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__planning_status__field_descriptors[6] =
+{
+  {
+    "stages",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__PlanningStatus, n_stages),
+    offsetof(Staffel__V1__PlanningStatus, stages),
+    &staffel__v1__planned_stage__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rows",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Staffel__V1__PlanningStatus, has_rows),
+    offsetof(Staffel__V1__PlanningStatus, rows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "predicted_tokens_per_second",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Staffel__V1__PlanningStatus, has_predicted_tokens_per_second),
+    offsetof(Staffel__V1__PlanningStatus, predicted_tokens_per_second),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "measured_tokens_per_second",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Staffel__V1__PlanningStatus, has_measured_tokens_per_second),
+    offsetof(Staffel__V1__PlanningStatus, measured_tokens_per_second),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "bottleneck",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__PlanningStatus, has_bottleneck),
+    offsetof(Staffel__V1__PlanningStatus, bottleneck),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "better_cut",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__PlanningStatus, has_better_cut),
+    offsetof(Staffel__V1__PlanningStatus, better_cut),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__planning_status__field_indices_by_name[] = {
+  5,   /* field[5] = better_cut */
+  4,   /* field[4] = bottleneck */
+  3,   /* field[3] = measured_tokens_per_second */
+  2,   /* field[2] = predicted_tokens_per_second */
+  1,   /* field[1] = rows */
+  0,   /* field[0] = stages */
+};
+static const ProtobufCIntRange staffel__v1__planning_status__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor staffel__v1__planning_status__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.PlanningStatus",
+  "PlanningStatus",
+  "Staffel__V1__PlanningStatus",
+  "staffel.v1",
+  sizeof(Staffel__V1__PlanningStatus),
+  6,
+  staffel__v1__planning_status__field_descriptors,
+  staffel__v1__planning_status__field_indices_by_name,
+  1,  staffel__v1__planning_status__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__planning_status__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__planned_stage__field_descriptors[4] =
+{
+  {
+    "worker",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__PlannedStage, has_worker),
+    offsetof(Staffel__V1__PlannedStage, worker),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "correction",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Staffel__V1__PlannedStage, has_correction),
+    offsetof(Staffel__V1__PlannedStage, correction),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "predicted_seconds",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Staffel__V1__PlannedStage, has_predicted_seconds),
+    offsetof(Staffel__V1__PlannedStage, predicted_seconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "measured_seconds",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Staffel__V1__PlannedStage, has_measured_seconds),
+    offsetof(Staffel__V1__PlannedStage, measured_seconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__planned_stage__field_indices_by_name[] = {
+  1,   /* field[1] = correction */
+  3,   /* field[3] = measured_seconds */
+  2,   /* field[2] = predicted_seconds */
+  0,   /* field[0] = worker */
+};
+static const ProtobufCIntRange staffel__v1__planned_stage__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor staffel__v1__planned_stage__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.PlannedStage",
+  "PlannedStage",
+  "Staffel__V1__PlannedStage",
+  "staffel.v1",
+  sizeof(Staffel__V1__PlannedStage),
+  4,
+  staffel__v1__planned_stage__field_descriptors,
+  staffel__v1__planned_stage__field_indices_by_name,
+  1,  staffel__v1__planned_stage__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__planned_stage__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descriptors[9] =

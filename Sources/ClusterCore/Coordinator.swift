@@ -18,6 +18,7 @@ package struct Coordinator: Sendable {
     var backlog = Backlog()
     var refusal: Refusal?
     var lastPrecedence: UInt64 = 0
+    var speeds = MeasuredSpeeds()
     /// In the order of submission.
     var requests: OrderedDictionary<RequestID, OpenRequest> = [:]
     package internal(set) var metrics = CoordinatorMetrics()

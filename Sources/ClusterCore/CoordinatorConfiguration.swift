@@ -25,7 +25,8 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var requestsWaitingMax: Int = Limits.requestsWaitingMax
     package var sequencesRunningMax: Int = Limits.sequencesRunningMax
     /// KV blocks are made as memory allows, up to this.
-    package var kvBlocksMax: Int = 8_192
+    package var kvBlocksMax: Int = kvBlocksMaxDefault
+    package static let kvBlocksMaxDefault = 8_192
     package var stepRowsMax: Int = Limits.stepRowsMax
     /// Prefill rows of one step, when nobody decodes.
     package var prefillRowsPerStep: Int = 256
@@ -57,6 +58,18 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var planSettleMs: UInt64 = Limits.planSettleMs
     /// After a restart, workers come back within their backoff; how long after the last one to plan without those still missing.
     package var restartSettleMs: UInt64 = 6_000
+    /// The steps for which stages are cut evenly, and what lies between them.
+    package var demand = PlanDemand()
+    /// Whether a plan that measured times show to be uneven is made anew.
+    package var replan = ReplanPolicy.whenIdle
+    /// A better cut counts when it is faster by this share, and no longer when by less than half of it...
+    package var recutGainMin = 0.1
+    /// ... and is made when it has been better for so long. Stage times vary.
+    package var recutSustainMs: UInt64 = 10_000
+    package var recutCheckMs: UInt64 = 2_000
+    /// How long a plan that was cut anew is left alone; doubled each time, up to `recutPauseMaxMs`.
+    package var recutPauseMs: UInt64 = 60_000
+    package var recutPauseMaxMs: UInt64 = 3_600_000
     /// How long a lost gateway's requests run on before they are cancelled.
     package var gatewayGraceMs: UInt64 = 10_000
 

@@ -8,6 +8,7 @@ extension Coordinator {
         if fleet.isIdle && !mayPlan(now) { return }
         form(now, &effects)
         widen(now, &effects)
+        for replica in fleet.serving { considerRecut(of: replica, now, &effects) }
     }
 
     /// Replicas that serve are not asked: a plan over the workers of a lost replica, over standbys, over both.
@@ -17,7 +18,7 @@ extension Coordinator {
         let candidates = freeCandidates(now)
         let keys = candidates.map(\.key)
         guard !keys.isEmpty, keys != fleet.triedInVain else { return }
-        switch plans(over: candidates, atMost: wanted) {
+        switch plans(over: candidates, atMost: wanted, at: now) {
         case .success(let plans):
             assign(plans, now, &effects)
             fleet.triedInVain = freeCandidates(now).map(\.key)
@@ -42,13 +43,14 @@ extension Coordinator {
         membership.candidates(at: now).filter { fleet.replica(of: $0.key) == nil }
     }
 
-    private func plans(over candidates: [WorkerMember], atMost count: Int) -> Result<[Plan], Failure> {
+    private func plans(over candidates: [WorkerMember], atMost count: Int, at now: Instant) -> Result<[Plan], Failure> {
+        let workers = candidates.map { candidate($0, at: now) }
         let planner = ReplicaPlanner(
             model: configuration.model, contextTokens: configuration.contextTokens, kvBlocksMax: configuration.kvBlocksMax,
-            batch: configuration.plannedSequences)
-        let workers = candidates.map { ReplicaPlanner.Candidate($0.key, $0.hello.capabilities) }
+            batch: configuration.plannedSequences, demand: demand)
         switch configuration.replicas {
         case .automatic: return planner.best(of: workers, atMost: count)
+        case .exactly(1): return planner.plan(over: workers).map { [$0] }
         case .exactly: return planner.most(of: workers, atMost: count)
         }
     }
@@ -79,7 +81,7 @@ extension Coordinator {
         let used = fleet.workersInUse
         guard candidates.count > used || mayRegroup && candidates.count == used, keys != fleet.widenedInVain else { return }
         let count = if case .exactly(let count) = configuration.replicas { count } else { Limits.replicasMax }
-        guard case .success(let wider) = plans(over: candidates, atMost: count), isBetterThanServing(wider) else {
+        guard case .success(let wider) = plans(over: candidates, atMost: count, at: now), isBetterThanServing(wider) else {
             return fleet.widenedInVain = keys
         }
         for replica in fleet.inForce { endEpoch(of: replica, now) }
@@ -103,7 +105,7 @@ extension Coordinator {
 
     private var widenAt: Instant { fleet.lastChange.advanced(milliseconds: configuration.planSettleMs) }
 
-    private mutating func assign(_ plans: [Plan], _ now: Instant, _ effects: inout [Effect]) {
+    mutating func assign(_ plans: [Plan], _ now: Instant, _ effects: inout [Effect]) {
         for plan in plans { assign(plan, now, &effects) }
         for worker in membership.workers.values where worker.holdsSlice && fleet.replica(of: worker.key) == nil {
             effects.append(.send(.release(fleet.highestEpoch), to: worker.key))
@@ -118,8 +120,11 @@ extension Coordinator {
         fleet.widenedInVain = nil
         let start = Deployment.Loading(isDone: false, bytesDone: 0, lastProgress: now)
         fleet[replica].deployment.epoch = epoch
+        let workers = candidates(of: plan, at: now)
+        fleet[replica].watch.begin(PlanForecast(plan: plan, model: configuration.model, workers: workers, demand: demand))
+        fleet[replica].forecast = PipelineForecast(
+            plan, model: configuration.model, contextTokens: configuration.contextTokens, workers: workers)
         fleet[replica].deployment.phase = .loading(plan, [Deployment.Loading](repeating: start, count: plan.stages.count))
-        fleet[replica].forecast = forecast(of: plan)
         for (index, stage) in plan.stages.enumerated() {
             log(
                 .notice, "stage assigned",
@@ -130,12 +135,6 @@ extension Coordinator {
             effects.append(.send(.assign(assignment(of: index, in: plan, epoch: epoch)), to: stage.worker))
             membership.workers[stage.worker]!.holdsSlice = true
         }
-    }
-
-    private func forecast(of plan: Plan) -> PipelineForecast {
-        PipelineForecast(
-            plan, model: configuration.model, contextTokens: configuration.contextTokens,
-            workers: plan.stages.compactMap { stage in membership.workers[stage.worker] }.map { .init($0.key, $0.hello.capabilities) })
     }
 
     func assignment(of index: Int, in plan: Plan, epoch: Epoch) -> StageAssignment {
@@ -231,7 +230,8 @@ extension Coordinator {
         if fleet.isIdle { fleet.lastFailure = Failure(.noCapacity, reason) }
     }
 
-    private mutating func endEpoch(of replica: Int, _ now: Instant) {
+    mutating func endEpoch(of replica: Int, _ now: Instant) {
+        fleet[replica].watch.end(at: now, &speeds)
         fleet[replica].scheduler.halt()
         fleet[replica].account.end()
         fleet[replica].deployment.phase = .idle

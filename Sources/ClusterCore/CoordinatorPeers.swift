@@ -37,6 +37,7 @@ extension Coordinator {
             lose(worker: worker, because: "the worker's process was restarted", now, &effects)
             membership.strikes[worker] = nil
         }
+        speeds.met(worker, session: hello.session)
         // A restarted coordinator's epochs must lie above all that its workers have seen, or an old frame could pass for a new one.
         fleet.hasSeen(max(hello.lastEpoch, hello.holding?.epoch ?? Epoch(0)))
         effects.append(.send(.workerWelcome(WorkerWelcome(version: .current)), to: worker))

@@ -14,6 +14,7 @@ extension Coordinator {
         report.draftsLookedUp = DraftCounts(
             proposed: sum { $0.speculation.lookups.proposed }, accepted: sum { $0.speculation.lookups.accepted })
         report.pipeline = pipelineReport(at: now)
+        report.planning = planning
         report.kvBlocksShared = sum { $0.allocator.sharedCount }
         report.promptTokens = metrics.promptTokens
         report.requestsFinished = metrics.requestsFinished

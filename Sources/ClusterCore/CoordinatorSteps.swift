@@ -27,6 +27,7 @@ extension Coordinator {
             drop(.invalid, from: worker, &effects)
             strike(worker, Failure(.internalError, "the last stage \(fault)"), now, &effects)
         case .done(let step, let advances, let poisoned):
+            fleet[replica].watch.note(step, result.timings, inFlight: fleet[replica].scheduler.inFlight.count + 1, at: now, &speeds)
             if case .proving = fleet[replica].deployment.phase { serve(replica, plan, now, &effects) }
             account(for: step, of: replica, result, now, &effects)
             for advance in advances { deliver(advance, &effects) }

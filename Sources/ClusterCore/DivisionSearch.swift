@@ -72,7 +72,7 @@ struct DivisionSearch {
     // MARK: - By dealing out
 
     private func bestDealt(_ count: Int) -> ReplicaPlanner.Division? {
-        let bySpeed = dealt(into: count) { $0.readBytesPerSecond }
+        let bySpeed = dealt(into: count) { $0.readBytesPerSecond / $0.correction }
         let byMemory = dealt(into: count) { Double($0.memoryBytes) }
         return [bySpeed, byMemory].reduce(nil) { best, groups in
             // Memory has the last word: the second way only counts where the first does not fit.

@@ -277,6 +277,8 @@ package struct StatusReport: Hashable, Sendable {
     package var recoveries: UInt64 = 0
     package var recoveryNanoseconds: UInt64 = 0
     package var lastRecoveryNanoseconds: UInt64 = 0
+    /// While a plan serves.
+    package var planning: PlanningStatus?
 
     package init(
         modelName: String, health: ClusterHealth, epoch: Epoch, workers: [WorkerStatus], gateways: Int, requestsWaiting: Int,

@@ -1,4 +1,5 @@
-/// How long a pipeline is predicted to take, before any of its steps was measured: what replicas are chosen and requests routed by.
+/// How long a pipeline is predicted to take, with what was measured of its workers before (`SpeedCorrection`): what replicas are chosen and
+/// requests routed by.
 ///
 /// A stage's step of r rows takes a + r·b: a reads its weights once (bytes over the worker's measured bandwidth), b computes one row
 /// (operations over its measured rate). With G groups of r = ⌈n/G⌉ rows each of n sequences gets a token once in
@@ -30,7 +31,8 @@ package struct PipelineForecast: Hashable, Sendable {
             let isLast = stage.layers.upperBound == model.layerBytes.count
             let bytes = Double(model.layerBytes[stage.layers].reduce(isLast ? model.headBytes : 0, +))
             return Stage(
-                fixedSeconds: bytes / worker.readBytesPerSecond, rowSeconds: bytes * Self.operationsPerByte / worker.operationsPerSecond)
+                fixedSeconds: worker.correction * bytes / worker.readBytesPerSecond,
+                rowSeconds: worker.correction * bytes * Self.operationsPerByte / worker.opsPerSecond)
         }
         let blocksOfContext = (contextTokens + Limits.positionsPerBlock - 1) / Limits.positionsPerBlock
         sequencesMax = max(1, plan.kvBlocks * Self.contextShare / max(1, blocksOfContext))

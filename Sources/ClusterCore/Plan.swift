@@ -15,6 +15,8 @@ package struct ModelProfile: Hashable, Sendable {
     package var kvBytesPerTokenPerLayer: UInt64
     /// End-of-generation tokens, ascending.
     package var endTokens: [TokenID]
+    /// For predicting times.
+    package var arithmetic = ModelArithmetic.unknown
 
     package init(
         digest: ModelDigest, name: String, layerBytes: [UInt64], embeddingBytes: UInt64, headBytes: UInt64, headIsTied: Bool,
@@ -42,14 +44,20 @@ package struct WorkerCapabilities: Hashable, Sendable {
     /// `portable`, `avx2`, `avx512` or `neon`; for people, since results don't depend on it.
     package var isa: String
     package var readBytesPerSecond: Double
+    /// What products of quantised weights reach, in 8-bit operations.
     package var opsPerSecond: Double
+    /// The peak of f32 multiply-add. 0 from a worker that does not say.
+    package var floatOpsPerSecond: Double
 
-    package init(memoryBytes: UInt64, threads: Int, isa: String, readBytesPerSecond: Double, opsPerSecond: Double) {
+    package init(
+        memoryBytes: UInt64, threads: Int, isa: String, readBytesPerSecond: Double, opsPerSecond: Double, floatOpsPerSecond: Double = 0
+    ) {
         self.memoryBytes = memoryBytes
         self.threads = threads
         self.isa = isa
         self.readBytesPerSecond = readBytesPerSecond
         self.opsPerSecond = opsPerSecond
+        self.floatOpsPerSecond = floatOpsPerSecond
     }
 }
 

@@ -1,71 +1,119 @@
-/// Cuts a model's layers into stages: a pure function of the model and the workers.
+/// Cuts a model's layers into stages: a pure function of the model, the workers and the load that the deployment is meant for.
 ///
-/// A stage's time is the bytes it reads for one decode step (its layers, on the last stage the head too) over its worker's measured
-/// bandwidth. The plan has the smallest possible longest stage time of all cuts in all orders of the workers; among those, it uses the most
-/// workers, because spare workers give room for KV; among those, its times are the most even (smallest sum of squares).
+/// The plan has the smallest possible longest time of all cuts in all orders of the workers; times are those of a decode step (`StageCost`)
+/// and of a hop between stages, which overlaps computing. Among those, it uses the most workers, because spare workers give room for KV;
+/// among those, its times are the most even (smallest sum of squares).
 ///
 /// Stages follow the workers' keys in ascending order wherever that costs nothing: unlike the order of joining, it is the same after the
 /// coordinator's restart, so a restarted cluster gets the cuts whose weights its workers still hold. Where it does cost (who is last bears the
-/// head, who is first the embedding), the order is chosen too (`PlannerOrder`): exactly up to `exactWorkersMax`, beyond by trying each
-/// worker as the last.
+/// head, who is first the embedding), the order is chosen too: exactly up to `exactWorkersMax` (`PlannerOrder.swift`), beyond by a search whose
+/// answer is held against a bound that no plan can be below (`PlannerBound.swift`).
 package struct Planner: Sendable {
     /// What counts of a worker.
     package struct Candidate: Hashable, Sendable {
         package var key: PeerKey
         package var memoryBytes: UInt64
         package var readBytesPerSecond: Double
+        package var opsPerSecond: Double
+        package var floatOpsPerSecond: Double
+        /// What its stages take over what was predicted; 1 when nothing was measured.
+        package var correction: Double
 
         /// A worker's measurements are a peer's word: what is not a usable rate becomes one.
-        package init(key: PeerKey, memoryBytes: UInt64, readBytesPerSecond: Double) {
+        ///
+        /// - Parameter floatOpsPerSecond: 0 when the worker doesn't say.
+        package init(
+            key: PeerKey, memoryBytes: UInt64, readBytesPerSecond: Double, opsPerSecond: Double = 1e15, floatOpsPerSecond: Double = 0,
+            correction: Double = 1
+        ) {
             self.key = key
             self.memoryBytes = memoryBytes
-            self.readBytesPerSecond = readBytesPerSecond.isFinite ? min(max(readBytesPerSecond, 1), 1e15) : 1
+            self.readBytesPerSecond = Self.usable(readBytesPerSecond)
+            self.opsPerSecond = Self.usable(opsPerSecond)
+            self.floatOpsPerSecond = floatOpsPerSecond > 0 ? Self.usable(floatOpsPerSecond) : self.opsPerSecond * Self.floatRatePerInt8Rate
+            self.correction = correction.isFinite ? min(max(correction, SpeedCorrection.least), SpeedCorrection.most) : 1
         }
+
+        /// AVX-512 has a peak of 118 GFLOP/s a core where products of 4-bit weights reach 352 Gop/s.
+        private static let floatRatePerInt8Rate = 0.33
+
+        private static func usable(_ rate: Double) -> Double { rate.isFinite ? min(max(rate, 1), 1e15) : 1 }
     }
 
-    private let model: ModelProfile
+    /// A plan and how good it is.
+    package struct Solution: Hashable, Sendable {
+        package var plan: Plan
+        /// Of all stages and hops, the one that takes longest.
+        package var longestSeconds: Double
+        /// No plan over these workers can have a shorter longest time; equal to that of this plan when it is known to be the best.
+        package var boundSeconds: Double
+
+        /// By how much a better plan could be faster at most: 0 when there is none.
+        package var gapMax: Double { boundSeconds > 0 ? max(0, longestSeconds / boundSeconds - 1) : 0 }
+    }
+
+    let cost: StageCost
     /// In the order of their stages.
     let workers: [Candidate]
     private let kvBlocksMin: Int
     private let kvBlocksMax: Int
-    /// `layerBytesBefore[i]`: bytes of layers 0..<i.
-    private let layerBytesBefore: [UInt64]
-    private let kvBlockBytesPerLayer: UInt64
+    /// A plan of more than one stage is never faster than its hops.
+    let hopSeconds: Double
+    /// How many orders are looked at where not all can be.
+    let ordersTriedMax: Int
 
-    var layerCount: Int { model.layerBytes.count }
+    var layerCount: Int { cost.model.layerBytes.count }
 
     /// - Parameters:
     ///   - contextTokens: the KV memory must hold at least one sequence of so many positions.
     ///   - kvBlocksMax: KV memory beyond so many blocks stays free.
+    ///   - demand: the steps that the deployment is meant for.
     /// - Returns: a plan over some of `workers`, or `noCapacity` with what is missing.
     package static func plan(
-        model: ModelProfile, workers: [Candidate], contextTokens: Int, kvBlocksMax: Int
+        model: ModelProfile, workers: [Candidate], contextTokens: Int, kvBlocksMax: Int, demand: PlanDemand = PlanDemand()
     ) -> Result<Plan, Failure> {
-        precondition(!model.layerBytes.isEmpty && contextTokens > 0, "a model has layers and a context")
-        let byKey = workers.sorted { $0.key < $1.key }
-        let planner = Planner(model: model, workers: byKey, contextTokens: contextTokens, kvBlocksMax: kvBlocksMax)
-        let inOrderOfKeys = planner.shortestLongestTime()
-        if let order = planner.betterOrder(than: inOrderOfKeys ?? .infinity) {
-            let ordered = Planner(model: model, workers: order, contextTokens: contextTokens, kvBlocksMax: kvBlocksMax)
-            if let longest = ordered.shortestLongestTime() { return .success(ordered.evenPlan(within: longest)) }
-        }
-        guard let longest = inOrderOfKeys else { return .failure(planner.shortfall()) }
-        return .success(planner.evenPlan(within: longest))
+        solve(model: model, workers: workers, contextTokens: contextTokens, kvBlocksMax: kvBlocksMax, demand: demand).map(\.plan)
     }
 
-    private init(model: ModelProfile, workers: [Candidate], contextTokens: Int, kvBlocksMax: Int) {
-        self.model = model
+    /// The same, with what is known of the answer. It takes some milliseconds for the most workers that are planned exactly; with more, fewer
+    /// orders make a quicker and maybe worse answer.
+    package static func solve(
+        model: ModelProfile, workers: [Candidate], contextTokens: Int, kvBlocksMax: Int, demand: PlanDemand = PlanDemand(),
+        ordersTriedMax: Int = Planner.ordersTriedMax
+    ) -> Result<Solution, Failure> {
+        precondition(!model.layerBytes.isEmpty && contextTokens > 0, "a model has layers and a context")
+        let byKey = workers.sorted { $0.key < $1.key }
+        let planner = Planner(
+            cost: StageCost(model: model, demand: demand), workers: byKey, contextTokens: contextTokens, kvBlocksMax: kvBlocksMax,
+            ordersTriedMax: ordersTriedMax)
+        let inOrderOfKeys = planner.shortestLongestTime()
+        let ordered = planner.betterOrder(than: inOrderOfKeys ?? .infinity).map(planner.with) ?? planner
+        guard let longest = ordered.shortestLongestTime() else { return .failure(planner.shortfall()) }
+        let bound = workers.count > exactWorkersMax ? min(planner.boundSeconds(), longest) : longest
+        return .success(Solution(plan: ordered.evenPlan(within: longest), longestSeconds: longest, boundSeconds: bound))
+    }
+
+    /// For questions about the search itself.
+    init(_ workers: [Candidate], of model: ModelProfile, _ contextTokens: Int, _ demand: PlanDemand) {
+        self.init(
+            cost: StageCost(model: model, demand: demand), workers: workers.sorted { $0.key < $1.key }, contextTokens: contextTokens,
+            kvBlocksMax: 0, ordersTriedMax: Self.ordersTriedMax)
+    }
+
+    private init(cost: StageCost, workers: [Candidate], contextTokens: Int, kvBlocksMax: Int, ordersTriedMax: Int) {
+        self.cost = cost
         self.workers = workers
         kvBlocksMin = (contextTokens + Limits.positionsPerBlock - 1) / Limits.positionsPerBlock
         self.kvBlocksMax = max(kvBlocksMax, kvBlocksMin)
-        layerBytesBefore = model.layerBytes.reduce(into: [0]) { sums, bytes in sums.append(sums[sums.count - 1] + bytes) }
-        kvBlockBytesPerLayer = model.kvBytesPerTokenPerLayer * UInt64(Limits.positionsPerBlock)
+        self.ordersTriedMax = ordersTriedMax
+        hopSeconds = cost.wireSeconds
     }
 
     /// The same problem with the workers in another order.
     func with(_ order: [Int]) -> Planner {
         Planner(
-            model: model, workers: order.map { workers[$0] }, contextTokens: kvBlocksMin * Limits.positionsPerBlock, kvBlocksMax: kvBlocksMax)
+            cost: cost, workers: order.map { workers[$0] }, contextTokens: kvBlocksMin * Limits.positionsPerBlock, kvBlocksMax: kvBlocksMax,
+            ordersTriedMax: ordersTriedMax)
     }
 
     // MARK: - The shortest longest time
@@ -89,20 +137,26 @@ package struct Planner: Sendable {
     ///
     /// Each worker in turn takes as many layers as it can. That is never wrong: a worker that starts later has a subset of the layers left,
     /// and an embedding only ever weighs on the first that takes any.
-    private func longestTime(within limit: Double) -> Double? {
+    func longestTime(within limit: Double) -> Double? {
+        guard hopSeconds <= limit else { return shortestAlone(within: limit) }
         var longest = 0.0
         var covered = 0
         for worker in workers {
             let lastStart = min(covered, layerCount - 1)
             if fits(worker, lastStart..<layerCount, limit: limit) {
                 // Earlier stages only shrink when the last one takes a layer back from them.
-                return max(longest, time(worker, lastStart..<layerCount))
+                return max(longest, time(worker, lastStart..<layerCount), lastStart > 0 ? hopSeconds : 0)
             }
             let end = furthest(worker, from: covered, limit: limit)
             if end > covered { longest = max(longest, time(worker, covered..<end, last: false)) }
             covered = end
         }
         return nil
+    }
+
+    /// Where the hops take too long, one worker does it all.
+    private func shortestAlone(within limit: Double) -> Double? {
+        workers.filter { fits($0, 0..<layerCount, limit: limit) }.map { time($0, 0..<layerCount) }.min()
     }
 
     /// The largest `end` such that `worker` can have `start..<end` as a stage that is not the last. `start` when there is none.
@@ -113,6 +167,16 @@ package struct Planner: Sendable {
             if fits(worker, start..<middle, limit: limit, last: false) { fitting = middle } else { tooFar = middle }
         }
         return fitting
+    }
+
+    /// `furthest` from every layer on: the ends only grow, so one walk finds them all.
+    func reaches(_ worker: Candidate, limit: Double) -> [Int] {
+        var end = 0
+        return (0...layerCount).map { start in
+            end = max(end, start)
+            while end < layerCount, fits(worker, start..<end + 1, limit: limit, last: false) { end += 1 }
+            return end
+        }
     }
 
     // MARK: - The most even plan
@@ -130,6 +194,7 @@ package struct Planner: Sendable {
     }
 
     private func evenPlan(within limit: Double) -> Plan {
+        let mayHop = hopSeconds <= limit
         // best[i][j]: the first i workers have layers 0..<j between them.
         var best: [[Choice?]] = [[Choice?](repeating: nil, count: layerCount + 1)]
         best[0][0] = Choice(used: 0, sumOfSquares: 0, start: 0)
@@ -139,7 +204,7 @@ package struct Planner: Sendable {
             for end in row.indices { row[end]?.start = end }
             for start in 0..<layerCount {
                 guard let before = best[index][start] else { continue }
-                for end in start + 1..<layerCount {
+                for end in start + 1..<layerCount where mayHop {
                     guard fits(worker, start..<end, limit: limit, last: false) else { break }
                     let choice = extended(before, by: time(worker, start..<end, last: false), start: start)
                     if choice.isBetter(than: row[end]) { row[end] = choice }
@@ -173,8 +238,8 @@ package struct Planner: Sendable {
     private func kvBlocks(_ stages: [StagePlan]) -> Int {
         stages.reduce(kvBlocksMax) { blocks, stage in
             guard let worker = workers.first(where: { $0.key == stage.worker }) else { preconditionFailure("stages come from workers") }
-            let room = worker.memoryBytes - weightBytes(stage.layers, last: stage.layers.upperBound == layerCount)
-            let bytesPerBlock = kvBlockBytesPerLayer * UInt64(stage.layers.count)
+            let room = worker.memoryBytes - cost.fixedBytes(stage.layers, hasHead: stage.layers.upperBound == layerCount)
+            let bytesPerBlock = cost.kvBytes(blocks: 1, layers: stage.layers.count)
             return bytesPerBlock == 0 ? blocks : min(blocks, Int(clamping: room / bytesPerBlock))
         }
     }
@@ -183,46 +248,37 @@ package struct Planner: Sendable {
 
     func fits(_ worker: Candidate, _ layers: Range<Int>, limit: Double, last: Bool? = nil) -> Bool {
         let last = last ?? (layers.upperBound == layerCount)
-        guard layers.upperBound <= layerCount, time(worker, layers, last: last) <= limit else { return false }
-        return weightBytes(layers, last: last) + kvBytesMin(layers) <= worker.memoryBytes
+        guard layers.upperBound <= layerCount else { return false }
+        return cost.fixedBytes(layers, hasHead: last) + kvBytesMin(layers) <= worker.memoryBytes && time(worker, layers, last: last) <= limit
     }
 
     func time(_ worker: Candidate, _ layers: Range<Int>, last: Bool? = nil) -> Double {
-        let last = last ?? (layers.upperBound == layerCount)
-        return Double(layerBytes(layers) + (last ? model.headBytes : 0)) / worker.readBytesPerSecond
+        cost.decodeSeconds(worker, layers, hasHead: last ?? (layers.upperBound == layerCount))
     }
 
-    private func layerBytes(_ layers: Range<Int>) -> UInt64 { layerBytesBefore[layers.upperBound] - layerBytesBefore[layers.lowerBound] }
-
-    private func weightBytes(_ layers: Range<Int>, last: Bool) -> UInt64 {
-        let first = layers.lowerBound == 0
-        let headIsShared = first && last && model.headIsTied
-        return layerBytes(layers) + (first ? model.embeddingBytes : 0) + (last && !headIsShared ? model.headBytes : 0)
-    }
-
-    private func kvBytesMin(_ layers: Range<Int>) -> UInt64 { kvBlockBytesPerLayer * UInt64(kvBlocksMin) * UInt64(layers.count) }
+    private func kvBytesMin(_ layers: Range<Int>) -> UInt64 { cost.kvBytes(blocks: kvBlocksMin, layers: layers.count) }
 
     // MARK: - What is missing
 
     private func shortfall() -> Failure {
-        let needed = weightBytes(0..<layerCount, last: true) + kvBytesMin(0..<layerCount)
+        let needed = cost.fixedBytes(0..<layerCount, hasHead: true) + kvBytesMin(0..<layerCount)
         let offered = workers.reduce(UInt64(0)) { sum, worker in
             let (next, overflowed) = sum.addingReportingOverflow(worker.memoryBytes)
             return overflowed ? .max : next
         }
-        let what = "the model needs \(needed) bytes (weights, and KV for \(kvBlocksMin * Limits.positionsPerBlock) tokens), "
-            + "\(workers.count) workers offer \(offered)"
-        if workers.isEmpty { return Failure(.noCapacity, "the model needs \(needed) bytes and there is no worker: start one") }
+        let what = "the model needs \(ByteCount(needed)) (weights, and KV for \(kvBlocksMin * Limits.positionsPerBlock) tokens), "
+            + "\(workers.count) workers offer \(ByteCount(offered))"
+        if workers.isEmpty { return Failure(.noCapacity, "the model needs \(ByteCount(needed)) and there is no worker: start one") }
         if offered < needed {
-            return Failure(.noCapacity, what + ": \(needed - offered) bytes are missing; add workers, memory, or lower the context")
+            return Failure(.noCapacity, what + ": \(ByteCount(needed - offered)) are missing; add workers, memory, or lower the context")
         }
         // Together they would do; the cut is what fails. Add up what the workers cannot hold when each takes all it can.
         let covered = workers.reduce(0) { furthest($1, from: $0, limit: .infinity) }
         let start = min(covered, layerCount - 1)
-        let rest = weightBytes(start..<layerCount, last: true) + kvBytesMin(start..<layerCount)
+        let rest = cost.fixedBytes(start..<layerCount, hasHead: true) + kvBytesMin(start..<layerCount)
         return Failure(
             .noCapacity,
-            what + ", but layers cannot be split: the last piece (layers \(start)..<\(layerCount) and the head) needs \(rest) bytes "
+            what + ", but layers cannot be split: the last piece (layers \(start)..<\(layerCount) and the head) needs \(ByteCount(rest)) "
                 + "on one worker; give a worker more memory or lower the context")
     }
 }

@@ -6,12 +6,12 @@ extension Planner {
     /// An order is changed for no less.
     private static let gainMin = 1e-9
 
-    /// The workers in an order whose longest stage time is the shortest of all, if that is shorter than `time`.
-    func betterOrder(than time: Double) -> [Candidate]? {
+    /// An order of the workers whose longest time is the shortest of all, or of those tried, if it is shorter than `time`.
+    func betterOrder(than time: Double) -> [Int]? {
         guard workers.count > 1 else { return nil }
-        let found = workers.count <= Self.exactWorkersMax ? bestOfAllOrders() : bestWithEachAsLast()
+        let found = workers.count <= Self.exactWorkersMax ? bestOfAllOrders() : bestOfTriedOrders()
         guard let found, found.time < time * (1 - Self.gainMin) else { return nil }
-        return found.order.map { workers[$0] }
+        return found.order
     }
 
     // MARK: - Exactly
@@ -43,11 +43,13 @@ extension Planner {
     private func coverage(within limit: Double) -> Coverage {
         let sets = 1 << workers.count
         var coverage = Coverage(covered: [Int](repeating: 0, count: sets), last: [Int](repeating: 0, count: sets))
+        guard hopSeconds <= limit else { return coverage }
+        let reaches = workers.map { self.reaches($0, limit: limit) }
         for set in 1..<sets {
             var best = -1
             for worker in workers.indices where set & (1 << worker) != 0 {
                 let before = coverage.covered[set & ~(1 << worker)]
-                let reached = before >= layerCount - 1 ? before : furthest(workers[worker], from: before, limit: limit)
+                let reached = before >= layerCount - 1 ? before : reaches[worker][before]
                 if reached > best { (best, coverage.last[set]) = (reached, worker) }
             }
             coverage.covered[set] = best
@@ -57,14 +59,16 @@ extension Planner {
 
     /// The set of workers and the one after it that takes the rest and the head, with the smallest such set; and the longest time on the way.
     private func ending(_ coverage: Coverage, within limit: Double) -> (set: Int, worker: Int, time: Double)? {
+        // Who can end a pipeline at one layer can at every later one. One worker for everything is another matter: it may hold a tied head once.
+        let ends = workers.map { worker in (1..<max(1, layerCount)).first { fits(worker, $0..<layerCount, limit: limit) } ?? layerCount }
+        if let alone = workers.indices.first(where: { fits(workers[$0], 0..<layerCount, limit: limit) }) {
+            return (0, alone, time(workers[alone], 0..<layerCount))
+        }
         var best: (set: Int, worker: Int, time: Double)?
-        for set in coverage.covered.indices where best.map({ set.nonzeroBitCount < $0.set.nonzeroBitCount }) ?? true {
-            for worker in workers.indices where set & (1 << worker) == 0 {
-                let rest = min(coverage.covered[set], layerCount - 1)..<layerCount
-                guard fits(workers[worker], rest, limit: limit) else { continue }
-                best = (set, worker, max(time(workers[worker], rest), longestTime(of: set, in: coverage, upTo: rest.lowerBound)))
-                break
-            }
+        for set in coverage.covered.indices.dropFirst() where best.map({ set.nonzeroBitCount < $0.set.nonzeroBitCount }) ?? true {
+            let start = min(coverage.covered[set], layerCount - 1)
+            guard let worker = workers.indices.first(where: { set & (1 << $0) == 0 && ends[$0] <= start }) else { continue }
+            best = (set, worker, max(time(workers[worker], start..<layerCount), longestTime(of: set, in: coverage, upTo: start), hopSeconds))
         }
         return best
     }
@@ -80,18 +84,5 @@ extension Planner {
             end = start
         }
         return longest
-    }
-
-    // MARK: - By trying
-
-    /// What an order decides most is who bears the head.
-    private func bestWithEachAsLast() -> (time: Double, order: [Int])? {
-        var best: (time: Double, order: [Int])?
-        for last in workers.indices {
-            let order = workers.indices.filter { $0 != last } + [last]
-            guard let time = with(order).shortestLongestTime() else { continue }
-            if best.map({ time < $0.time }) ?? true { best = (time, order) }
-        }
-        return best
     }
 }

@@ -8,6 +8,7 @@ package struct Replica: Sendable {
     /// How long its plan is predicted to take; `nil` while it has none.
     package var forecast: PipelineForecast?
 
+    package var watch = PlanWatch()
     package var account = PipelineAccount()
 
     package init(scheduler: Scheduler) { self.scheduler = scheduler }

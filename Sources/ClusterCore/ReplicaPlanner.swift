@@ -19,22 +19,7 @@ package enum ReplicaCount: Hashable, Sendable {
 /// Every division is tried for up to `exactWorkersMax` workers; beyond, for a bounded number of counts, workers are dealt out so that the groups have
 /// about the same speed or else about the same memory.
 package struct ReplicaPlanner: Sendable {
-    /// What counts of a worker. Its measurements are a peer's word: what is not a usable rate becomes one.
-    package struct Candidate: Hashable, Sendable {
-        package let key: PeerKey
-        package let memoryBytes: UInt64
-        package let readBytesPerSecond: Double
-        package let operationsPerSecond: Double
-
-        package init(_ key: PeerKey, _ capabilities: WorkerCapabilities) {
-            self.key = key
-            memoryBytes = capabilities.memoryBytes
-            readBytesPerSecond = Self.usable(capabilities.readBytesPerSecond)
-            operationsPerSecond = Self.usable(capabilities.opsPerSecond)
-        }
-
-        private static func usable(_ rate: Double) -> Double { rate.isFinite ? min(max(rate, 1), 1e18) : 1 }
-    }
+    package typealias Candidate = Planner.Candidate
 
     package static let exactWorkersMax = 6
     /// By so much more replicas must be better than fewer.
@@ -46,17 +31,20 @@ package struct ReplicaPlanner: Sendable {
     private let contextTokens: Int
     private let kvBlocksMax: Int
     private let batch: Int
+    private let demand: PlanDemand
 
     /// - Parameters:
     ///   - contextTokens: each replica's KV memory must hold at least one sequence of so many positions.
     ///   - kvBlocksMax: of each replica.
     ///   - batch: sequences that run at once in all.
-    package init(model: ModelProfile, contextTokens: Int, kvBlocksMax: Int, batch: Int) {
+    ///   - demand: what each replica's layers are cut for.
+    package init(model: ModelProfile, contextTokens: Int, kvBlocksMax: Int, batch: Int, demand: PlanDemand = PlanDemand()) {
         precondition(batch > 0, "a prediction is about some sequences")
         self.model = model
         self.contextTokens = contextTokens
         self.kvBlocksMax = kvBlocksMax
         self.batch = batch
+        self.demand = demand
     }
 
     // MARK: - How many
@@ -118,10 +106,7 @@ package struct ReplicaPlanner: Sendable {
     }
 
     func plan(over workers: [Candidate]) -> Result<Plan, Failure> {
-        Planner.plan(
-            model: model,
-            workers: workers.map { Planner.Candidate(key: $0.key, memoryBytes: $0.memoryBytes, readBytesPerSecond: $0.readBytesPerSecond) },
-            contextTokens: contextTokens, kvBlocksMax: kvBlocksMax)
+        Planner.plan(model: model, workers: workers, contextTokens: contextTokens, kvBlocksMax: kvBlocksMax, demand: demand)
     }
 
     func pipeline(_ plan: Plan, of workers: [Candidate]) -> Pipeline {

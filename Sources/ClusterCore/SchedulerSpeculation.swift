@@ -1,19 +1,21 @@
 // Guesses that decoding sequences take along, and what came of them.
 
 extension Scheduler {
-    /// Only where nobody else could use the time: nobody waits, here or in the common line, and no prompt is left to compute. Who shares the stages is delayed by
-    /// `Speculation.othersDelayMax` at most, so a batch in which rows cost time carries none.
+    /// Only where nobody else could use the time: nobody waits, here or in the common line, and no prompt is left to compute. Who shares the
+    /// stages is delayed by `Speculation.othersDelayMax` at most, so a batch in which rows cost time carries none.
     mutating func addGuesses(to draft: inout StepDraft, groups: Int) {
         guard speculation.isOn, !draft.isEmpty, waiting.isEmpty, !othersWait, running.allSatisfy({ sequences[$0]!.isDecoding }) else { return }
         let rows = draft.parts.count
-        let delayMax = running.count > 1 ? 1 + Speculation.othersDelayMax : .infinity
+        // Nobody's time but its own is tried out on.
+        let isAlone = running.count == 1
+        let delayMax = isAlone ? .infinity : 1 + Speculation.othersDelayMax
         var guessed = 0
         for (index, part) in draft.parts.enumerated() where draft.rowsLeft > 0 {
             let shape = shape
             let room = min(draft.rowsLeft, roomForGuesses(part.sequence))
             let guesses = speculation.drafts(for: sequences[part.sequence]!, room: room) { more in
-                guard let all = shape.stretch(rows: rows, more: guessed + more, groups: groups), all <= delayMax,
-                    let before = shape.stretch(rows: rows, more: guessed, groups: groups)
+                guard let all = shape.stretch(rows: rows, more: guessed + more, groups: groups, isHoped: isAlone), all <= delayMax,
+                    let before = shape.stretch(rows: rows, more: guessed, groups: groups, isHoped: isAlone)
                 else { return nil }
                 return all / before
             }
@@ -49,7 +51,7 @@ extension Scheduler {
         for rows in step.rows where rows.sampledPosition != nil && rows.drafts.isEmpty { speculation.advancedPlainly(rows.sequence) }
         guard guessed > 0 else { return }
         let groups = max(1, inFlight.count + 1)
-        let stretch = shape.stretch(rows: step.rowCount - guessed, more: guessed, groups: groups) ?? 1
+        let stretch = shape.stretch(rows: step.rowCount - guessed, more: guessed, groups: groups, isHoped: true) ?? 1
         for rows in step.rows where !rows.drafts.isEmpty {
             let count = rows.drafts.count
             let accepted = max(0, result.tokens.count { $0.sequence == rows.sequence } - 1)

@@ -13,6 +13,8 @@ package struct StepInFlight: Hashable, Sendable {
     package var rows: [Rows]
     /// Rows that decode; all others are of prompts (or of what a preempted sequence had generated before).
     package var decodeRows: Int
+    /// What it asks of the stages.
+    package var load: StepLoad
     package var sentAt: Instant
 
     package init(_ step: Step, sentAt: Instant) {
@@ -23,6 +25,7 @@ package struct StepInFlight: Hashable, Sendable {
             return Rows(sequence: $0.sequence, sampledPosition: $0.samples ? $0.start + known : nil, drafts: Array($0.tokens[known...]))
         }
         decodeRows = step.segments.reduce(0) { $0 + ($1.samples && $1.tokens.count == 1 + $1.drafts ? $1.tokens.count : 0) }
+        load = StepLoad(step)
         self.sentAt = sentAt
     }
 

@@ -59,11 +59,11 @@ package struct StepShape: Sendable {
         return min(prefillRowsMax, max(fitting, Self.prefillRowsMin))
     }
 
-    /// How many times longer a decode step of `rows` rows takes with `more` rows of guesses; row counts above all that was measured are hoped to
-    /// cost no more than that. `nil` before any decode step was measured.
-    package func stretch(rows: Int, more: Int, groups: Int) -> Double? {
+    /// How many times longer a decode step of `rows` rows takes with `more` rows of guesses. Row counts above all that was measured cost in
+    /// proportion, or where `isHoped` no more than that, so that somebody measures them. `nil` before any decode step was measured.
+    package func stretch(rows: Int, more: Int, groups: Int, isHoped: Bool) -> Double? {
         guard let plain = interval(decode, rows: rows, groups: groups), plain > 0 else { return nil }
-        return interval(decode, rows: rows + more, groups: groups, isHoped: true).map { max(1, $0 / plain) }
+        return interval(decode, rows: rows + more, groups: groups, isHoped: isHoped).map { max(1, $0 / plain) }
     }
 
     private func interval(_ curves: [StageCurve], rows: Int, groups: Int, isHoped: Bool = false) -> Double? {

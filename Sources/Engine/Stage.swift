@@ -49,6 +49,11 @@ package final class Stage {
         layers * KVMemory.blockBytes(model: model, type: kvType)
     }
 
+    /// Bytes of the memory in which a stage works, and what the head needs in addition; an estimate for plans.
+    package static func workspaceBytes(model: ModelConfiguration, rowsMax: Int) -> (stage: Int, head: Int) {
+        Workspace.byteCount(model: model, rowsMax: rowsMax)
+    }
+
     /// Forgets all sequences; their blocks are free.
     package func reset() { table.removeAll() }
 

@@ -61,6 +61,15 @@ package final class StageWeights: @unchecked Sendable {
         try Places(file: file, model: model, slice: slice).byteCount
     }
 
+    /// The same by part of the model: each layer, the embedding, and the last norm with the head's matrix, which where it is tied is the
+    /// embedding once more.
+    package static func byteCounts(file: GGUFFile, model: ModelConfiguration) throws(EngineError) -> (layers: [Int], embedding: Int, head: Int) {
+        let places = try Places(file: file, model: model, slice: .whole(model))
+        let embedding = places.layouts[places.embedding!.unit].byteCount
+        let head = places.layouts[places.head!.unit].byteCount
+        return (places.layers.map { places.layouts[$0.unit].byteCount }, embedding, head + (model.tiedHead ? embedding : 0))
+    }
+
     /// What `keep` has to write.
     package var unkeptBytes: Int { unkept.reduce(0) { $0 + $1.entry.table.fileBytes } }
 

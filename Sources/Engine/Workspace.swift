@@ -28,10 +28,24 @@ final class Workspace {
     private static let logitBytes = 64 << 20
     private static let headRowsMax = 64
 
+    /// What `init` will ask for, but for alignment, and twice the largest activations as scratch: for plans. `head` is what the last stage needs
+    /// in addition.
+    static func byteCount(model: ModelConfiguration, rowsMax: Int) -> (stage: Int, head: Int) {
+        let widths = 2 * model.hidden + 2 * (model.queryWidth + model.kvWidth) + 2 * model.feedForward + model.rope.dimensions
+        let scratch = 2 * max(model.hidden, model.feedForward)
+        return (
+            rowsMax * (4 * widths + scratch),
+            headRows(model: model, rowsMax: rowsMax) * 2 * 4 * (model.hidden + model.vocabulary)
+        )
+    }
+
+    private static func headRows(model: ModelConfiguration, rowsMax: Int) -> Int {
+        max(1, min(headRowsMax, rowsMax, logitBytes / (8 * model.vocabulary)))
+    }
+
     init(model: ModelConfiguration, hasHead: Bool, rowsMax: Int) throws(EngineError) {
         self.rowsMax = rowsMax
-        let logitRows = max(1, min(Self.headRowsMax, rowsMax, Self.logitBytes / (8 * model.vocabulary)))
-        headRows = hasHead ? logitRows : 0
+        headRows = hasHead ? Self.headRows(model: model, rowsMax: rowsMax) : 0
 
         var bytes = 0
         func place(_ size: Int) -> Int {

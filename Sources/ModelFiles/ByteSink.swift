@@ -36,6 +36,14 @@ package struct ByteSink {
         if descriptor >= 0, memory.count >= ByteSink.bufferBytes { try flush() }
     }
 
+    /// Zeros, which in a file are a hole: they take no room on the disk.
+    mutating func skip(_ bytes: Int) throws(ModelFileError) {
+        guard descriptor >= 0 else { return try write(repeatElement(0, count: bytes)) }
+        try flush()
+        count += bytes
+        guard ftruncate(descriptor, off_t(count)) == 0, lseek(descriptor, off_t(count), SEEK_SET) >= 0 else { throw failure("cannot be made longer") }
+    }
+
     mutating func pad(to alignment: Int) throws(ModelFileError) {
         try write(repeatElement(0, count: (alignment - count % alignment) % alignment))
     }

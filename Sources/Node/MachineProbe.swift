@@ -7,6 +7,7 @@ package enum MachineProbe {
     /// Read per measurement; far more than caches hold.
     private static let probeBytes = 256 << 20
     private static let readRounds = 3
+    private static let peakRounds = 3
     /// How long to wait for other workers of this machine that measure.
     private static let turnTimeoutMs = 5_000
 
@@ -22,7 +23,17 @@ package enum MachineProbe {
         let read = (0..<readRounds).map { _ in probe.bytesPerSecond(pool) }.max()!
         return WorkerCapabilities(
             memoryBytes: memoryBytes, threads: threads, isa: instructionSet.rawValue, readBytesPerSecond: max(1, read),
-            opsPerSecond: max(1, try ComputeProbe.operationsPerSecond(pool, instructionSet: instructionSet)))
+            opsPerSecond: max(1, try ComputeProbe.operationsPerSecond(pool, instructionSet: instructionSet)),
+            floatOpsPerSecond: max(1, floatOperationsPerSecond(pool, instructionSet)))
+    }
+
+    /// The peak of f32 arithmetic: the best of some rounds of about two milliseconds.
+    private static func floatOperationsPerSecond(_ pool: ComputePool, _ instructionSet: InstructionSet) -> Double {
+        (0..<peakRounds).map { _ in
+            var operations = 0.0
+            let time = ContinuousClock().measure { operations = ComputeProbe.peakOperations(.float32, pool, instructionSet: instructionSet) }
+            return operations / max(Double(time.components.attoseconds) * 1e-18 + Double(time.components.seconds), 1e-9)
+        }.max()!
     }
 
     /// Workers that start together would measure each other, and equal ones get unequal shares of the model. Returns a locked descriptor, to

@@ -23,15 +23,18 @@ package struct ServedModel: Sendable {
                 "\(path): its metadata take \(header.count) bytes, at most \(Limits.modelHeaderBytesMax) can be sent to gateways; make the file anew without the large keys")
         }
         let sizes = ModelSizes(file: file, model: model)
+        let packed = try StageWeights.byteCounts(file: file, model: model)
         let kvBlockBytes = Stage.kvBlockBytes(model: model, layers: 1, kvType: Engine.KVType(kvType))
         self.path = path
         self.header = header
         parameterCount = UInt64(sizes.parameters)
         fileBytes = UInt64(file.fileBytes)
-        profile = ModelProfile(
+        var profile = ModelProfile(
             digest: ClusterCore.ModelDigest(bytes: ModelFiles.ModelDigest(file).bytes)!, name: name ?? model.name,
-            layerBytes: sizes.layers.map(UInt64.init), embeddingBytes: UInt64(sizes.embedding), headBytes: UInt64(sizes.head),
+            layerBytes: packed.layers.map(UInt64.init), embeddingBytes: UInt64(packed.embedding), headBytes: UInt64(packed.head),
             headIsTied: model.tiedHead, hidden: model.hidden, vocabulary: model.vocabulary, contextTokens: model.contextLength,
             kvBytesPerTokenPerLayer: UInt64(kvBlockBytes / Limits.positionsPerBlock), endTokens: endTokens.sorted())
+        profile.arithmetic = ModelArithmetic(file: file, model: model)
+        self.profile = profile
     }
 }

@@ -118,6 +118,7 @@ extension PackArena {
             (m.has_isa, m.isa) = (1, name(value.isa))
             (m.has_read_bytes_per_second, m.read_bytes_per_second) = (1, value.readBytesPerSecond)
             (m.has_ops_per_second, m.ops_per_second) = (1, value.opsPerSecond)
+            if value.floatOpsPerSecond > 0 { (m.has_float_ops_per_second, m.float_ops_per_second) = (1, value.floatOpsPerSecond) }
         }
     }
 
@@ -265,6 +266,7 @@ extension PackArena {
             (m.has_displacements, m.displacements) = (1, value.displacements)
             m.drafts_looked_up = draftCounts(value.draftsLookedUp)
             observed(value, &m)
+            m.planning = value.planning.map(planningStatus)
         }
     }
 
@@ -281,6 +283,26 @@ extension PackArena {
         make(staffel__v1__draft_counts__init) { m in
             (m.has_proposed, m.proposed) = (1, value.proposed)
             (m.has_accepted, m.accepted) = (1, value.accepted)
+        }
+    }
+
+    func planningStatus(_ value: PlanningStatus) -> UnsafeMutablePointer<Staffel__V1__PlanningStatus> {
+        make(staffel__v1__planning_status__init) { m in
+            (m.n_stages, m.stages) = (value.stages.count, table(value.stages, plannedStage))
+            (m.has_rows, m.rows) = (1, value.rows)
+            (m.has_predicted_tokens_per_second, m.predicted_tokens_per_second) = (1, value.predictedTokensPerSecond)
+            (m.has_measured_tokens_per_second, m.measured_tokens_per_second) = (1, value.measuredTokensPerSecond)
+            (m.has_bottleneck, m.bottleneck) = (1, sentence(value.bottleneck))
+            (m.has_better_cut, m.better_cut) = (1, sentence(value.betterCut))
+        }
+    }
+
+    func plannedStage(_ value: PlanningStatus.Stage) -> UnsafeMutablePointer<Staffel__V1__PlannedStage> {
+        make(staffel__v1__planned_stage__init) { m in
+            (m.has_worker, m.worker) = (1, data(value.worker.bytes))
+            (m.has_correction, m.correction) = (1, value.correction)
+            (m.has_predicted_seconds, m.predicted_seconds) = (1, value.predictedSeconds)
+            (m.has_measured_seconds, m.measured_seconds) = (1, value.measuredSeconds)
         }
     }
 

@@ -110,7 +110,9 @@ extension Unpack {
             memoryBytes: try f.counter(m.has_memory_bytes, m.memory_bytes, "memory_bytes", atMost: WireLimits.bytesMax),
             threads: try f.integer(m.has_threads, m.threads, "threads", 1...WireLimits.threadsMax), isa: try f.name(m.has_isa, m.isa, "isa"),
             readBytesPerSecond: try f.rate(m.has_read_bytes_per_second, m.read_bytes_per_second, "read_bytes_per_second"),
-            opsPerSecond: try f.rate(m.has_ops_per_second, m.ops_per_second, "ops_per_second"))
+            opsPerSecond: try f.rate(m.has_ops_per_second, m.ops_per_second, "ops_per_second"),
+            floatOpsPerSecond: m.has_float_ops_per_second == 0
+                ? 0 : try f.rate(m.has_float_ops_per_second, m.float_ops_per_second, "float_ops_per_second"))
     }
 
     static func heldSlice(_ p: UnsafePointer<Staffel__V1__HeldSlice>) throws(WireError) -> HeldSlice {
@@ -251,6 +253,8 @@ extension Unpack {
         try f.requireDistinct(workers.map(\.key), "workers")
         let tenants = try f.list(m.n_tenants, m.tenants, "tenants", atMost: Limits.tenantsReportedMax, tenantStatus)
         try f.requireDistinct(tenants.map(\.tenant), "tenants")
+        var planning: PlanningStatus?
+        if let part = m.planning { planning = try planningStatus(part) }
         let blocksTotal = try f.integer(m.has_kv_blocks_total, m.kv_blocks_total, "kv_blocks_total", 0...WireLimits.kvBlocksMax)
         var report = StatusReport(
             modelName: try f.name(m.has_model_name, m.model_name, "model_name"), health: try clusterHealth(f.submessage(m.health, "health")),
@@ -272,6 +276,7 @@ extension Unpack {
             replicas: try f.list(m.n_replicas, m.replicas, "replicas", atMost: Limits.replicasMax, replicaStatus))
         report.draftsLookedUp = try draftCounts(f.submessage(m.drafts_looked_up, "drafts_looked_up"))
         try observed(m, f, &report)
+        report.planning = planning
         return report
     }
 
@@ -290,6 +295,29 @@ extension Unpack {
         return DraftCounts(
             proposed: try f.counter(p.pointee.has_proposed, p.pointee.proposed, "proposed"),
             accepted: try f.counter(p.pointee.has_accepted, p.pointee.accepted, "accepted"))
+    }
+
+    static func planningStatus(_ p: UnsafePointer<Staffel__V1__PlanningStatus>) throws(WireError) -> PlanningStatus {
+        let f = Fields("PlanningStatus")
+        let m = p.pointee
+        let stages = try f.list(m.n_stages, m.stages, "stages", atMost: Limits.stagesMax, plannedStage)
+        try f.requireDistinct(stages.map(\.worker), "stages")
+        return PlanningStatus(
+            stages: stages, rows: try f.rate(m.has_rows, m.rows, "rows"),
+            predictedTokensPerSecond: try f.rate(
+                m.has_predicted_tokens_per_second, m.predicted_tokens_per_second, "predicted_tokens_per_second"),
+            measuredTokensPerSecond: try f.rate(m.has_measured_tokens_per_second, m.measured_tokens_per_second, "measured_tokens_per_second"),
+            bottleneck: try f.sentence(m.has_bottleneck, m.bottleneck, "bottleneck"),
+            betterCut: try f.sentence(m.has_better_cut, m.better_cut, "better_cut"))
+    }
+
+    static func plannedStage(_ p: UnsafePointer<Staffel__V1__PlannedStage>) throws(WireError) -> PlanningStatus.Stage {
+        let f = Fields("PlannedStage")
+        let m = p.pointee
+        return PlanningStatus.Stage(
+            worker: try f.key(m.has_worker, m.worker, "worker"), correction: try f.rate(m.has_correction, m.correction, "correction"),
+            predictedSeconds: try f.rate(m.has_predicted_seconds, m.predicted_seconds, "predicted_seconds"),
+            measuredSeconds: try f.rate(m.has_measured_seconds, m.measured_seconds, "measured_seconds"))
     }
 
     static func workerStatus(_ p: UnsafePointer<Staffel__V1__WorkerStatus>) throws(WireError) -> WorkerStatus {

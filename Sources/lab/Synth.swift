@@ -18,6 +18,7 @@ struct Synth: ParsableCommand {
     @Option(help: "Tokens, at least \(SyntheticModel.vocabularyMin); without it, the real model's.") var vocabulary: Int?
     @Option(help: "Decides every weight.") var seed: UInt64 = 1
     @Option(help: "Threads that make weights.") var threads = ProcessInfo.processInfo.activeProcessorCount
+    @Flag(help: "Holes in place of weights: for 'staffel plan', which reads the header only.") var hollow = false
     @Argument(help: "The GGUF file to write.") var output: String
 
     func validate() throws {
@@ -29,6 +30,10 @@ struct Synth: ParsableCommand {
     func run() throws {
         let model = try SyntheticModel(
             shape: SyntheticShape.named(shape)!, recipe: SyntheticRecipe(name: type)!, layers: layers, vocabulary: vocabulary, seed: seed)
+        if hollow {
+            try model.writeHollow(to: output)
+            return print("\(output): \(model.configuration.name), \(type), a header and holes")
+        }
         let start = ContinuousClock().now
         let meter = ProgressMeter(total: model.byteCount)
         try model.write(to: output, threads: threads) { done, _ in meter.show(done) }

@@ -47,6 +47,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: "Whether requests share the keys and values of a common beginning: on or off. (default: on)")
     var prefixSharing: String?
 
+    @OptionGroup var planning: PlanningOptions
     @Option(help: "Percent of the KV memory for beginnings that nobody uses, beyond what requests needed at the busiest moment. (default: 25)")
     var prefixCachePercent: Int?
 
@@ -90,6 +91,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
             configuration.prefixCachePercent = percent
         }
         configuration.speculation = try speculating.mode(settings) ?? .off
+        try planning.apply(to: &configuration, settings)
         var nodeSettings = CoordinatorSettings(
             state: try StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),
             listen: try settings.endpoint("listen", flag: listen) ?? "tcp://127.0.0.1:7300",
@@ -106,7 +108,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         return try TraceFile(path: path, bytesMax: bytesMax, logger: logger)
     }
 
-    private static func kvType(_ text: String?) throws -> KVType {
+    static func kvType(_ text: String?) throws -> KVType {
         switch text {
         case nil, "f16": .f16
         case "f32": .f32

@@ -19,7 +19,7 @@ struct StatusCommand: AsyncParsableCommand {
         let settings = try await common.settings()
         let directory = try StateDirectory(existing: settings.string("state", flag: state) ?? StatePath.standard("coordinator"))
         let report = try CoordinatorExchange.status(state: directory)
-        print(json ? try Self.json(report) : StatusText.lines(report).joined(separator: "\n"))
+        print(json ? try Self.json(report) : (StatusText.lines(report) + StatusPlanning.lines(report)).joined(separator: "\n"))
     }
 
     private static func json(_ report: StatusReport) throws -> String {
@@ -50,7 +50,7 @@ struct StatusCommand: AsyncParsableCommand {
             "requests_failed": report.requestsFailed, "requests_cancelled": report.requestsCancelled, "tenants": tenants,
             "recoveries": report.recoveries, "recovery_seconds": seconds(report.recoveryNanoseconds),
             "last_recovery_seconds": seconds(report.lastRecoveryNanoseconds), "workers": workers, "replicas": report.replicas.map { json($0) },
-            "pipeline": pipeline(report),
+            "pipeline": pipeline(report), "planning": StatusPlanning.json(report),
         ]
         return String(decoding: try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys]), as: UTF8.self)
     }

@@ -15,10 +15,25 @@ import Testing
         var model: ModelProfile
         var workers: [Planner.Candidate]
         var contextTokens: Int
+        var demand: PlanDemand
+        let cost: StageCost
+
+        init(model: ModelProfile, workers: [Planner.Candidate], contextTokens: Int, demand: PlanDemand = PlanDemand()) {
+            self.model = model
+            self.workers = workers
+            self.contextTokens = contextTokens
+            self.demand = demand
+            cost = StageCost(model: model, demand: demand)
+        }
 
         func stageTime(_ worker: Planner.Candidate, _ layers: Range<Int>) -> Double {
-            let bytes = model.layerBytes[layers].reduce(0, +) + (layers.upperBound == model.layerBytes.count ? model.headBytes : 0)
-            return Double(bytes) / worker.readBytesPerSecond
+            let head = layers.upperBound == model.layerBytes.count
+            let time = cost.decodeSeconds(worker, layers, hasHead: head)
+            return layers.count == model.layerBytes.count ? time : max(time, demand.wireSeconds(rows: demand.decodeRows, hidden: model.hidden))
+        }
+
+        func solve() -> Result<Planner.Solution, Failure> {
+            Planner.solve(model: model, workers: workers, contextTokens: contextTokens, kvBlocksMax: 10, demand: demand)
         }
 
         func memory(_ layers: Range<Int>, blocks: Int) -> UInt64 {
@@ -26,7 +41,7 @@ import Testing
             var bytes = model.layerBytes[layers].reduce(0, +) + UInt64(layers.count * blocks * 32) * model.kvBytesPerTokenPerLayer
             if first { bytes += model.embeddingBytes }
             if last && !(first && model.headIsTied) { bytes += model.headBytes }
-            return bytes
+            return bytes + model.arithmetic.workspaceBytes + (last ? model.arithmetic.headWorkspaceBytes : 0)
         }
 
         /// Every way to give the layers to the workers, in every order, each having some or none: the shortest longest stage time.
@@ -54,26 +69,43 @@ import Testing
         var numbers = SeededNumbers(seed: seed)
         let even = numbers.oneIn(3)
         let layers = (0..<Int.random(in: 1...7, using: &numbers)).map { _ in even ? 50 : UInt64.random(in: 1...100, using: &numbers) }
-        let model = model(
+        var model = model(
             layers, embedding: UInt64.random(in: 0...150, using: &numbers), head: UInt64.random(in: 0...150, using: &numbers),
             tied: numbers.oneIn(2), kv: UInt64.random(in: 0...1, using: &numbers))
         let workers = (0..<Int.random(in: 1...5, using: &numbers)).map { index in
             Planner.Candidate(
                 key: key((index * 37) % 200), memoryBytes: UInt64.random(in: 50...1_200, using: &numbers),
-                readBytesPerSecond: Double.random(in: 1...20, using: &numbers))
+                readBytesPerSecond: Double.random(in: 1...20, using: &numbers), opsPerSecond: Double.random(in: 1...200, using: &numbers),
+                correction: numbers.oneIn(3) ? Double.random(in: 0.5...4, using: &numbers) : 1)
         }
-        return Problem(model: model, workers: workers, contextTokens: 64)
+        // Bytes only, or everything.
+        var demand = PlanDemand()
+        demand.contextMean = Int.random(in: 1...64, using: &numbers)
+        guard numbers.oneIn(2) else { return Problem(model: model, workers: workers, contextTokens: 64, demand: demand) }
+        func products(_ bytes: UInt64) -> ModelArithmetic.Products {
+            let floats = UInt64.random(in: 0...bytes, using: &numbers)
+            return ModelArithmetic.Products(int8Weights: 2 * (bytes - floats), floatWeights: floats / 4, floatBytes: floats)
+        }
+        model.arithmetic = ModelArithmetic(
+            layers: layers.map(products), head: products(model.headBytes), queryWidth: Int.random(in: 0...4, using: &numbers),
+            workspaceBytes: UInt64.random(in: 0...30, using: &numbers), headWorkspaceBytes: UInt64.random(in: 0...30, using: &numbers))
+        demand.decodeRows = Int.random(in: 1...16, using: &numbers)
+        // Hops that take from nothing to more than a stage.
+        demand.linkBytesPerSecond = PlanDemand.linkBytesPerSecondMin * Double.random(in: 1...100, using: &numbers)
+        if numbers.oneIn(4) { model.hidden = Int.random(in: 8...2_000, using: &numbers) }
+        return Problem(model: model, workers: workers, contextTokens: 64, demand: demand)
     }
 
     @Test func plansAreSoundAndAsShortAsTryingAllFinds() {
         var fitting = 0
-        for seed in UInt64(0)..<2_000 {
+        for seed in UInt64(0)..<600 {
             let problem = Self.problem(seed: seed)
             let best = problem.bestByTryingAll()
-            switch Planner.plan(model: problem.model, workers: problem.workers, contextTokens: problem.contextTokens, kvBlocksMax: 10) {
+            switch problem.solve() {
             case .failure(let failure):
                 #expect(best == nil && failure.code == .noCapacity, "seed \(seed)")
-            case .success(let plan):
+            case .success(let solution):
+                let plan = solution.plan
                 fitting += 1
                 #expect(
                     plan.stages.first?.layers.lowerBound == 0 && plan.stages.last?.layers.upperBound == problem.model.layerBytes.count, "seed \(seed)"
@@ -91,17 +123,51 @@ import Testing
                     longest = max(longest, problem.stageTime(worker, stage.layers))
                 }
                 #expect(best.map { longest <= $0 * (1 + 1e-9) } == true, "seed \(seed): \(longest), best \(String(describing: best))")
+                #expect(abs(solution.longestSeconds - longest) <= longest * 1e-9 && solution.gapMax == 0, "seed \(seed)")
             }
         }
-        #expect(fitting > 500, "most problems should have an answer")
+        #expect(fitting > 150, "most problems should have an answer")
     }
 
     @Test func orderOfWorkersDoesNotMatter() {
         for seed in UInt64(0)..<200 {
+            var problem = Self.problem(seed: seed)
+            let given = problem.solve()
+            var numbers = SeededNumbers(seed: seed)
+            problem.workers.shuffle(using: &numbers)
+            #expect(given == problem.solve(), "seed \(seed)")
+        }
+    }
+
+    @Test func theBoundIsNeverAboveTheBest() {
+        var (met, fitting) = (0, 0)
+        for seed in UInt64(0)..<400 {
             let problem = Self.problem(seed: seed)
-            let forward = Planner.plan(model: problem.model, workers: problem.workers, contextTokens: 64, kvBlocksMax: 10)
-            let backward = Planner.plan(model: problem.model, workers: problem.workers.reversed(), contextTokens: 64, kvBlocksMax: 10)
-            #expect(forward == backward, "seed \(seed)")
+            let planner = Planner(problem.workers, of: problem.model, problem.contextTokens, problem.demand)
+            let bound = planner.boundSeconds()
+            guard let best = problem.bestByTryingAll() else { continue }
+            fitting += 1
+            #expect(bound > 0 && bound <= best * (1 + 1e-9), "seed \(seed): \(bound) above \(best)")
+            if bound >= best * (1 - 1e-9) { met += 1 }
+            // What is found without looking at all orders is a plan, and so no better than the best.
+            if problem.workers.count > 1, let tried = planner.bestOfTriedOrders() { #expect(tried.time >= best * (1 - 1e-9), "seed \(seed)") }
+        }
+        #expect(fitting > 100 && met * 2 > fitting, "the bound is met in \(met) of \(fitting)")
+    }
+
+    @Test func layersOfOneSizeArePlannedExactlyBeyondTheExact() throws {
+        let model = Self.model([UInt64](repeating: 500 << 20, count: 64), embedding: 600 << 20, head: 700 << 20, tied: false, kv: 4_096)
+        for seed in UInt64(0)..<2 {
+            var numbers = SeededNumbers(seed: seed)
+            let workers = (0..<15).map {
+                Planner.Candidate(
+                    key: Self.key($0), memoryBytes: UInt64.random(in: 2...24, using: &numbers) << 30,
+                    readBytesPerSecond: Double.random(in: 5e9...60e9, using: &numbers))
+            }
+            let solution = try Planner.solve(model: model, workers: workers, contextTokens: 4_096, kvBlocksMax: 8_192).get()
+            #expect(solution.gapMax < 1e-6, "seed \(seed): \(solution.gapMax)")
+            let shuffled = try Planner.solve(model: model, workers: workers.shuffled(using: &numbers), contextTokens: 4_096, kvBlocksMax: 8_192).get()
+            #expect(shuffled == solution, "seed \(seed)")
         }
     }
 
@@ -127,7 +193,7 @@ import Testing
         let problem = Problem(model: model, workers: workers, contextTokens: 8_192)
         let longest = plan.stages.map { stage in problem.stageTime(workers.first { $0.key == stage.worker }!, stage.layers) }.max()!
         // If layers could be split at will.
-        let bound = Double(122 << 30) / workers.reduce(0) { $0 + $1.readBytesPerSecond }
+        let bound = Double(122 << 30) / StageCost.readShare / workers.reduce(0) { $0 + $1.readBytesPerSecond }
         #expect(longest >= bound && longest < 1.25 * bound, "\(longest) against \(bound)")
     }
 

@@ -36,6 +36,7 @@ import Testing
         let left = [
             "requests": cluster.coordinator.requests.count, "sequences": cluster.coordinator.openCount, "blocks": status.kvBlocksUsed,
             "steps": status.stepsInFlight, "payloads": cluster.payloadsHeld, "streams": cluster.gateway.openCount,
+            "line": cluster.coordinator.backlog.line.weightInAll,
         ].filter { $0.value != 0 }
         #expect(left == [:], "seed \(cluster.seed)", sourceLocation: sourceLocation)
     }
@@ -79,6 +80,7 @@ import Testing
 
     @Test(arguments: 1...3, 1...6) func tokensEqualThePlainLoop(replicas: Int, workers: Int) {
         var cluster = Self.cluster(seed: UInt64(10 * replicas + workers), workers: workers, replicas: .exactly(replicas))
+        cluster.run(milliseconds: 50, until: { $0.coordinator.fleet.serving.count == min(replicas, workers) })
         for _ in 0..<12 { cluster.submit(cluster.inventRequest()) }
         cluster.run(milliseconds: 60_000, until: Self.allOver)
         check(cluster)
@@ -288,6 +290,34 @@ import Testing
         check(cluster)
         cluster.run(milliseconds: 1_000)
         checkRest(cluster)
+    }
+
+    /// One tenant's many do not keep another's few waiting, in whichever replica there is room first.
+    @Test func tenantsShareTheReplicas() {
+        var cluster = Self.cluster(seed: 15, workers: 2, replicas: .exactly(2)) { $0.sequencesRunningMax = 2 }
+        cluster.run(milliseconds: 50, until: { $0.coordinator.fleet.serving.count == 2 })
+        var ids: [[RequestID]] = [[], []]
+        for (tenant, count) in [24, 3].enumerated() {
+            for index in 0..<count {
+                var request = Self.request(&cluster, prompt: Self.prompt(20, UInt64(index)))
+                request.tenant = Tenant(UInt64(tenant))
+                ids[tenant].append(request.id)
+                cluster.submit(request)
+            }
+        }
+        cluster.run(milliseconds: 10, until: { $0.coordinator.requests.count == 27 })
+        let status = cluster.coordinator.status(at: cluster.now)
+        #expect(status.tenants.map { $0.waiting + $0.running } == [24, 3] && status.expectedWaitMs > 0)
+        cluster.run(milliseconds: 60_000) { cluster in ids[1].allSatisfy { cluster.streams[$0]!.isOver } }
+        let before = ids[0].count { cluster.streams[$0]!.isOver }
+        #expect(before >= 3 && before <= 10, "\(before) of the many were over before the few")
+        cluster.run(milliseconds: 60_000, until: Self.allOver)
+        check(cluster)
+        cluster.run(milliseconds: 1_000)
+        checkRest(cluster)
+        let after = cluster.coordinator.status(at: cluster.now)
+        #expect(after.expectedWaitMs == 0 && after.pipeline.stages.map(\.layers.lowerBound) == [0, 0])
+        #expect(after.pipeline.stepsByRows.reduce(0, +) == after.stepsDone)
     }
 
     /// Left alone, a cluster that was patched together goes back to the division that the planner prefers.

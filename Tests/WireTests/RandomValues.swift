@@ -191,7 +191,8 @@ extension Seeded {
         WorkerCapabilities(
             memoryBytes: next() >> 14, threads: int(1...WireLimits.threadsMax), isa: name(),
             readBytesPerSecond: Double.random(in: 0...1e12, using: &self),
-            opsPerSecond: Double.random(in: 0...1e15, using: &self))
+            opsPerSecond: Double.random(in: 0...1e15, using: &self),
+            floatOpsPerSecond: bool() ? 0 : Double.random(in: 1...1e15, using: &self))
     }
 
     mutating func emitted() -> EmittedToken {
@@ -265,6 +266,7 @@ extension Seeded {
         report.draftsLookedUp = DraftCounts(proposed: next() >> 2, accepted: next() >> 2)
         for index in report.workers.indices { report.workers[index].loadedShare = maybe { Double.random(in: 0...1, using: &$0) } }
         report.pipeline = pipeline()
+        report.planning = bool() ? nil : planning()
         report.kvBlocksShared = int(0...blocks)
         (report.promptTokens, report.requestsFinished, report.requestsCancelled, report.requestsFailed) = (count(), count(), count(), count())
         (report.recoveries, report.recoveryNanoseconds, report.lastRecoveryNanoseconds) = (count(), count(), count())
@@ -291,5 +293,15 @@ extension Seeded {
         (sums.steps, sums.computeNanoseconds, sums.idleNanoseconds) = (count(), count(), count())
         (sums.queueNanoseconds, sums.handOverNanoseconds, sums.sentBytes) = (count(), count(), count())
         return sums
+    }
+
+    mutating func planning() -> PlanningStatus {
+        func seconds(_ random: inout Seeded) -> Double { Double.random(in: 0...100, using: &random) }
+        return PlanningStatus(
+            stages: many(0...5) {
+                PlanningStatus.Stage(
+                    worker: $0.key(), correction: seconds(&$0), predictedSeconds: seconds(&$0), measuredSeconds: seconds(&$0))
+            }, rows: seconds(&self), predictedTokensPerSecond: seconds(&self), measuredTokensPerSecond: seconds(&self), bottleneck: sentence(),
+            betterCut: sentence())
     }
 }

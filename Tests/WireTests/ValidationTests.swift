@@ -7,7 +7,9 @@ import Testing
 /// One wrong field at a time; the error names it.
 @Suite struct ValidationTests {
     /// Fields that may be missing, because their absence means something.
-    static let mayBeMissing: Set<String> = ["holding", "top_logprobs", "logprob", "loaded_share", "retry_after_seconds", "drafts"]
+    static let mayBeMissing: Set<String> = [
+        "replica", "planning", "float_ops_per_second", "holding", "top_logprobs", "logprob", "loaded_share", "retry_after_seconds", "drafts",
+    ]
     /// Fields that came later than their messages.
     static let mayBeMissingOf: Set<String> = [
         "Heartbeat.expected_wait_ms", "StageTiming.idle_nanoseconds", "StageTiming.hand_over_nanoseconds", "StatusReport.pipeline", "StatusReport.kv_blocks_shared",
@@ -297,7 +299,22 @@ extension ValidationTests {
             report.workers[0].computeShare = share
             refuse("WorkerStatus.compute_share", .status(report))
         }
+        let stage = PlanningStatus.Stage(worker: random.key(), correction: 1, predictedSeconds: 1, measuredSeconds: 1)
+        let planning = PlanningStatus(
+            stages: [stage], rows: 1, predictedTokensPerSecond: 1, measuredTokensPerSecond: 1, bottleneck: "", betterCut: "")
         report.workers = []
+        report.planning = planning
+        report.planning!.stages = [stage, stage]
+        refuse("PlanningStatus.stages", .status(report))
+        for rate in [-1, Double.nan, .infinity] {
+            report.planning = planning
+            report.planning!.measuredTokensPerSecond = rate
+            refuse("PlanningStatus.measured_tokens_per_second", .status(report))
+            report.planning = planning
+            report.planning!.stages[0].correction = rate
+            refuse("PlannedStage.correction", .status(report))
+        }
+        report.planning = planning
         (report.kvBlocksTotal, report.kvBlocksUsed) = (1, 2)
         refuse("StatusReport.kv_blocks_used", .status(report))
         (report.kvBlocksUsed, report.kvBlocksCached) = (1, 2)

@@ -60,6 +60,8 @@ typedef struct Staffel__V1__DraftCounts Staffel__V1__DraftCounts;
 typedef struct Staffel__V1__PipelineReport Staffel__V1__PipelineReport;
 typedef struct Staffel__V1__StageReport Staffel__V1__StageReport;
 typedef struct Staffel__V1__StageSums Staffel__V1__StageSums;
+typedef struct Staffel__V1__PlanningStatus Staffel__V1__PlanningStatus;
+typedef struct Staffel__V1__PlannedStage Staffel__V1__PlannedStage;
 typedef struct Staffel__V1__WorkerStatus Staffel__V1__WorkerStatus;
 
 
@@ -319,10 +321,15 @@ struct  Staffel__V1__WorkerCapabilities
   double read_bytes_per_second;
   protobuf_c_boolean has_ops_per_second;
   double ops_per_second;
+  /*
+   * Absent: unknown.
+   */
+  protobuf_c_boolean has_float_ops_per_second;
+  double float_ops_per_second;
 };
 #define STAFFEL__V1__WORKER_CAPABILITIES__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__worker_capabilities__descriptor) \
-    , 0, 0, 0, 0, 0, {0,NULL}, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, {0,NULL}, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__HeldSlice
@@ -891,6 +898,10 @@ struct  Staffel__V1__StatusReport
   protobuf_c_boolean has_last_recovery_nanoseconds;
   uint64_t last_recovery_nanoseconds;
   /*
+   * While a plan serves.
+   */
+  Staffel__V1__PlanningStatus *planning;
+  /*
    * Those with a plan.
    */
   size_t n_replicas;
@@ -898,7 +909,7 @@ struct  Staffel__V1__StatusReport
 };
 #define STAFFEL__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__status_report__descriptor) \
-    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL }
+    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0,NULL }
 
 
 struct  Staffel__V1__ReplicaStatus
@@ -1033,6 +1044,44 @@ struct  Staffel__V1__StageSums
 #define STAFFEL__V1__STAGE_SUMS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_sums__descriptor) \
     , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+
+struct  Staffel__V1__PlanningStatus
+{
+  ProtobufCMessage base;
+  size_t n_stages;
+  Staffel__V1__PlannedStage **stages;
+  protobuf_c_boolean has_rows;
+  double rows;
+  protobuf_c_boolean has_predicted_tokens_per_second;
+  double predicted_tokens_per_second;
+  protobuf_c_boolean has_measured_tokens_per_second;
+  double measured_tokens_per_second;
+  protobuf_c_boolean has_bottleneck;
+  ProtobufCBinaryData bottleneck;
+  protobuf_c_boolean has_better_cut;
+  ProtobufCBinaryData better_cut;
+};
+#define STAFFEL__V1__PLANNING_STATUS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__planning_status__descriptor) \
+    , 0,NULL, 0, 0, 0, 0, 0, 0, 0, {0,NULL}, 0, {0,NULL} }
+
+
+struct  Staffel__V1__PlannedStage
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_worker;
+  ProtobufCBinaryData worker;
+  protobuf_c_boolean has_correction;
+  double correction;
+  protobuf_c_boolean has_predicted_seconds;
+  double predicted_seconds;
+  protobuf_c_boolean has_measured_seconds;
+  double measured_seconds;
+};
+#define STAFFEL__V1__PLANNED_STAGE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__planned_stage__descriptor) \
+    , 0, {0,NULL}, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__WorkerStatus
@@ -1921,6 +1970,44 @@ Staffel__V1__StageSums *
 void   staffel__v1__stage_sums__free_unpacked
                      (Staffel__V1__StageSums *message,
                       ProtobufCAllocator *allocator);
+/* Staffel__V1__PlanningStatus methods */
+void   staffel__v1__planning_status__init
+                     (Staffel__V1__PlanningStatus         *message);
+size_t staffel__v1__planning_status__get_packed_size
+                     (const Staffel__V1__PlanningStatus   *message);
+size_t staffel__v1__planning_status__pack
+                     (const Staffel__V1__PlanningStatus   *message,
+                      uint8_t             *out);
+size_t staffel__v1__planning_status__pack_to_buffer
+                     (const Staffel__V1__PlanningStatus   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__PlanningStatus *
+       staffel__v1__planning_status__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__planning_status__free_unpacked
+                     (Staffel__V1__PlanningStatus *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__PlannedStage methods */
+void   staffel__v1__planned_stage__init
+                     (Staffel__V1__PlannedStage         *message);
+size_t staffel__v1__planned_stage__get_packed_size
+                     (const Staffel__V1__PlannedStage   *message);
+size_t staffel__v1__planned_stage__pack
+                     (const Staffel__V1__PlannedStage   *message,
+                      uint8_t             *out);
+size_t staffel__v1__planned_stage__pack_to_buffer
+                     (const Staffel__V1__PlannedStage   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__PlannedStage *
+       staffel__v1__planned_stage__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__planned_stage__free_unpacked
+                     (Staffel__V1__PlannedStage *message,
+                      ProtobufCAllocator *allocator);
 /* Staffel__V1__WorkerStatus methods */
 void   staffel__v1__worker_status__init
                      (Staffel__V1__WorkerStatus         *message);
@@ -2077,6 +2164,12 @@ typedef void (*Staffel__V1__StageReport_Closure)
 typedef void (*Staffel__V1__StageSums_Closure)
                  (const Staffel__V1__StageSums *message,
                   void *closure_data);
+typedef void (*Staffel__V1__PlanningStatus_Closure)
+                 (const Staffel__V1__PlanningStatus *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__PlannedStage_Closure)
+                 (const Staffel__V1__PlannedStage *message,
+                  void *closure_data);
 typedef void (*Staffel__V1__WorkerStatus_Closure)
                  (const Staffel__V1__WorkerStatus *message,
                   void *closure_data);
@@ -2136,6 +2229,8 @@ extern const ProtobufCMessageDescriptor staffel__v1__draft_counts__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__pipeline_report__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__stage_report__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__stage_sums__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__planning_status__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__planned_stage__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor;
 
 PROTOBUF_C__END_DECLS

@@ -45,6 +45,17 @@ package struct SyntheticModel {
         try writer(threads: threads, progress: progress).write(to: path)
     }
 
+    /// Writes the file with holes in place of its matrices: its header is that of the whole model, for plans, but nobody can compute with it.
+    package func writeHollow(to path: String) throws(ModelFileError) {
+        var writer = GGUFWriter(metadata: metadata)
+        for tensor in plan {
+            writer.add(tensor.wanted.name, type: tensor.type, shape: tensor.wanted.shape) { (sink) throws(ModelFileError) in
+                try sink.skip(tensor.byteCount)
+            }
+        }
+        try writer.write(to: path)
+    }
+
     /// The file's bytes, for small models.
     package func bytes(threads: Int = 1) throws(ModelFileError) -> [UInt8] {
         try writer(threads: threads) { _, _ in }.bytes()

@@ -17,6 +17,13 @@ struct ToyCluster {
         /// Among those that are started; the rest stand by.
         var expectedWorkers: Int?
         var replicas = ReplicaCount.exactly(1)
+        /// What a layer of a step is said to take; without it, a microsecond a row.
+        var layerNanoseconds: UInt64?
+        /// Times that, by worker.
+        var slowness: [Int: UInt64] = [:]
+        /// What each worker says of itself.
+        var readBytesPerSecond = 1e9
+        var configure: @Sendable (inout CoordinatorConfiguration) -> Void = { _ in }
     }
 
     private enum Party: Hashable {
@@ -103,6 +110,7 @@ struct ToyCluster {
         configuration.sequencesRunningMax = settings.sequencesRunningMax
         configuration.prefillRowsPerStep = settings.prefillRowsPerStep
         configuration.replicas = settings.replicas
+        settings.configure(&configuration)
         return configuration
     }
 
@@ -114,7 +122,8 @@ struct ToyCluster {
     mutating func startWorker(_ index: Int) {
         nextSession += 1
         let capabilities = WorkerCapabilities(
-            memoryBytes: settings.workerMemory, threads: 1, isa: "portable", readBytesPerSecond: 1e9, opsPerSecond: 1e9)
+            memoryBytes: settings.workerMemory, threads: 1, isa: "portable", readBytesPerSecond: settings.readBytesPerSecond,
+            opsPerSecond: 1e9)
         let configuration = WorkerConfiguration(
             session: nextSession, name: "worker-\(index)", capabilities: capabilities, dataEndpoint: "tcp://127.0.0.1:\(9_000 + index)")
         workers[index] = WorkerProcess(machine: Worker(configuration: configuration))
@@ -347,6 +356,7 @@ struct ToyCluster {
         switch workers[index]!.jobs.removeFirst() {
         case .load(let assignment):
             workers[index]!.stage = ToyStage(model: settings.model, assignment: assignment, garbage: numbers.next())
+            workers[index]!.stage!.layerNanoseconds = settings.layerNanoseconds.map { $0 * (settings.slowness[index] ?? 1) }
             handle(.loadProgressed(assignment.epoch, bytesDone: 1, bytesTotal: 2), worker: index)
             handle(.loaded(assignment.epoch), worker: index)
         case .unload: workers[index]!.stage = nil

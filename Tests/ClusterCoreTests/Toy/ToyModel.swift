@@ -74,6 +74,8 @@ struct ToyStage {
     /// By layer of the stage, then block × 32 + slot.
     private var memory: [[UInt64]]
     private var sequences: [SequenceID: Sequence] = [:]
+    /// See `ToyCluster.Settings`.
+    var layerNanoseconds: UInt64?
 
     init(model: ToyModel, assignment: StageAssignment, garbage: UInt64) {
         self.model = model
@@ -113,7 +115,11 @@ struct ToyStage {
                 guard known < segment.tokens.count, segment.tokens[known] == token else { break }
             }
         }
-        return (StepOutcome(tokens: tokens, computeNanoseconds: UInt64(model.stepNanoseconds + model.rowNanoseconds * step.rowCount)), output)
+        return (StepOutcome(tokens: tokens, computeNanoseconds: nanoseconds(step)), output)
+    }
+
+    private func nanoseconds(_ step: Step) -> UInt64 {
+        layerNanoseconds.map { $0 * UInt64(assignment.layers.count) } ?? UInt64(model.stepNanoseconds + model.rowNanoseconds * step.rowCount)
     }
 
     private mutating func compute(_ input: UInt64, position: Int, blocks: [BlockID]) -> UInt64 {

@@ -1,0 +1,127 @@
+import ClusterCore
+import Foundation
+
+/// A plan over hosts that are only described, with its forecast.
+struct PlanReport {
+    private let model: ModelProfile
+    private let hosts: [PlanHost]
+    private let contextTokens: Int
+    private let streams: Int
+    private let promptTokens: Int
+    private let solution: Planner.Solution
+    private let forecast: PlanForecast
+    private let bottleneck: PlanForecast.Bottleneck
+
+    /// Throws `CommandFailure` with what is missing when nothing fits.
+    init(model: ModelProfile, hosts: [PlanHost], demand: PlanDemand, contextTokens: Int, streams: Int?, promptTokens: Int) throws {
+        self.model = model
+        self.hosts = hosts
+        self.contextTokens = contextTokens
+        self.promptTokens = promptTokens
+        func solve(_ workers: [Planner.Candidate]) -> Result<Planner.Solution, Failure> {
+            Planner.solve(
+                model: model, workers: workers, contextTokens: contextTokens, kvBlocksMax: CoordinatorConfiguration.kvBlocksMaxDefault,
+                demand: demand)
+        }
+        let workers = hosts.enumerated().map { index, host in
+            Planner.Candidate(
+                key: Self.key(index), memoryBytes: host.memoryBytes, readBytesPerSecond: host.readBytesPerSecond, opsPerSecond: host.opsPerSecond)
+        }
+        switch solve(workers) {
+        case .success(let found): solution = found
+        case .failure(let failure): throw CommandFailure("no plan fits: \(failure.message)")
+        }
+        forecast = PlanForecast(plan: solution.plan, model: model, workers: workers, demand: demand)
+        self.streams = streams ?? demand.decodeRows * solution.plan.stages.count
+        var roomy = workers
+        for index in roomy.indices { roomy[index].memoryBytes = 1 << 60 }
+        bottleneck = forecast.bottleneck(unbounded: (try? solve(roomy).get())?.longestSeconds)
+    }
+
+    /// Ascending in the order in which hosts were named, so that equal ones keep it.
+    private static func key(_ index: Int) -> PeerKey {
+        PeerKey(bytes: [UInt8(index >> 8), UInt8(index & 255)] + [UInt8](repeating: 0, count: PeerKey.byteCount - 2))!
+    }
+
+    private func host(_ worker: PeerKey) -> PlanHost { hosts[Int(worker.bytes[0]) << 8 | Int(worker.bytes[1])] }
+
+    // MARK: - Text
+
+    var text: String {
+        let demand = forecast.demand
+        let weights = model.layerBytes.reduce(0, +) + model.embeddingBytes + (model.headIsTied ? 0 : model.headBytes)
+        var lines = [
+            "\(model.name): \(model.layerBytes.count) layers, \(ByteCount(weights)) of weights packed, "
+                + "KV \(ByteCount(model.kvBytesPerTokenPerLayer * UInt64(model.layerBytes.count) * 1024)) for 1024 tokens",
+            "decode steps of \(demand.decodeRows) rows at \(demand.contextMean) tokens of context, links "
+                + String(format: "%.2f GB/s and %.0f µs", demand.linkBytesPerSecond / 1e9, demand.linkLatencySeconds * 1e6)
+                + ", rows in \(demand.boundary)",
+            "",
+            Self.row("STAGE", "HOST", "LAYERS", "WEIGHTS", "KV", "OF MEMORY", "DECODE", "PREFILL \(demand.prefillRows)", "BOUND BY"),
+        ]
+        for (index, stage) in forecast.stages.enumerated() {
+            let host = host(stage.worker)
+            lines.append(
+                Self.row(
+                    "\(index)", host.name, "\(stage.layers.lowerBound)-\(stage.layers.upperBound - 1)", "\(ByteCount(stage.weightBytes))",
+                    "\(ByteCount(stage.kvBytes))", "\(ByteCount(host.memoryBytes))", Self.time(stage.decode.total), Self.time(stage.prefill.total),
+                    stage.decode.largest.rawValue))
+        }
+        let idle = hosts.filter { host in !forecast.stages.contains { self.host($0.worker).name == host.name } }
+        if !idle.isEmpty { lines.append("not used: " + idle.map(\.name).joined(separator: ", ")) }
+        let (one, many) = (forecast.throughput(streams: 1), forecast.throughput(streams: streams))
+        lines += [
+            "",
+            String(format: "1 stream: %.2f tokens/s", one.tokensPerSecond),
+            "\(streams) streams: " + String(format: "%.2f tokens/s", many.tokensPerSecond) + " in \(many.groups) groups of \(many.rows)",
+            "first token of a prompt of \(promptTokens): " + Self.time(forecast.firstTokenSeconds(promptTokens: promptTokens)),
+            "KV for \(solution.plan.kvBlocks * Limits.positionsPerBlock) tokens in all, \(contextTokens) at most in one stream",
+            "bottleneck: " + bottleneckWords,
+            quality,
+        ]
+        return lines.joined(separator: "\n")
+    }
+
+    private var bottleneckWords: String {
+        let turn = Self.time(bottleneck.seconds) + " of every step"
+        guard let stage = bottleneck.stage else { return "the links between stages, \(turn)" }
+        return "stage \(stage) (\(host(forecast.stages[stage].worker).name)), \(turn): \(bottleneck.cause.words)"
+    }
+
+    private var quality: String {
+        if solution.gapMax < 1e-9 { return "no cut in any order of the hosts has a shorter longest stage" }
+        return String(format: "within %.2f %% of the best possible", solution.gapMax * 100)
+    }
+
+    private static func time(_ seconds: Double) -> String {
+        seconds < 1 ? String(format: "%.2f ms", seconds * 1e3) : String(format: "%.2f s", seconds)
+    }
+
+    private static func row(_ cells: String...) -> String {
+        let widths = [7, 18, 9, 12, 12, 12, 11, 13, 10]
+        let row = zip(cells, widths).map { $0.count >= $1 ? $0 + " " : $0 + String(repeating: " ", count: $1 - $0.count) }.joined()
+        return String(row.reversed().drop { $0 == " " }.reversed())
+    }
+
+    // MARK: - JSON
+
+    func json() throws -> String {
+        let stages: [[String: Any]] = forecast.stages.map { stage in
+            [
+                "host": host(stage.worker).name, "layers": [stage.layers.lowerBound, stage.layers.upperBound], "weight_bytes": stage.weightBytes,
+                "kv_bytes": stage.kvBytes, "decode_seconds": stage.decode.total, "prefill_seconds": stage.prefill.total,
+                "bound_by": stage.decode.largest.rawValue,
+            ]
+        }
+        let many = forecast.throughput(streams: streams)
+        let object: [String: Any] = [
+            "model": model.name, "stages": stages, "kv_blocks": solution.plan.kvBlocks, "decode_rows": forecast.demand.decodeRows,
+            "tokens_per_second_one_stream": forecast.throughput(streams: 1).tokensPerSecond, "streams": streams,
+            "tokens_per_second": many.tokensPerSecond, "groups": many.groups, "prompt_tokens": promptTokens,
+            "first_token_seconds": forecast.firstTokenSeconds(promptTokens: promptTokens), "longest_seconds": solution.longestSeconds,
+            "bound_seconds": solution.boundSeconds,
+            "bottleneck": ["stage": bottleneck.stage.map { $0 as Any } ?? NSNull(), "cause": bottleneck.cause.rawValue] as [String: Any],
+        ]
+        return String(decoding: try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys]), as: UTF8.self)
+    }
+}
