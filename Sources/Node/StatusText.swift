@@ -50,7 +50,7 @@ package enum StatusText {
                 "guesses", "\(report.draftsLookedUp.proposed) looked up, \(report.draftsLookedUp.accepted) right"
                     + " (\(percent(Int(clamping: report.draftsLookedUp.accepted), of: Int(clamping: report.draftsLookedUp.proposed))))"),
             line(
-                "trouble", "preemptions \(report.preemptions), \(report.displacements) of them for another key; recoveries \(report.recoveries)"
+                "trouble", "recoveries \(report.recoveries)"
                     + (report.lastRecoveryNanoseconds > 0 ? " (last pause \(nanoseconds(report.lastRecoveryNanoseconds)))" : "")
                     + ", frames dropped \(report.framesDropped)"),
         ] + shares(report)
@@ -58,7 +58,9 @@ package enum StatusText {
 
     /// What a request would wait, and who has how much open where requests come from holders of keys.
     private static func shares(_ report: StatusReport) -> [String] {
-        let wait = line("wait", String(format: "a request would wait %.1f s", Double(report.expectedWaitMs) / 1000))
+        let wait = line(
+            "wait", String(format: "%.1f s for a request that comes now", Double(report.expectedWaitMs) / 1000)
+                + ", preemptions \(report.preemptions) (\(report.displacements) for another key)")
         guard report.tenants.contains(where: { $0.tenant != .shared }) else { return [wait] }
         return [wait] + report.tenants.map { tenant in
             let name = tenant.tenant == .shared ? "without a key   " : "\(tenant.tenant)"
