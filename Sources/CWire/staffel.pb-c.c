@@ -1762,6 +1762,51 @@ void   staffel__v1__status_report__free_unpacked
   assert(message->base.descriptor == &staffel__v1__status_report__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   staffel__v1__replica_status__init
+                     (Staffel__V1__ReplicaStatus         *message)
+{
+  static const Staffel__V1__ReplicaStatus init_value = STAFFEL__V1__REPLICA_STATUS__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__replica_status__get_packed_size
+                     (const Staffel__V1__ReplicaStatus *message)
+{
+  assert(message->base.descriptor == &staffel__v1__replica_status__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__replica_status__pack
+                     (const Staffel__V1__ReplicaStatus *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__replica_status__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__replica_status__pack_to_buffer
+                     (const Staffel__V1__ReplicaStatus *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__replica_status__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__ReplicaStatus *
+       staffel__v1__replica_status__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__ReplicaStatus *)
+     protobuf_c_message_unpack (&staffel__v1__replica_status__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__replica_status__free_unpacked
+                     (Staffel__V1__ReplicaStatus *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__replica_status__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   staffel__v1__tenant_status__init
                      (Staffel__V1__TenantStatus         *message)
 {
@@ -5340,7 +5385,7 @@ const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor =
   (ProtobufCMessageInit) staffel__v1__sampled_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[31] =
+static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[32] =
 {
   {
     "model_name",
@@ -5714,6 +5759,18 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "replicas",
+    40,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__StatusReport, n_replicas),
+    offsetof(Staffel__V1__StatusReport, replicas),
+    &staffel__v1__replica_status__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   19,   /* field[19] = displacements */
@@ -5737,6 +5794,7 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   23,   /* field[23] = prompt_tokens */
   27,   /* field[27] = recoveries */
   28,   /* field[28] = recovery_nanoseconds */
+  31,   /* field[31] = replicas */
   25,   /* field[25] = requests_cancelled */
   26,   /* field[26] = requests_failed */
   24,   /* field[24] = requests_finished */
@@ -5748,10 +5806,11 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   11,   /* field[11] = tokens_generated */
   3,   /* field[3] = workers */
 };
-static const ProtobufCIntRange staffel__v1__status_report__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__status_report__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 31 }
+  { 40, 31 },
+  { 0, 32 }
 };
 const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
 {
@@ -5761,11 +5820,153 @@ const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
   "Staffel__V1__StatusReport",
   "staffel.v1",
   sizeof(Staffel__V1__StatusReport),
-  31,
+  32,
   staffel__v1__status_report__field_descriptors,
   staffel__v1__status_report__field_indices_by_name,
-  1,  staffel__v1__status_report__number_ranges,
+  2,  staffel__v1__status_report__number_ranges,
   (ProtobufCMessageInit) staffel__v1__status_report__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__replica_status__field_descriptors[9] =
+{
+  {
+    "index",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__ReplicaStatus, has_index),
+    offsetof(Staffel__V1__ReplicaStatus, index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "epoch",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__ReplicaStatus, has_epoch),
+    offsetof(Staffel__V1__ReplicaStatus, epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "is_serving",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BOOL,
+    offsetof(Staffel__V1__ReplicaStatus, has_is_serving),
+    offsetof(Staffel__V1__ReplicaStatus, is_serving),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sequences_running",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__ReplicaStatus, has_sequences_running),
+    offsetof(Staffel__V1__ReplicaStatus, sequences_running),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sequences_waiting",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__ReplicaStatus, has_sequences_waiting),
+    offsetof(Staffel__V1__ReplicaStatus, sequences_waiting),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "prefill_rows_pending",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__ReplicaStatus, has_prefill_rows_pending),
+    offsetof(Staffel__V1__ReplicaStatus, prefill_rows_pending),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "kv_blocks_used",
+    7,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__ReplicaStatus, has_kv_blocks_used),
+    offsetof(Staffel__V1__ReplicaStatus, kv_blocks_used),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "kv_blocks_total",
+    8,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__ReplicaStatus, has_kv_blocks_total),
+    offsetof(Staffel__V1__ReplicaStatus, kv_blocks_total),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "steps_in_flight",
+    9,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__ReplicaStatus, has_steps_in_flight),
+    offsetof(Staffel__V1__ReplicaStatus, steps_in_flight),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__replica_status__field_indices_by_name[] = {
+  1,   /* field[1] = epoch */
+  0,   /* field[0] = index */
+  2,   /* field[2] = is_serving */
+  7,   /* field[7] = kv_blocks_total */
+  6,   /* field[6] = kv_blocks_used */
+  5,   /* field[5] = prefill_rows_pending */
+  3,   /* field[3] = sequences_running */
+  4,   /* field[4] = sequences_waiting */
+  8,   /* field[8] = steps_in_flight */
+};
+static const ProtobufCIntRange staffel__v1__replica_status__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 9 }
+};
+const ProtobufCMessageDescriptor staffel__v1__replica_status__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.ReplicaStatus",
+  "ReplicaStatus",
+  "Staffel__V1__ReplicaStatus",
+  "staffel.v1",
+  sizeof(Staffel__V1__ReplicaStatus),
+  9,
+  staffel__v1__replica_status__field_descriptors,
+  staffel__v1__replica_status__field_indices_by_name,
+  1,  staffel__v1__replica_status__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__replica_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor staffel__v1__tenant_status__field_descriptors[4] =
@@ -6476,7 +6677,7 @@ const ProtobufCMessageDescriptor staffel__v1__planned_stage__descriptor =
   (ProtobufCMessageInit) staffel__v1__planned_stage__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descriptors[8] =
+static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descriptors[9] =
 {
   {
     "key",
@@ -6574,6 +6775,18 @@ static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "replica",
+    9,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__WorkerStatus, has_replica),
+    offsetof(Staffel__V1__WorkerStatus, replica),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__worker_status__field_indices_by_name[] = {
   2,   /* field[2] = capabilities */
@@ -6583,12 +6796,13 @@ static const unsigned staffel__v1__worker_status__field_indices_by_name[] = {
   3,   /* field[3] = layers */
   7,   /* field[7] = loaded_share */
   1,   /* field[1] = name */
+  8,   /* field[8] = replica */
   4,   /* field[4] = state */
 };
 static const ProtobufCIntRange staffel__v1__worker_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor =
 {
@@ -6598,7 +6812,7 @@ const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor =
   "Staffel__V1__WorkerStatus",
   "staffel.v1",
   sizeof(Staffel__V1__WorkerStatus),
-  8,
+  9,
   staffel__v1__worker_status__field_descriptors,
   staffel__v1__worker_status__field_indices_by_name,
   1,  staffel__v1__worker_status__number_ranges,

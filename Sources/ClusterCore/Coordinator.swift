@@ -2,7 +2,8 @@ import OrderedCollections
 
 /// The cluster's decisions: who takes part, who computes which layers, which rows run next, what clients get.
 ///
-/// States: waiting for workers → loading → proving → serving, and back to loading or waiting at each loss (`Deployment`); ended after
+/// States: waiting for workers → loading → proving → serving, and back to loading or waiting at each loss, each replica for itself
+/// (`Deployment`, `Fleet`); ended after
 /// `.shutdown`, when every event is ignored. Wrong calls: whatever a peer sends in the wrong state, epoch or role is dropped and counted; an
 /// event for an unknown peer is answered with `helloExpected`; `handle` with a time before the last one's is our own bug but harmless, because
 /// `Instant` differences saturate.
@@ -12,13 +13,15 @@ import OrderedCollections
 package struct Coordinator: Sendable {
     package let configuration: CoordinatorConfiguration
     var membership = Membership()
-    var deployment: Deployment
-    var scheduler: Scheduler
-    var watch = PlanWatch()
+    var fleet: Fleet
+    /// Empty while there is but one replica.
+    var backlog = Backlog()
+    var refusal: Refusal?
+    var lastPrecedence: UInt64 = 0
+    var speeds = MeasuredSpeeds()
     /// In the order of submission.
     var requests: OrderedDictionary<RequestID, OpenRequest> = [:]
     package internal(set) var metrics = CoordinatorMetrics()
-    package internal(set) var account = PipelineAccount()
     var announced: ClusterHealth
     var nextSequence: UInt64 = 1
     var nextArrival: UInt64 = 1
@@ -27,12 +30,17 @@ package struct Coordinator: Sendable {
 
     package init(configuration: CoordinatorConfiguration, at now: Instant) {
         self.configuration = configuration
-        deployment = Deployment(at: now)
+        fleet = Fleet(first: Self.emptyReplica(configuration), at: now)
         lastHandled = now
+        announced = ClusterHealth(state: .waitingForWorkers, detail: "")
+        announced = health
+    }
+
+    static func emptyReplica(_ configuration: CoordinatorConfiguration) -> Replica {
         let clock = StepClock(
             floorMs: configuration.stepDeadlineFloorMs, unmeasuredMs: configuration.stepDeadlineUnmeasuredMs,
             factor: configuration.stepDeadlineFactor)
-        scheduler = Scheduler(
+        let scheduler = Scheduler(
             settings: Scheduler.Settings(
                 stepRowsMax: configuration.stepRowsMax, prefillRowsPerStep: configuration.prefillRowsPerStep,
                 interTokenBudgetMs: configuration.interTokenBudgetMs,
@@ -41,8 +49,7 @@ package struct Coordinator: Sendable {
                 sharesPrefixes: configuration.sharesPrefixes, prefixCachePercent: configuration.prefixCachePercent,
                 speculation: configuration.speculation),
             clock: clock)
-        announced = ClusterHealth(state: .waitingForWorkers, detail: "")
-        announced = health
+        return Replica(scheduler: scheduler)
     }
 
     package mutating func handle(_ event: Event, at now: Instant, into effects: inout [Effect]) {
@@ -111,7 +118,7 @@ package struct Coordinator: Sendable {
         membership.gateways[gateway]!.lostSince = nil
         switch message {
         case .heartbeat(var heartbeat):
-            heartbeat.expectedWaitMs = scheduler.expectedWaitMs()
+            heartbeat.expectedWaitMs = expectedWaitMs()
             effects.append(.send(.heartbeatReply(heartbeat), to: gateway))
         case .submit(let request): submit(request, from: gateway, now, &effects)
         case .cancel(let id): cancel(id, from: gateway, &effects)
@@ -138,7 +145,7 @@ package struct Coordinator: Sendable {
     /// When `.deadline` is due. Later than any time at which this machine was last handled, so a driver never spins.
     package var nextDeadline: Instant? {
         guard !hasEnded else { return nil }
-        return [membershipDeadline, deploymentDeadline, requestDeadline, scheduler.deadline].compactMap(\.self).min()
+        return [membershipDeadline, deploymentDeadline, requestDeadline, stepDeadline].compactMap(\.self).min()
     }
 
     // MARK: - Words

@@ -15,6 +15,10 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
 
     /// The first plan waits for so many workers.
     package var expectedWorkers: Int
+    /// How many pipelines the workers are divided into.
+    package var replicas = ReplicaCount.exactly(1)
+    /// The load that the number of replicas is chosen for: so many sequences at once in all.
+    package var plannedSequences: Int = 16
     package var workersMax: Int = Limits.workersMax
     package var gatewaysMax: Int = Limits.gatewaysMax
 

@@ -1,104 +1,169 @@
-// From workers to a plan that serves, and back again.
+// From workers to replicas that serve, and back again.
 
 extension Coordinator {
     // MARK: - Planning
 
-    /// Makes a plan when there is none and the time is right; takes standbys in when nothing runs and fewer than expected serve.
+    /// Makes replicas of workers that are in none when the time is right; takes standbys in when nothing runs and fewer than expected serve.
     mutating func deploy(_ now: Instant, _ effects: inout [Effect]) {
-        if deployment.isIdle {
-            guard mayPlan(now) else { return }
-            let candidates = membership.candidates(at: now)
-            let keys = candidates.map(\.key)
-            guard !keys.isEmpty, keys != deployment.triedInVain else { return }
-            switch plan(over: candidates, at: now) {
-            case .success(let plan): assign(plan, now, &effects)
-            case .failure(let failure):
-                deployment.triedInVain = keys
-                deployment.lastFailure = failure
-                log(.warning, "no plan fits the workers", [.init("reason", failure.message)], &effects)
-            }
-        } else {
-            widen(now, &effects)
-            considerRecut(now, &effects)
+        if fleet.isIdle && !mayPlan(now) { return }
+        form(now, &effects)
+        widen(now, &effects)
+        for replica in fleet.serving { considerRecut(of: replica, now, &effects) }
+    }
+
+    /// Replicas that serve are not asked: a plan over the workers of a lost replica, over standbys, over both.
+    private mutating func form(_ now: Instant, _ effects: inout [Effect]) {
+        let wanted = replicasWanted
+        guard wanted > 0 else { return }
+        let candidates = freeCandidates(now)
+        let keys = candidates.map(\.key)
+        guard !keys.isEmpty, keys != fleet.triedInVain else { return }
+        switch plans(over: candidates, atMost: wanted, at: now) {
+        case .success(let plans):
+            assign(plans, now, &effects)
+            fleet.triedInVain = freeCandidates(now).map(\.key)
+        case .failure(let failure):
+            fleet.triedInVain = keys
+            // While others serve, the workers stand by for the next loss.
+            guard fleet.isIdle else { return }
+            fleet.lastFailure = failure
+            log(.warning, "no plan fits the workers", [.init("reason", failure.message)], &effects)
         }
     }
 
-    private func plan(over candidates: [WorkerMember], at now: Instant) -> Result<Plan, Failure> {
-        Planner.plan(
-            model: configuration.model, workers: candidates.map { candidate($0, at: now) }, contextTokens: configuration.contextTokens,
-            kvBlocksMax: configuration.kvBlocksMax, demand: demand)
+    /// How many more replicas there may be.
+    private var replicasWanted: Int {
+        switch configuration.replicas {
+        case .automatic: Limits.replicasMax - fleet.inForce.count
+        case .exactly(let count): count - fleet.inForce.count
+        }
+    }
+
+    private func freeCandidates(_ now: Instant) -> [WorkerMember] {
+        membership.candidates(at: now).filter { fleet.replica(of: $0.key) == nil }
+    }
+
+    private func plans(over candidates: [WorkerMember], atMost count: Int, at now: Instant) -> Result<[Plan], Failure> {
+        let workers = candidates.map { candidate($0, at: now) }
+        let planner = ReplicaPlanner(
+            model: configuration.model, contextTokens: configuration.contextTokens, kvBlocksMax: configuration.kvBlocksMax,
+            batch: configuration.plannedSequences, demand: demand)
+        switch configuration.replicas {
+        case .automatic: return planner.best(of: workers, atMost: count)
+        case .exactly(1): return planner.plan(over: workers).map { [$0] }
+        case .exactly: return planner.most(of: workers, atMost: count)
+        }
     }
 
     /// The first plan waits for the workers that were announced, because a plan over fewer would be cut anew at once. It waits no longer than
     /// `recoveryWaitMs`; and when workers hold slices of an earlier coordinator's plan, only until no more come for `restartSettleMs`. Once
     /// the cluster has served, it plans with whoever is there: a stream is waiting.
     private func mayPlan(_ now: Instant) -> Bool {
-        if deployment.hasServed || membership.workers.count >= configuration.expectedWorkers { return true }
+        if fleet.hasServed || membership.workers.count >= configuration.expectedWorkers { return true }
         return [firstPlanAtTheLatest, restartSettled].compactMap(\.self).contains { $0 <= now }
     }
 
-    private var firstPlanAtTheLatest: Instant { deployment.idleSince.advanced(milliseconds: configuration.recoveryWaitMs) }
+    private var firstPlanAtTheLatest: Instant { fleet.idleSince.advanced(milliseconds: configuration.recoveryWaitMs) }
 
     private var restartSettled: Instant? {
         guard membership.workers.values.contains(where: \.holdsSlice) else { return nil }
-        return deployment.lastChange.advanced(milliseconds: configuration.restartSettleMs)
+        return fleet.lastChange.advanced(milliseconds: configuration.restartSettleMs)
     }
 
-    /// After a loss the plan is narrower than wanted; a worker that came (back) since stands by. While no request is open nobody pays for
-    /// loading, so the plan is made anew over all.
+    /// After a loss fewer workers serve than wanted; one that came (back) since stands by where it can't be a replica of its own. And where it
+    /// can, the workers may be divided otherwise than they would be at once. While no request is open nobody pays for loading, so all is
+    /// planned anew.
     private mutating func widen(_ now: Instant, _ effects: inout [Effect]) {
-        guard case .serving(let current) = deployment.phase, requests.isEmpty, current.stages.count < configuration.expectedWorkers,
-            widenAt <= now
-        else { return }
+        guard mayWiden, widenAt <= now else { return }
         // Who failed a stage lately is only used in need: this is none.
         let candidates = membership.candidates(at: now).filter { membership.strikes[$0.key] == nil }
         let keys = candidates.map(\.key)
-        guard candidates.count > current.stages.count, keys != deployment.triedInVain else { return }
-        guard case .success(let wider) = plan(over: candidates, at: now), wider.stages.count > current.stages.count else {
-            return deployment.triedInVain = keys
+        let used = fleet.workersInUse
+        guard candidates.count > used || mayRegroup && candidates.count == used, keys != fleet.widenedInVain else { return }
+        let count = if case .exactly(let count) = configuration.replicas { count } else { Limits.replicasMax }
+        guard case .success(let wider) = plans(over: candidates, atMost: count, at: now), isBetterThanServing(wider) else {
+            return fleet.widenedInVain = keys
         }
-        endEpoch(now)
+        for replica in fleet.inForce { endEpoch(of: replica, now) }
         assign(wider, now, &effects)
     }
 
-    private var widenAt: Instant { deployment.lastChange.advanced(milliseconds: configuration.planSettleMs) }
+    private func isBetterThanServing(_ plans: [Plan]) -> Bool {
+        let (used, wouldUse) = (fleet.workersInUse, plans.reduce(0) { $0 + $1.stages.count })
+        guard wouldUse == used, mayRegroup else { return wouldUse > used }
+        let groups = { (plans: [Plan]) in plans.map { $0.stages.map(\.worker).sorted() }.sorted { $0[0] < $1[0] } }
+        return groups(plans) != groups(fleet.replicas.compactMap(\.deployment.plan))
+    }
 
-    mutating func assign(_ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
-        deployment.epoch = max(deployment.epoch, deployment.highestEpochSeen).next
-        deployment.triedInVain = nil
-        watch.begin(PlanForecast(plan: plan, model: configuration.model, workers: candidates(of: plan, at: now), demand: demand))
-        let start = Deployment.Loading(isDone: false, bytesDone: 0, lastProgress: now)
-        deployment.phase = .loading(plan, [Deployment.Loading](repeating: start, count: plan.stages.count))
-        for (index, stage) in plan.stages.enumerated() {
-            log(
-                .notice, "stage assigned",
-                [
-                    .init("epoch", deployment.epoch.value), .init("stage", index), .init("peer", stage.worker),
-                    .init("layers", "\(stage.layers.lowerBound)..<\(stage.layers.upperBound)"), .init("kv_blocks", plan.kvBlocks),
-                ], &effects)
-            effects.append(.send(.assign(assignment(of: index, in: plan)), to: stage.worker))
-            membership.workers[stage.worker]!.holdsSlice = true
-        }
-        for worker in membership.workers.values where worker.holdsSlice && deployment.stage(of: worker.key) == nil {
-            effects.append(.send(.release(deployment.epoch), to: worker.key))
+    private var mayRegroup: Bool { configuration.replicas == .automatic }
+
+    private var mayWiden: Bool {
+        let inForce = fleet.inForce
+        guard requests.isEmpty, !inForce.isEmpty, inForce == fleet.serving else { return false }
+        return mayRegroup || fleet.workersInUse < configuration.expectedWorkers
+    }
+
+    private var widenAt: Instant { fleet.lastChange.advanced(milliseconds: configuration.planSettleMs) }
+
+    mutating func assign(_ plans: [Plan], _ now: Instant, _ effects: inout [Effect]) {
+        for plan in plans { assign(plan, now, &effects) }
+        for worker in membership.workers.values where worker.holdsSlice && fleet.replica(of: worker.key) == nil {
+            effects.append(.send(.release(fleet.highestEpoch), to: worker.key))
             membership.workers[worker.key]!.holdsSlice = false
         }
     }
 
-    func assignment(of index: Int, in plan: Plan) -> StageAssignment {
+    private mutating func assign(_ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
+        let replica = fleet.takePlace { Self.emptyReplica(configuration) }
+        let epoch = fleet.takeEpoch()
+        fleet.triedInVain = nil
+        fleet.widenedInVain = nil
+        let start = Deployment.Loading(isDone: false, bytesDone: 0, lastProgress: now)
+        fleet[replica].deployment.epoch = epoch
+        let workers = candidates(of: plan, at: now)
+        fleet[replica].watch.begin(PlanForecast(plan: plan, model: configuration.model, workers: workers, demand: demand))
+        fleet[replica].forecast = PipelineForecast(
+            plan, model: configuration.model, contextTokens: configuration.contextTokens, workers: workers)
+        fleet[replica].deployment.phase = .loading(plan, [Deployment.Loading](repeating: start, count: plan.stages.count))
+        for (index, stage) in plan.stages.enumerated() {
+            log(
+                .notice, "stage assigned",
+                [
+                    .init("epoch", epoch.value), .init("replica", replica), .init("stage", index), .init("peer", stage.worker),
+                    .init("layers", "\(stage.layers.lowerBound)..<\(stage.layers.upperBound)"), .init("kv_blocks", plan.kvBlocks),
+                ], &effects)
+            effects.append(.send(.assign(assignment(of: index, in: plan, epoch: epoch)), to: stage.worker))
+            membership.workers[stage.worker]!.holdsSlice = true
+        }
+    }
+
+    func assignment(of index: Int, in plan: Plan, epoch: Epoch) -> StageAssignment {
         let next = index + 1 < plan.stages.count ? plan.stages[index + 1].worker : nil
         return StageAssignment(
-            epoch: deployment.epoch, stage: index, stageCount: plan.stages.count, layers: plan.stages[index].layers, kvBlocks: plan.kvBlocks,
+            epoch: epoch, stage: index, stageCount: plan.stages.count, layers: plan.stages[index].layers, kvBlocks: plan.kvBlocks,
             kvType: configuration.kvType, boundary: configuration.boundary, modelDigest: configuration.model.digest,
             modelPath: configuration.modelPath, upstream: index > 0 ? plan.stages[index - 1].worker : nil,
             downstream: next.flatMap { key in membership.workers[key].map { StagePeer(key: key, endpoint: $0.hello.dataEndpoint) } })
     }
 
+    /// The replica whose epoch a worker's message names, if the worker has a stage of it; else the message is dropped.
+    mutating func replica(of worker: PeerKey, in epoch: Epoch, _ effects: inout [Effect]) -> Int? {
+        guard let replica = fleet.replica(in: epoch) else {
+            drop(.oldEpoch, from: worker, &effects)
+            return nil
+        }
+        guard fleet[replica].deployment.stage(of: worker) != nil else {
+            drop(.wrongState, from: worker, &effects)
+            return nil
+        }
+        return replica
+    }
+
     // MARK: - Loading
 
     mutating func loadProgressed(_ progress: LoadProgress, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
-        guard progress.epoch == deployment.epoch else { return drop(.oldEpoch, from: worker, &effects) }
-        guard case .loading(let plan, var stages) = deployment.phase, let stage = deployment.stage(of: worker) else {
+        guard let replica = replica(of: worker, in: progress.epoch, &effects) else { return }
+        guard case .loading(let plan, var stages) = fleet[replica].deployment.phase, let stage = fleet[replica].deployment.stage(of: worker) else {
             return drop(.wrongState, from: worker, &effects)
         }
         // Only more bytes count as life, or a loader stuck in a loop could hold the cluster up for ever.
@@ -106,69 +171,76 @@ extension Coordinator {
         stages[stage].bytesDone = progress.bytesDone
         stages[stage].bytesTotal = progress.bytesTotal
         stages[stage].lastProgress = now
-        deployment.phase = .loading(plan, stages)
+        fleet[replica].deployment.phase = .loading(plan, stages)
     }
 
     mutating func loaded(_ epoch: Epoch, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
-        guard epoch == deployment.epoch else { return drop(.oldEpoch, from: worker, &effects) }
-        guard case .loading(let plan, var stages) = deployment.phase, let stage = deployment.stage(of: worker) else {
+        guard let replica = replica(of: worker, in: epoch, &effects) else { return }
+        guard case .loading(let plan, var stages) = fleet[replica].deployment.phase, let stage = fleet[replica].deployment.stage(of: worker) else {
             return drop(.wrongState, from: worker, &effects)
         }
         stages[stage].isDone = true
-        deployment.phase = .loading(plan, stages)
-        if stages.allSatisfy(\.isDone) { prove(plan, now, &effects) }
+        fleet[replica].deployment.phase = .loading(plan, stages)
+        if stages.allSatisfy(\.isDone) { prove(replica, plan, now, &effects) }
     }
 
     mutating func loadFailed(_ epoch: Epoch, _ failure: Failure, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
-        guard epoch == deployment.epoch else { return drop(.oldEpoch, from: worker, &effects) }
-        guard case .loading = deployment.phase, deployment.stage(of: worker) != nil else { return drop(.wrongState, from: worker, &effects) }
+        guard let replica = replica(of: worker, in: epoch, &effects) else { return }
+        guard case .loading = fleet[replica].deployment.phase else { return drop(.wrongState, from: worker, &effects) }
         strike(worker, failure, now, &effects)
     }
 
     /// Loaded slices are not yet a pipeline: one step through all stages shows that each reaches the next.
-    private mutating func prove(_ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
-        deployment.phase = .proving(plan)
-        scheduler.begin(
-            epoch: deployment.epoch, kvBlocks: plan.kvBlocks, stages: plan.stages.count,
+    private mutating func prove(_ replica: Int, _ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
+        fleet[replica].deployment.phase = .proving(plan)
+        fleet[replica].scheduler.begin(
+            epoch: fleet[replica].deployment.epoch, kvBlocks: plan.kvBlocks, stages: plan.stages.count,
             stepsInFlightMax: plan.stages.count * configuration.stepsInFlightPerStage)
-        send(scheduler.makeProbe(sequence: takeSequenceID(), at: now), &effects)
+        send(fleet[replica].scheduler.makeProbe(sequence: takeSequenceID(), at: now), to: replica, &effects)
     }
 
-    mutating func serve(_ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
-        deployment.phase = .serving(plan)
-        if deployment.hasServed, let since = deployment.unservedSince {
+    mutating func serve(_ replica: Int, _ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
+        fleet[replica].deployment.phase = .serving(plan)
+        fleet[replica].deployment.servingSince = now
+        if fleet.hasServed, let since = fleet.unservedSince {
             metrics.lastRecoveryNanoseconds = now.nanoseconds(since: since)
             metrics.recoveryNanoseconds += metrics.lastRecoveryNanoseconds
         }
-        deployment.unservedSince = nil
-        deployment.servingSince = now
-        deployment.hasServed = true
-        deployment.lastFailure = nil
-        account.begin(plan.stages, rowBytes: configuration.model.hidden * configuration.boundary.bytesPerValue, at: now)
-        traceEpoch(plan, &effects)
-        log(.notice, "serving", [.init("epoch", deployment.epoch.value), .init("stages", plan.stages.count)], &effects)
+        fleet.unservedSince = nil
+        fleet.hasServed = true
+        fleet.lastFailure = nil
+        fleet[replica].account.begin(plan.stages, rowBytes: configuration.model.hidden * configuration.boundary.bytesPerValue, at: now)
+        let epoch = fleet[replica].deployment.epoch
+        traceEpoch(epoch, plan, &effects)
+        log(
+            .notice, "serving", [.init("epoch", epoch.value), .init("replica", replica), .init("stages", plan.stages.count)], &effects)
     }
 
     // MARK: - Loss
 
-    /// The epoch ends; `deploy` makes the next one over whoever is left. Sequences keep their tokens and are prefilled again.
-    mutating func recover(_ reason: String, _ now: Instant, _ effects: inout [Effect]) {
+    /// The replica's epoch ends; `deploy` makes the next one over whoever is free. Its sequences keep their tokens and are prefilled again,
+    /// by this replica or another.
+    mutating func recover(_ replica: Int, _ reason: String, _ now: Instant, _ effects: inout [Effect]) {
+        let deployment = fleet[replica].deployment
         guard !deployment.isIdle else { return }
         if deployment.isServing { metrics.recoveries += 1 }
-        log(.warning, "epoch ended", [.init("epoch", deployment.epoch.value), .init("reason", reason)], &effects)
-        deployment.lastFailure = Failure(.noCapacity, reason)
-        endEpoch(now)
+        log(
+            .warning, "epoch ended", [.init("epoch", deployment.epoch.value), .init("replica", replica), .init("reason", reason)], &effects)
+        endEpoch(of: replica, now)
+        if fleet.isIdle { fleet.lastFailure = Failure(.noCapacity, reason) }
     }
 
-    mutating func endEpoch(_ now: Instant) {
-        watch.end(at: now)
-        scheduler.halt()
-        account.end()
-        deployment.phase = .idle
-        deployment.idleSince = now
-        deployment.unservedSince = deployment.unservedSince ?? now
-        deployment.servingSince = nil
-        deployment.triedInVain = nil
+    mutating func endEpoch(of replica: Int, _ now: Instant) {
+        fleet[replica].watch.end(at: now, &speeds)
+        fleet[replica].scheduler.halt()
+        fleet[replica].account.end()
+        fleet[replica].deployment.phase = .idle
+        fleet[replica].deployment.servingSince = nil
+        fleet[replica].forecast = nil
+        fleet.triedInVain = nil
+        fleet.widenedInVain = nil
+        if fleet.isIdle { fleet.idleSince = now }
+        if !fleet.isServing { fleet.unservedSince = fleet.unservedSince ?? now }
     }
 
     /// A present worker failed its stage: no plan uses it for a while, longer each time.
@@ -177,21 +249,22 @@ extension Coordinator {
         log(
             .warning, "worker failed its stage",
             [.init("peer", worker), .init("code", "\(failure.code)"), .init("reason", failure.message)], &effects)
-        recover(failure.message, now, &effects)
+        if let replica = fleet.replica(of: worker) { recover(replica, failure.message, now, &effects) }
     }
 
     // MARK: - Deadlines
 
     mutating func failOverdue(_ now: Instant, _ effects: inout [Effect]) {
         failSilentPeers(now, &effects)
-        failSlowLoads(now, &effects)
-        failOverdueStep(now, &effects)
+        for replica in fleet.replicas.indices {
+            failSlowLoads(of: replica, now, &effects)
+            failOverdueStep(of: replica, now, &effects)
+        }
     }
 
-    private mutating func failSlowLoads(_ now: Instant, _ effects: inout [Effect]) {
-        guard case .loading(let plan, let stages) = deployment.phase else { return }
-        for (stage, loading) in zip(plan.stages, stages)
-        where !loading.isDone && loading.lastProgress.advanced(milliseconds: configuration.loadProgressTimeoutMs) <= now {
+    private mutating func failSlowLoads(of replica: Int, _ now: Instant, _ effects: inout [Effect]) {
+        guard case .loading(let plan, let stages) = fleet[replica].deployment.phase else { return }
+        for (stage, loading) in zip(plan.stages, stages) where !loading.isDone && loadDeadline(loading) <= now {
             // The first strike ends the epoch; the others of the same plan are struck too, for they would only fail the next.
             strike(
                 stage.worker, Failure(.loadFailed, "a worker made no progress for \(configuration.loadProgressTimeoutMs) ms while it loaded"),
@@ -199,34 +272,40 @@ extension Coordinator {
         }
     }
 
+    private func loadDeadline(_ loading: Deployment.Loading) -> Instant {
+        loading.lastProgress.advanced(milliseconds: configuration.loadProgressTimeoutMs)
+    }
+
     var deploymentDeadline: Instant? {
-        switch deployment.phase {
-        case .loading(_, let stages):
-            return stages.filter { !$0.isDone }.map { $0.lastProgress.advanced(milliseconds: configuration.loadProgressTimeoutMs) }.min()
-        case .proving: return nil
-        case .serving(let plan):
-            let mayWiden = requests.isEmpty && plan.stages.count < configuration.expectedWorkers && membership.workers.count > plan.stages.count
-            return mayWiden && widenAt > lastHandled ? widenAt : nil
-        case .idle:
-            let first = deployment.hasServed ? [] : [firstPlanAtTheLatest, restartSettled]
-            return (first + [membership.nextCandidate(after: lastHandled)]).compactMap(\.self).filter { $0 > lastHandled }.min()
+        var deadlines: [Instant?] = []
+        for replica in fleet.replicas {
+            guard case .loading(_, let stages) = replica.deployment.phase else { continue }
+            deadlines += stages.filter { !$0.isDone }.map(loadDeadline)
         }
+        var later: [Instant?] = []
+        if fleet.isIdle && !fleet.hasServed { later += [firstPlanAtTheLatest, restartSettled] }
+        if replicasWanted > 0 { later.append(membership.nextCandidate(after: lastHandled)) }
+        if mayWiden && (mayRegroup || membership.workers.count > fleet.workersInUse) { later.append(widenAt) }
+        return (deadlines + later.filter { $0.map { $0 > lastHandled } ?? false }).compactMap(\.self).min()
     }
 
     // MARK: - Health
 
     var health: ClusterHealth {
-        switch deployment.phase {
-        case .serving(let plan):
-            return ClusterHealth(state: .serving, detail: "serving on \(plan.stages.count) stages")
-        case .loading(let plan, _), .proving(let plan):
-            let state: ClusterHealth.State = deployment.hasServed ? .recovering : .loading
-            return ClusterHealth(state: state, detail: "\(plan.stages.count) workers load the model")
-        case .idle:
-            let state: ClusterHealth.State = deployment.hasServed ? .recovering : .waitingForWorkers
+        let inForce = fleet.inForce
+        let workers = fleet.workersInUse
+        guard !inForce.isEmpty else {
+            let state: ClusterHealth.State = fleet.hasServed ? .recovering : .waitingForWorkers
             let present = "\(membership.workers.count) of \(configuration.expectedWorkers) expected workers are there"
-            return ClusterHealth(state: state, detail: deployment.lastFailure.map { present + "; " + $0.message } ?? present)
+            return ClusterHealth(state: state, detail: fleet.lastFailure.map { present + "; " + $0.message } ?? present)
         }
+        guard fleet.isServing else {
+            return ClusterHealth(state: fleet.hasServed ? .recovering : .loading, detail: "\(workers) workers load the model")
+        }
+        guard inForce.count > 1 else { return ClusterHealth(state: .serving, detail: "serving on \(workers) stages") }
+        let loading = inForce.count - fleet.serving.count
+        let detail = "serving on \(inForce.count - loading) replicas" + (loading > 0 ? ", \(loading) more loads" : "")
+        return ClusterHealth(state: .serving, detail: detail + "; \(workers) workers in all")
     }
 
     mutating func announceHealth(_ effects: inout [Effect]) {

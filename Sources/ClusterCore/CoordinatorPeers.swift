@@ -37,9 +37,9 @@ extension Coordinator {
             lose(worker: worker, because: "the worker's process was restarted", now, &effects)
             membership.strikes[worker] = nil
         }
-        watch.met(worker, session: hello.session)
+        speeds.met(worker, session: hello.session)
         // A restarted coordinator's epochs must lie above all that its workers have seen, or an old frame could pass for a new one.
-        deployment.highestEpochSeen = max(deployment.highestEpochSeen, hello.lastEpoch, hello.holding?.epoch ?? Epoch(0))
+        fleet.hasSeen(max(hello.lastEpoch, hello.holding?.epoch ?? Epoch(0)))
         effects.append(.send(.workerWelcome(WorkerWelcome(version: .current)), to: worker))
         if membership.workers[worker] == nil {
             join(hello, worker, now, &effects)
@@ -63,13 +63,14 @@ extension Coordinator {
         membership.workers[worker] = WorkerMember(
             key: worker, hello: hello, lastHeard: now, progress: Heartbeat(epoch: Epoch(0), lastStep: StepNumber(0), stepsQueued: 0),
             holdsSlice: hello.holding != nil)
-        deployment.lastChange = now
-        deployment.triedInVain = nil
+        fleet.lastChange = now
+        fleet.triedInVain = nil
+        fleet.widenedInVain = nil
         log(
             .notice, "worker joined",
             [
                 .init("peer", worker), .init("name", hello.name), .init("memory_bytes", hello.capabilities.memoryBytes),
-                .init("role", deployment.isIdle ? "candidate" : "standby"),
+                .init("role", fleet.isIdle ? "candidate" : "standby"),
             ], &effects)
     }
 
@@ -77,13 +78,16 @@ extension Coordinator {
     private mutating func greetAgain(_ hello: WorkerHello, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
         membership.workers[worker]!.hello = hello
         membership.workers[worker]!.lastHeard = now
-        guard let plan = deployment.plan, let stage = deployment.stage(of: worker) else { return }
+        guard let replica = fleet.replica(of: worker), let stage = fleet[replica].deployment.stage(of: worker) else { return }
+        let deployment = fleet[replica].deployment
         let holdsThisEpoch = hello.holding?.epoch == deployment.epoch
         switch deployment.phase {
         case .loading where holdsThisEpoch: loaded(deployment.epoch, worker, now, &effects)
-        case .loading: effects.append(.send(.assign(assignment(of: stage, in: plan)), to: worker))
+        case .loading(let plan, _): effects.append(.send(.assign(assignment(of: stage, in: plan, epoch: deployment.epoch)), to: worker))
         case .proving, .serving:
-            if !holdsThisEpoch || !scheduler.inFlight.isEmpty { recover("a worker reconnected and frames may be lost", now, &effects) }
+            if !holdsThisEpoch || !fleet[replica].scheduler.inFlight.isEmpty {
+                recover(replica, "a worker reconnected and frames may be lost", now, &effects)
+            }
         case .idle: break
         }
     }
@@ -119,8 +123,8 @@ extension Coordinator {
     mutating func lose(worker: PeerKey, because reason: String, _ now: Instant, _ effects: inout [Effect]) {
         guard let member = membership.workers.removeValue(forKey: worker) else { return }
         log(.warning, "worker lost", [.init("peer", worker), .init("name", member.hello.name), .init("reason", reason)], &effects)
-        deployment.lastChange = now
-        if deployment.stage(of: worker) != nil { recover(reason, now, &effects) }
+        fleet.lastChange = now
+        if let replica = fleet.replica(of: worker) { recover(replica, reason, now, &effects) }
     }
 
     mutating func lose(gateway: PeerKey, because reason: String, _ effects: inout [Effect]) {

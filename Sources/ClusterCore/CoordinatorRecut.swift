@@ -13,7 +13,7 @@ extension Coordinator {
         return Planner.Candidate(
             key: worker.key, memoryBytes: capabilities.memoryBytes, readBytesPerSecond: capabilities.readBytesPerSecond,
             opsPerSecond: capabilities.opsPerSecond, floatOpsPerSecond: capabilities.floatOpsPerSecond,
-            correction: watch.correction(of: worker.key, isComputing: deployment.stage(of: worker.key) != nil, at: now))
+            correction: speeds.correction(of: worker.key, isComputing: fleet.replica(of: worker.key) != nil, at: now))
     }
 
     func candidates(of plan: Plan, at now: Instant) -> [Planner.Candidate] {
@@ -21,11 +21,12 @@ extension Coordinator {
     }
 
     /// Holds the plan in force against the best one for the speeds that were measured. Looked at with whatever event comes; heartbeats come
-    /// several times a second.
-    mutating func considerRecut(_ now: Instant, _ effects: inout [Effect]) {
-        guard case .serving(let current) = deployment.phase, watch.isCheckDue(configuration, at: now) else { return }
+    /// several times a second. Where there are several replicas each keeps its workers; which go together is `widen`'s matter.
+    mutating func considerRecut(of replica: Int, _ now: Instant, _ effects: inout [Effect]) {
+        let deployment = fleet[replica].deployment
+        guard case .serving(let current) = deployment.phase, fleet[replica].watch.isCheckDue(configuration, at: now) else { return }
         // As in `widen`: who failed a stage lately is only used in need, and who was not expected stands by for one that is lost.
-        let isNarrow = current.stages.count < configuration.expectedWorkers
+        let isNarrow = configuration.replicas == .exactly(1) && current.stages.count < configuration.expectedWorkers
         let usable = membership.candidates(at: now).filter {
             deployment.stage(of: $0.key) != nil || isNarrow && membership.strikes[$0.key] == nil
         }
@@ -34,14 +35,14 @@ extension Coordinator {
             kvBlocksMax: configuration.kvBlocksMax, demand: demand, ordersTriedMax: Self.ordersTriedWhileServing)
         guard case .success(let best) = solution else { return }
         let known = PlanForecast(plan: current, model: configuration.model, workers: candidates(of: current, at: now), demand: demand)
-        watch.compare(best.plan, gain: known.longestSeconds / best.longestSeconds - 1, configuration, at: now)
-        guard watch.isRecutDue(configuration, at: now), mayRecut, let better = watch.better else { return }
-        watch.noteRecut(configuration, at: now)
+        fleet[replica].watch.compare(best.plan, gain: known.longestSeconds / best.longestSeconds - 1, configuration, at: now)
+        guard fleet[replica].watch.isRecutDue(configuration, at: now), mayRecut, let better = fleet[replica].watch.better else { return }
+        fleet[replica].watch.noteRecut(configuration, at: now)
         log(
             .notice, "cutting the layers anew",
             [.init("epoch", deployment.epoch.value), .init("gain_percent", percent(better.gain)), .init("plan", words(better.plan))], &effects)
-        endEpoch(now)
-        assign(better.plan, now, &effects)
+        endEpoch(of: replica, now)
+        assign([better.plan], now, &effects)
     }
 
     /// Steps wait meanwhile.
@@ -65,9 +66,10 @@ extension Coordinator {
         plan.stages.map { "\($0.layers.lowerBound)-\($0.layers.upperBound - 1) on \(name($0.worker))" }.joined(separator: ", ")
     }
 
-    /// What `staffel status` says of the plan beside what is measured; `nil` while nothing serves.
+    /// What `staffel status` says of the plan beside what is measured, of the first replica that serves; `nil` while nothing serves.
     var planning: PlanningStatus? {
-        guard deployment.isServing, let forecast = watch.forecast else { return nil }
+        guard let replica = fleet.serving.first, let forecast = fleet[replica].watch.forecast else { return nil }
+        let watch = fleet[replica].watch
         let isMeasured = watch.intervals.steps > 0
         let expected = forecast.throughput(streams: forecast.demand.decodeRows * forecast.plan.stages.count)
         return PlanningStatus(
@@ -80,7 +82,7 @@ extension Coordinator {
             },
             rows: isMeasured ? watch.rowsMean : Double(expected.rows),
             predictedTokensPerSecond: isMeasured ? watch.predictedTokensPerSecond : expected.tokensPerSecond,
-            measuredTokensPerSecond: watch.tokensPerSecond, bottleneck: words(forecast.bottleneck(), of: forecast), betterCut: betterCut)
+            measuredTokensPerSecond: watch.tokensPerSecond, bottleneck: words(forecast.bottleneck(), of: forecast), betterCut: betterCut(watch))
     }
 
     private func words(_ bottleneck: PlanForecast.Bottleneck, of forecast: PlanForecast) -> String {
@@ -88,7 +90,7 @@ extension Coordinator {
         return "stage \(stage) (\(name(forecast.stages[stage].worker))): \(bottleneck.cause.words)"
     }
 
-    private var betterCut: String {
+    private func betterCut(_ watch: PlanWatch) -> String {
         guard let better = watch.better else { return "" }
         let what = "\(words(better.plan)), predicted +\(percent(better.gain)) %; "
         return switch configuration.replan {

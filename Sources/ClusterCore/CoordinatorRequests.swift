@@ -13,8 +13,8 @@ extension Coordinator {
         let openMax = configuration.requestsWaitingMax + configuration.sequencesRunningMax
         guard hasPlaces(for: request, of: openMax) else {
             let failure = Failure(
-                .queueFull, "\(scheduler.openCount) sequences are open already, of at most \(openMax); try again later",
-                retryAfterSeconds: WaitForecast.retryAfterSeconds(waitMs: scheduler.expectedWaitMs(of: request.tenant)))
+                .queueFull, "\(openCount) sequences are open already, of at most \(openMax); try again later",
+                retryAfterSeconds: WaitForecast.retryAfterSeconds(waitMs: expectedWaitMs(of: request.tenant)))
             return refuse(request.id, failure, gateway, &effects)
         }
         accept(request, from: gateway, now, &effects)
@@ -22,9 +22,8 @@ extension Coordinator {
 
     /// Until this coordinator has served, what comes was mostly open at another before it: that had its place.
     private func hasPlaces(for request: GenerationRequest, of openMax: Int) -> Bool {
-        guard deployment.hasServed else { return scheduler.openCount + request.choices <= openMax }
-        return SharedPlaces(max: openMax)
-            .admits(request.choices, open: scheduler.openCount, ofTenant: scheduler.waiting.open(of: request.tenant))
+        guard fleet.hasServed else { return openCount + request.choices <= openMax }
+        return SharedPlaces(max: openMax).admits(request.choices, open: openCount, ofTenant: line.open(of: request.tenant))
     }
 
     private mutating func refuse(_ id: RequestID, _ failure: Failure, _ gateway: PeerKey, _ effects: inout [Effect]) {
@@ -46,7 +45,7 @@ extension Coordinator {
                 open.choices.append(OpenRequest.Choice(sequence: nil, resumedCount: resumedCount, finish: finish))
                 effects.append(.send(.finished(request.id, choice: UInt32(choice), tokenCount: resumedCount, finish), to: gateway))
             } else {
-                scheduler.add(sequence)
+                enter(sequence)
                 open.choices.append(OpenRequest.Choice(sequence: sequence.id, resumedCount: resumedCount))
             }
         }
@@ -81,9 +80,11 @@ extension Coordinator {
         let firstIndex = requests[advance.request]!.choices[index].tokenCount
         requests[advance.request]!.choices[index].emitted.append(advance.emitted)
         metrics.generatedTokens += 1
+        backlog.generated(advance.sequence)
         let batch = TokenBatch(request: advance.request, choice: advance.choice, firstIndex: firstIndex, tokens: [advance.emitted])
         effects.append(.send(.tokens(batch), to: gateway))
         guard let finish = advance.finish else { return }
+        backlog.end(advance.sequence)
         requests[advance.request]!.choices[index].sequence = nil
         requests[advance.request]!.choices[index].finish = finish
         effects.append(.send(.finished(advance.request, choice: advance.choice, tokenCount: firstIndex + 1, finish), to: gateway))
@@ -111,7 +112,7 @@ extension Coordinator {
         }
         // Crossed with the choice's own end.
         guard let sequence = request.choices[Int(choice)].sequence else { return }
-        scheduler.remove(sequence)
+        leave(sequence)
         requests[id]!.choices[Int(choice)].sequence = nil
         requests[id]!.choices[Int(choice)].finish = .stop
         if requests[id]!.isFinished { finish(requests[id]!, &effects) }
@@ -134,12 +135,12 @@ extension Coordinator {
 
     private mutating func forget(_ id: RequestID) {
         guard let request = requests.removeValue(forKey: id) else { return }
-        for choice in request.choices { if let sequence = choice.sequence { scheduler.remove(sequence) } }
+        for choice in request.choices { if let sequence = choice.sequence { leave(sequence) } }
     }
 
-    mutating func failPoisoned(_ entry: PoisonedSequence, _ effects: inout [Effect]) {
+    mutating func failPoisoned(_ entry: PoisonedSequence, in replica: Int, _ effects: inout [Effect]) {
         // Two choices of a request may be poisoned by the same step: the first one ended it.
-        guard let sequence = scheduler[entry.sequence] else { return }
+        guard let sequence = fleet[replica].scheduler[entry.sequence] else { return }
         let layers = "\(entry.layers.lowerBound)..<\(entry.layers.upperBound)"
         fail(
             sequence.request,
@@ -153,20 +154,20 @@ extension Coordinator {
 
     /// While no plan fits, requests wait; each no longer than `recoveryWaitMs` from its submission or the loss, whichever is later.
     mutating func expireRequests(_ now: Instant, _ effects: inout [Effect]) {
-        guard deployment.isIdle else { return }
+        guard fleet.isIdle else { return }
         for request in requests.values {
             guard expiry(of: request) <= now else { return }
-            let reason = deployment.lastFailure.map { ": " + $0.message } ?? ""
+            let reason = fleet.lastFailure.map { ": " + $0.message } ?? ""
             fail(request.id, Failure(.noCapacity, "no workers could serve the model within \(configuration.recoveryWaitMs) ms" + reason), &effects)
         }
     }
 
     private func expiry(of request: OpenRequest) -> Instant {
-        max(request.submittedAt, deployment.unservedSince ?? request.submittedAt).advanced(milliseconds: configuration.recoveryWaitMs)
+        max(request.submittedAt, fleet.unservedSince ?? request.submittedAt).advanced(milliseconds: configuration.recoveryWaitMs)
     }
 
     var requestDeadline: Instant? {
-        guard deployment.isIdle else { return nil }
+        guard fleet.isIdle else { return nil }
         return requests.values.first.map { expiry(of: $0) }
     }
 }

@@ -2,19 +2,20 @@ extension Coordinator {
     /// What `staffel status` prints.
     package func status(at now: Instant) -> StatusReport {
         var report = StatusReport(
-            modelName: configuration.model.name, health: health, epoch: deployment.epoch,
+            modelName: configuration.model.name, health: health, epoch: fleet.highestEpochInForce,
             workers: membership.workers.values.map { workerStatus($0, at: now) }, gateways: membership.gateways.count,
-            requestsWaiting: scheduler.waiting.count, sequencesRunning: scheduler.running.count,
-            kvBlocksUsed: scheduler.allocator.total - scheduler.allocator.freeCount, kvBlocksTotal: scheduler.allocator.total,
-            kvBlocksCached: scheduler.allocator.idleCount,
-            stepsInFlight: scheduler.inFlight.count, stepsDone: metrics.stepsDone, tokensGenerated: metrics.generatedTokens,
-            prefillPositions: scheduler.prefillPositions, prefillPositionsShared: scheduler.prefillPositionsShared,
-            framesDropped: metrics.dropped.total, tenants: scheduler.waiting.status, expectedWaitMs: scheduler.expectedWaitMs(),
-            preemptions: scheduler.preemptions, displacements: scheduler.displacements)
-        report.draftsLookedUp = scheduler.speculation.lookups
-        report.pipeline = account.report(at: now, isIdle: scheduler.inFlight.isEmpty)
+            requestsWaiting: backlog.count + sum { $0.waiting.count }, sequencesRunning: sum { $0.running.count },
+            kvBlocksUsed: sum { $0.allocator.total - $0.allocator.freeCount }, kvBlocksTotal: sum { $0.allocator.total },
+            kvBlocksCached: sum { $0.allocator.idleCount },
+            stepsInFlight: sum { $0.inFlight.count }, stepsDone: metrics.stepsDone, tokensGenerated: metrics.generatedTokens,
+            prefillPositions: sum { $0.prefillPositions }, prefillPositionsShared: sum { $0.prefillPositionsShared },
+            framesDropped: metrics.dropped.total, tenants: line.status, expectedWaitMs: expectedWaitMs(),
+            preemptions: sum { $0.preemptions }, displacements: sum { $0.displacements }, replicas: fleet.inForce.map { replicaStatus($0) })
+        report.draftsLookedUp = DraftCounts(
+            proposed: sum { $0.speculation.lookups.proposed }, accepted: sum { $0.speculation.lookups.accepted })
+        report.pipeline = pipelineReport(at: now)
         report.planning = planning
-        report.kvBlocksShared = scheduler.allocator.sharedCount
+        report.kvBlocksShared = sum { $0.allocator.sharedCount }
         report.promptTokens = metrics.promptTokens
         report.requestsFinished = metrics.requestsFinished
         report.requestsCancelled = metrics.requestsCancelled
@@ -25,18 +26,42 @@ extension Coordinator {
         return report
     }
 
+    /// All replicas' pipelines side by side; one that was and is no more still counts in what is since the coordinator's start.
+    private func pipelineReport(at now: Instant) -> PipelineReport {
+        let reports = fleet.replicas.map { $0.account.report(at: now, isIdle: $0.scheduler.inFlight.isEmpty) }
+        return reports.dropFirst().reduce(into: reports[0]) { $0.add($1) }
+    }
+
+    /// Over all replicas' schedulers.
+    private func sum<Number: AdditiveArithmetic>(_ part: (Scheduler) -> Number) -> Number {
+        fleet.replicas.reduce(.zero) { $0 + part($1.scheduler) }
+    }
+
+    private func replicaStatus(_ index: Int) -> ReplicaStatus {
+        let (deployment, scheduler) = (fleet[index].deployment, fleet[index].scheduler)
+        return ReplicaStatus(
+            index: index, epoch: deployment.epoch, isServing: deployment.isServing, sequencesRunning: scheduler.running.count,
+            sequencesWaiting: scheduler.waiting.count,
+            prefillRowsPending: scheduler.pendingPrefillRows,
+            kvBlocksUsed: scheduler.allocator.total - scheduler.allocator.freeCount, kvBlocksTotal: scheduler.allocator.total,
+            stepsInFlight: scheduler.inFlight.count)
+    }
+
     private func workerStatus(_ worker: WorkerMember, at now: Instant) -> WorkerStatus {
+        let replica = fleet.replica(of: worker.key)
+        let deployment = replica.map { fleet[$0].deployment } ?? Deployment()
         let stage = deployment.stage(of: worker.key)
         let layers = stage.flatMap { deployment.plan?.stages[$0].layers } ?? 0..<0
         var status = WorkerStatus(
             key: worker.key, name: worker.hello.name, capabilities: worker.hello.capabilities, layers: layers,
-            state: state(of: worker, stage: stage, at: now), computeShare: computeShare(of: worker.key, at: now),
-            lastStep: worker.progress.epoch == deployment.epoch ? worker.progress.lastStep : StepNumber(0))
+            state: state(of: worker, stage: stage, in: deployment, at: now),
+            computeShare: computeShare(of: worker.key, replica: replica, at: now),
+            lastStep: worker.progress.epoch == deployment.epoch ? worker.progress.lastStep : StepNumber(0), replica: replica)
         if let stage, case .loading(_, let stages) = deployment.phase { status.loadedShare = stages[stage].share }
         return status
     }
 
-    private func state(of worker: WorkerMember, stage: Int?, at now: Instant) -> String {
+    private func state(of worker: WorkerMember, stage: Int?, in deployment: Deployment, at now: Instant) -> String {
         guard let stage else {
             return membership.strikes[worker.key].map { $0.suspendedUntil > now } == true ? "suspended" : "standby"
         }
@@ -48,8 +73,10 @@ extension Coordinator {
         }
     }
 
-    private func computeShare(of worker: PeerKey, at now: Instant) -> Double {
-        guard let since = deployment.servingSince, let nanoseconds = account.computeNanoseconds(of: worker) else { return 0 }
+    private func computeShare(of worker: PeerKey, replica: Int?, at now: Instant) -> Double {
+        guard let replica, let since = fleet[replica].deployment.servingSince,
+            let nanoseconds = fleet[replica].account.computeNanoseconds(of: worker)
+        else { return 0 }
         let elapsed = now.nanoseconds(since: since)
         return elapsed == 0 ? 0 : min(1, Double(nanoseconds) / Double(elapsed))
     }

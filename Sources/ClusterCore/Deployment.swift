@@ -1,7 +1,7 @@
-/// The plan in force and how far it has come: idle → loading → proving → serving, and back to idle at each loss.
+/// A replica's plan and how far it has come: idle → loading → proving → serving, and back to idle at each loss.
 package struct Deployment: Hashable, Sendable {
     package enum Phase: Hashable, Sendable {
-        /// No plan. Requests wait.
+        /// No plan.
         case idle
         /// Workers load their slices.
         case loading(Plan, [Loading])
@@ -26,27 +26,10 @@ package struct Deployment: Hashable, Sendable {
     }
 
     package var epoch = Epoch(0)
-    /// By any worker, under this coordinator or an earlier one. The next epoch lies above it.
-    package var highestEpochSeen = Epoch(0)
     package var phase = Phase.idle
-    /// The coordinator's start, or when the last plan ended.
-    package var idleSince: Instant
-    /// Since when nothing serves; `nil` while something does.
-    package var unservedSince: Instant?
     package var servingSince: Instant?
-    package var hasServed = false
-    /// Last join or loss of a worker.
-    package var lastChange: Instant
-    /// Candidates with which planning failed; pointless to try again with the same.
-    package var triedInVain: [PeerKey]?
-    /// Why nothing serves, as far as known. For people.
-    package var lastFailure: Failure?
 
-    package init(at now: Instant) {
-        idleSince = now
-        unservedSince = now
-        lastChange = now
-    }
+    package init() {}
 
     package var plan: Plan? {
         switch phase {

@@ -23,6 +23,7 @@ package enum Limits {
     package static let modelHeaderBytesMax = 64 << 20
     package static let controlFrameBytesMax = 16 << 20
     package static let workersMax = 256
+    package static let replicasMax = 64
     package static let gatewaysMax = 256
     /// Tokens that go to a gateway in one message.
     package static let tokensPerBatchMax = 1024

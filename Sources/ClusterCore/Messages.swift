@@ -253,6 +253,8 @@ package struct StatusReport: Hashable, Sendable {
     package var prefillPositions: UInt64
     package var prefillPositionsShared: UInt64
     package var framesDropped: UInt64
+    /// Those with a plan, in order of their indices.
+    package var replicas: [ReplicaStatus]
     /// With most open first, at most `Limits.tenantsReportedMax`.
     package var tenants: [TenantStatus]
     /// How long a request would wait behind all that is open.
@@ -282,7 +284,8 @@ package struct StatusReport: Hashable, Sendable {
         modelName: String, health: ClusterHealth, epoch: Epoch, workers: [WorkerStatus], gateways: Int, requestsWaiting: Int,
         sequencesRunning: Int, kvBlocksUsed: Int, kvBlocksTotal: Int, kvBlocksCached: Int, stepsInFlight: Int, stepsDone: UInt64,
         tokensGenerated: UInt64, prefillPositions: UInt64, prefillPositionsShared: UInt64, framesDropped: UInt64,
-        tenants: [TenantStatus] = [], expectedWaitMs: UInt64 = 0, preemptions: UInt64 = 0, displacements: UInt64 = 0
+        tenants: [TenantStatus] = [], expectedWaitMs: UInt64 = 0, preemptions: UInt64 = 0, displacements: UInt64 = 0,
+        replicas: [ReplicaStatus] = []
     ) {
         self.modelName = modelName
         self.health = health
@@ -300,6 +303,7 @@ package struct StatusReport: Hashable, Sendable {
         self.prefillPositions = prefillPositions
         self.prefillPositionsShared = prefillPositionsShared
         self.framesDropped = framesDropped
+        self.replicas = replicas
         self.tenants = tenants
         self.expectedWaitMs = expectedWaitMs
         self.preemptions = preemptions
@@ -317,12 +321,14 @@ package struct WorkerStatus: Hashable, Sendable {
     /// Shares of the time since serving began, 0...1.
     package var computeShare: Double
     package var lastStep: StepNumber
+    /// `nil` for a standby.
+    package var replica: Int?
     /// How much of its slice is in memory while it loads, 0...1; `nil` otherwise, and before the worker said.
     package var loadedShare: Double?
 
     package init(
         key: PeerKey, name: String, capabilities: WorkerCapabilities, layers: Range<Int>, state: String, computeShare: Double,
-        lastStep: StepNumber
+        lastStep: StepNumber, replica: Int? = nil
     ) {
         self.key = key
         self.name = name
@@ -331,5 +337,6 @@ package struct WorkerStatus: Hashable, Sendable {
         self.state = state
         self.computeShare = computeShare
         self.lastStep = lastStep
+        self.replica = replica
     }
 }

@@ -35,8 +35,34 @@ package struct PipelineReport: Hashable, Sendable {
     package var rowsPerStep: Double { steps == 0 ? 0 : Double(rows) / Double(steps) }
     package var roundTripMilliseconds: Double { StageSums.mean(roundTripNanoseconds, steps) }
     package var wireMilliseconds: Double { StageSums.mean(wireNanoseconds, steps) }
-    /// The mean of a hop; a pipeline has one more than stages.
-    package var wireMillisecondsPerHop: Double { wireMilliseconds / Double(stages.count + 1) }
+    /// The mean of a hop; a pipeline has one more than stages, and begins with layer 0.
+    package var wireMillisecondsPerHop: Double {
+        let pipelines = max(1, stages.count { $0.layers.lowerBound == 0 })
+        return wireMilliseconds / (Double(stages.count) / Double(pipelines) + 1)
+    }
+
+    /// Another pipeline beside this one: what both did, its stages behind these. The quantiles become those of the slower one.
+    package mutating func add(_ other: PipelineReport) {
+        windowNanoseconds = max(windowNanoseconds, other.windowNanoseconds)
+        steps += other.steps
+        rows += other.rows
+        prefillRows += other.prefillRows
+        tokens += other.tokens
+        roundTripNanoseconds = saturatingSum(roundTripNanoseconds, other.roundTripNanoseconds)
+        wireNanoseconds = saturatingSum(wireNanoseconds, other.wireNanoseconds)
+        overheadMedianNanoseconds = max(overheadMedianNanoseconds, other.overheadMedianNanoseconds)
+        overhead95Nanoseconds = max(overhead95Nanoseconds, other.overhead95Nanoseconds)
+        stages += other.stages
+        stepsByRows = Self.sums(stepsByRows, other.stepsByRows)
+        rowsTotal += other.rowsTotal
+        stepsByOverhead = Self.sums(stepsByOverhead, other.stepsByOverhead)
+        overheadNanosecondsTotal = saturatingSum(overheadNanosecondsTotal, other.overheadNanosecondsTotal)
+        wireNanosecondsTotal = saturatingSum(wireNanosecondsTotal, other.wireNanosecondsTotal)
+    }
+
+    private static func sums(_ a: [UInt64], _ b: [UInt64]) -> [UInt64] {
+        (0..<max(a.count, b.count)).map { ($0 < a.count ? a[$0] : 0) + ($0 < b.count ? b[$0] : 0) }
+    }
 
     private func perSecond(_ count: UInt64) -> Double { windowNanoseconds == 0 ? 0 : Double(count) * 1e9 / Double(windowNanoseconds) }
 }

@@ -1,5 +1,3 @@
-import OrderedCollections
-
 /// Whether a plan that measured times show to be uneven is made anew. That costs an epoch: slices are loaded, running streams are computed again
 /// from their tokens.
 package enum ReplanPolicy: String, Hashable, Sendable, CaseIterable {
@@ -38,9 +36,6 @@ package struct PlanWatch: Sendable {
         package var since: Instant
     }
 
-    /// By worker, beyond its plans.
-    private var speeds: OrderedDictionary<PeerKey, SpeedCorrection> = [:]
-    private var sessions: OrderedDictionary<PeerKey, UInt64> = [:]
     /// Of the plan in force, as it was when it was made.
     package private(set) var forecast: PlanForecast?
     /// By stage.
@@ -69,21 +64,16 @@ package struct PlanWatch: Sendable {
         better = nil
     }
 
-    mutating func end(at now: Instant) {
-        for stage in forecast?.plan.stages ?? [] { speeds[stage.worker]?.rest(at: now) }
+    mutating func end(at now: Instant, _ speeds: inout MeasuredSpeeds) {
+        for stage in forecast?.plan.stages ?? [] { speeds.rest(stage.worker, at: now) }
         better = nil
-    }
-
-    /// A new process measured its machine anew, and knows better than what was measured of the one before.
-    mutating func met(_ worker: PeerKey, session: UInt64) {
-        if sessions.updateValue(session, forKey: worker) != session { speeds[worker] = nil }
     }
 
     /// All steps count, prompts' chunks too: where requests come all the time, few steps only decode. Every step goes through all stages, so what
     /// the prediction has wrong of chunks it has wrong of all workers.
     ///
     /// - Parameter inFlight: steps on their way when its result came, itself included.
-    mutating func note(_ step: StepInFlight, _ timings: [StageTiming], inFlight: Int, at now: Instant) {
+    mutating func note(_ step: StepInFlight, _ timings: [StageTiming], inFlight: Int, at now: Instant, _ speeds: inout MeasuredSpeeds) {
         defer { lastResult = now }
         guard let forecast, timings.count == stages.count, step.rowCount > 0 else { return }
         for (index, timing) in timings.enumerated() {
@@ -91,17 +81,12 @@ package struct PlanWatch: Sendable {
             let predicted = forecast.parts(index, step.load).total
             stages[index].note(measured: measured, predicted: predicted)
             let worker = forecast.workers[index]
-            speeds[worker.key, default: SpeedCorrection()].note(
-                measuredSeconds: measured, predictedSeconds: predicted / worker.correction, at: now)
+            speeds.note(worker.key, measuredSeconds: measured, predictedSeconds: predicted / worker.correction, at: now)
         }
         let interval = Double(now.nanoseconds(since: max(lastResult, step.sentAt))) * 1e-9
         intervals.note(measured: interval, predicted: forecast.intervalSeconds(step.load, inFlight: inFlight))
         rows = rows * Pace.memory + Double(step.rowCount)
         tokens = tokens * Pace.memory + Double(step.load.sampledRows)
-    }
-
-    func correction(of worker: PeerKey, isComputing: Bool, at now: Instant) -> Double {
-        speeds[worker]?.factor(at: now, isComputing: isComputing) ?? 1
     }
 
     /// Rows of a step, on average; 0 before the first.

@@ -54,6 +54,8 @@ package struct Scheduler: Sendable {
     /// Rows that may be thrown away for such a one.
     var displacementCredit: Double
     var nextPrecedence: UInt64 = 0
+    /// Whether somebody waits in the line before several replicas.
+    var othersWait = false
     package internal(set) var forecast = WaitForecast()
     /// Positions that admitted sequences had to prefill, and those of them that were there already.
     package internal(set) var prefillPositions: UInt64 = 0

@@ -1,10 +1,10 @@
 // Guesses that decoding sequences take along, and what came of them.
 
 extension Scheduler {
-    /// Only where nobody else could use the time: nobody waits and no prompt is left to compute. Who shares the stages is delayed by
-    /// `Speculation.othersDelayMax` at most, so a batch in which rows cost time carries none.
+    /// Only where nobody else could use the time: nobody waits, here or in the common line, and no prompt is left to compute. Who shares the
+    /// stages is delayed by `Speculation.othersDelayMax` at most, so a batch in which rows cost time carries none.
     mutating func addGuesses(to draft: inout StepDraft, groups: Int) {
-        guard speculation.isOn, !draft.isEmpty, waiting.isEmpty, running.allSatisfy({ sequences[$0]!.isDecoding }) else { return }
+        guard speculation.isOn, !draft.isEmpty, waiting.isEmpty, !othersWait, running.allSatisfy({ sequences[$0]!.isDecoding }) else { return }
         let rows = draft.parts.count
         // Nobody's time but its own is tried out on.
         let isAlone = running.count == 1

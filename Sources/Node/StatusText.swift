@@ -5,10 +5,22 @@ import Foundation
 package enum StatusText {
     /// Everything that `staffel status` prints.
     package static func lines(_ report: StatusReport) -> [String] {
-        summary(report) + [""] + stageTable(report) + [""] + workerTable(report)
+        summary(report) + replicaLines(report) + [""] + stageTable(report) + [""] + workerTable(report)
     }
 
     // MARK: - The cluster
+
+    /// Where there are several: each with its stages in the order of their layers, and its load.
+    package static func replicaLines(_ report: StatusReport) -> [String] {
+        guard report.replicas.count > 1 else { return [] }
+        return report.replicas.map { replica in
+            let stages = report.workers.filter { $0.replica == replica.index }.sorted { $0.layers.lowerBound < $1.layers.lowerBound }
+            return line(
+                "replica \(replica.index)", "\(replica.isServing ? "serving" : "loading"), epoch \(replica.epoch.value), "
+                    + stages.map { "\($0.name) \($0.layers.lowerBound)-\($0.layers.upperBound - 1)" }.joined(separator: " > ")
+                    + "; \(replica.sequencesRunning) run, \(replica.prefillRowsPending) prompt rows to do")
+        }
+    }
 
     package static func summary(_ report: StatusReport) -> [String] {
         let pipeline = report.pipeline

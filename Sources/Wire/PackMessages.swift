@@ -259,6 +259,7 @@ extension PackArena {
             (m.has_kv_blocks_cached, m.kv_blocks_cached) = (1, UInt32(value.kvBlocksCached))
             (m.has_prefill_positions, m.prefill_positions) = (1, value.prefillPositions)
             (m.has_prefill_positions_shared, m.prefill_positions_shared) = (1, value.prefillPositionsShared)
+            (m.n_replicas, m.replicas) = (value.replicas.count, table(value.replicas, replicaStatus))
             (m.n_tenants, m.tenants) = (value.tenants.count, table(value.tenants, tenantStatus))
             (m.has_expected_wait_ms, m.expected_wait_ms) = (1, value.expectedWaitMs)
             (m.has_preemptions, m.preemptions) = (1, value.preemptions)
@@ -315,6 +316,21 @@ extension PackArena {
             (m.has_compute_share, m.compute_share) = (1, value.computeShare)
             (m.has_last_step, m.last_step) = (1, value.lastStep.value)
             if let share = value.loadedShare { (m.has_loaded_share, m.loaded_share) = (1, share) }
+            if let replica = value.replica { (m.has_replica, m.replica) = (1, UInt32(replica)) }
+        }
+    }
+
+    func replicaStatus(_ value: ReplicaStatus) -> UnsafeMutablePointer<Staffel__V1__ReplicaStatus> {
+        make(staffel__v1__replica_status__init) { m in
+            (m.has_index, m.index) = (1, UInt32(value.index))
+            (m.has_epoch, m.epoch) = (1, value.epoch.value)
+            (m.has_is_serving, m.is_serving) = (1, value.isServing ? 1 : 0)
+            (m.has_sequences_running, m.sequences_running) = (1, UInt32(value.sequencesRunning))
+            (m.has_sequences_waiting, m.sequences_waiting) = (1, UInt32(value.sequencesWaiting))
+            (m.has_prefill_rows_pending, m.prefill_rows_pending) = (1, UInt32(clamping: value.prefillRowsPending))
+            (m.has_kv_blocks_used, m.kv_blocks_used) = (1, UInt32(value.kvBlocksUsed))
+            (m.has_kv_blocks_total, m.kv_blocks_total) = (1, UInt32(value.kvBlocksTotal))
+            (m.has_steps_in_flight, m.steps_in_flight) = (1, UInt32(value.stepsInFlight))
         }
     }
 }

@@ -272,7 +272,8 @@ extension Unpack {
             framesDropped: try f.counter(m.has_frames_dropped, m.frames_dropped, "frames_dropped"), tenants: tenants,
             expectedWaitMs: try f.counter(m.has_expected_wait_ms, m.expected_wait_ms, "expected_wait_ms", atMost: Limits.expectedWaitMsMax),
             preemptions: try f.counter(m.has_preemptions, m.preemptions, "preemptions"),
-            displacements: try f.counter(m.has_displacements, m.displacements, "displacements"))
+            displacements: try f.counter(m.has_displacements, m.displacements, "displacements"),
+            replicas: try f.list(m.n_replicas, m.replicas, "replicas", atMost: Limits.replicasMax, replicaStatus))
         report.draftsLookedUp = try draftCounts(f.submessage(m.drafts_looked_up, "drafts_looked_up"))
         try observed(m, f, &report)
         report.planning = planning
@@ -327,8 +328,23 @@ extension Unpack {
             capabilities: try capabilities(f.submessage(m.capabilities, "capabilities")), layers: try f.layers(m.layers, "layers", mayBeEmpty: true),
             state: try f.name(m.has_state, m.state, "state"),
             computeShare: try f.rate(m.has_compute_share, m.compute_share, "compute_share", atMost: 1),
-            lastStep: StepNumber(try f.counter(m.has_last_step, m.last_step, "last_step")))
+            lastStep: StepNumber(try f.counter(m.has_last_step, m.last_step, "last_step")),
+            replica: m.has_replica == 0 ? nil : try f.integer(m.has_replica, m.replica, "replica", 0...Limits.replicasMax - 1))
         if m.has_loaded_share != 0 { status.loadedShare = try f.rate(m.has_loaded_share, m.loaded_share, "loaded_share", atMost: 1) }
         return status
+    }
+
+    static func replicaStatus(_ p: UnsafePointer<Staffel__V1__ReplicaStatus>) throws(WireError) -> ReplicaStatus {
+        let f = Fields("ReplicaStatus")
+        let m = p.pointee
+        let blocksTotal = try f.integer(m.has_kv_blocks_total, m.kv_blocks_total, "kv_blocks_total", 0...WireLimits.kvBlocksMax)
+        return ReplicaStatus(
+            index: try f.integer(m.has_index, m.index, "index", 0...Limits.replicasMax - 1), epoch: try f.epoch(m.has_epoch, m.epoch),
+            isServing: try f.present(m.has_is_serving, m.is_serving, "is_serving") != 0,
+            sequencesRunning: try f.integer(m.has_sequences_running, m.sequences_running, "sequences_running", 0...WireLimits.requestsMax),
+            sequencesWaiting: try f.integer(m.has_sequences_waiting, m.sequences_waiting, "sequences_waiting", 0...WireLimits.requestsMax),
+            prefillRowsPending: try f.integer(m.has_prefill_rows_pending, m.prefill_rows_pending, "prefill_rows_pending", 0...Int(UInt32.max)),
+            kvBlocksUsed: try f.integer(m.has_kv_blocks_used, m.kv_blocks_used, "kv_blocks_used", 0...blocksTotal), kvBlocksTotal: blocksTotal,
+            stepsInFlight: try f.integer(m.has_steps_in_flight, m.steps_in_flight, "steps_in_flight", 0...WireLimits.requestsMax))
     }
 }

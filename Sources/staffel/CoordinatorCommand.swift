@@ -29,6 +29,9 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: "Prompt and output together, in tokens. (default: what the model was made for)")
     var contextTokens: Int?
 
+    @Option(help: "Into how many pipelines the workers are divided: a number, or auto for as many as are predicted to give the most tokens. (default: 1)")
+    var replicas: String?
+
     @Option(help: "What clients call the model. (default: the name in the model file)")
     var modelName: String?
 
@@ -78,6 +81,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
             contextTokens: try settings.integer("context-tokens", flag: contextTokens, in: 1...Limits.contextTokensMax),
             parameterCount: served.parameterCount, modelBytes: served.fileBytes)
         configuration.kvType = kvType
+        configuration.replicas = try settings.replicas("replicas", flag: replicas) ?? .exactly(1)
         configuration.boundary = try Self.boundary(settings.string("boundary", flag: boundary))
         configuration.interTokenBudgetMs = try settings.integer("itl-budget-ms", flag: itlBudgetMs, in: 1...3_600_000).map(UInt64.init)
         if let shares = try Self.onOrOff("prefix-sharing", settings.string("prefix-sharing", flag: prefixSharing)) {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ClusterCore
 import Configuration
 import Engine
 import SystemPackage
@@ -56,6 +57,16 @@ struct Settings {
             throw ValidationError("\(name) is '\(text)': give auto, none, or a list of different processors such as 0-3,8")
         }
         return choice
+    }
+
+    /// How many pipelines the workers are divided into: a number or auto.
+    func replicas(_ name: String, flag: String?) throws -> ReplicaCount? {
+        guard let text = string(name, flag: flag) else { return nil }
+        if text == "auto" { return .automatic }
+        guard let count = Int(text), (1...Limits.replicasMax).contains(count) else {
+            throw ValidationError("\(name) is '\(text)': give auto or a whole number in 1...\(Limits.replicasMax)")
+        }
+        return .exactly(count)
     }
 
     /// Sizes are written as bytes or with a suffix: 8GiB, 512MiB, 16GB.

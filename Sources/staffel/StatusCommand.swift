@@ -25,7 +25,8 @@ struct StatusCommand: AsyncParsableCommand {
     private static func json(_ report: StatusReport) throws -> String {
         let workers: [[String: Any]] = report.workers.map { worker in
             var entry: [String: Any] = [
-                "key": "\(worker.key)", "name": worker.name, "layers": [worker.layers.lowerBound, worker.layers.upperBound],
+                "key": "\(worker.key)", "name": worker.name, "replica": worker.replica ?? -1,
+                "layers": [worker.layers.lowerBound, worker.layers.upperBound],
                 "state": worker.state, "compute_share": worker.computeShare, "last_step": worker.lastStep.value,
                 "read_bytes_per_second": worker.capabilities.readBytesPerSecond, "ops_per_second": worker.capabilities.opsPerSecond,
                 "memory_bytes": worker.capabilities.memoryBytes, "threads": worker.capabilities.threads, "isa": worker.capabilities.isa,
@@ -48,8 +49,8 @@ struct StatusCommand: AsyncParsableCommand {
             "kv_blocks_shared": report.kvBlocksShared, "prompt_tokens": report.promptTokens, "requests_finished": report.requestsFinished,
             "requests_failed": report.requestsFailed, "requests_cancelled": report.requestsCancelled, "tenants": tenants,
             "recoveries": report.recoveries, "recovery_seconds": seconds(report.recoveryNanoseconds),
-            "last_recovery_seconds": seconds(report.lastRecoveryNanoseconds), "workers": workers, "pipeline": pipeline(report),
-            "planning": StatusPlanning.json(report),
+            "last_recovery_seconds": seconds(report.lastRecoveryNanoseconds), "workers": workers, "replicas": report.replicas.map { json($0) },
+            "pipeline": pipeline(report), "planning": StatusPlanning.json(report),
         ]
         return String(decoding: try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys]), as: UTF8.self)
     }
@@ -82,4 +83,12 @@ struct StatusCommand: AsyncParsableCommand {
     }
 
     private static func seconds(_ nanoseconds: UInt64) -> Double { Double(nanoseconds) / 1e9 }
+
+    private static func json(_ replica: ReplicaStatus) -> [String: Any] {
+        [
+            "index": replica.index, "epoch": replica.epoch.value, "serving": replica.isServing, "sequences_running": replica.sequencesRunning,
+            "sequences_waiting": replica.sequencesWaiting, "prefill_rows_pending": replica.prefillRowsPending,
+            "kv_blocks_used": replica.kvBlocksUsed, "kv_blocks_total": replica.kvBlocksTotal, "steps_in_flight": replica.stepsInFlight,
+        ]
+    }
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ClusterCore
 import Engine
 import Foundation
 import Node
@@ -19,6 +20,9 @@ struct UpCommand: AsyncParsableCommand {
 
     @Option(help: "How many worker processes. (default: 2)")
     var workers: Int?
+
+    @Option(help: "Into how many pipelines the workers are divided: a number, or auto for as many as are predicted to give the most tokens. (default: 1)")
+    var replicas: String?
 
     @Option(help: "Port of the HTTP API. (default: 8080)")
     var port: Int?
@@ -115,6 +119,7 @@ private struct Cluster {
     let port: Int
     let contextTokens: Int?
     let apiKeysPath: String?
+    let replicas: String?
     let tracePath: String?
     let traceBytesMax: UInt64?
     let metricsPort: Int?
@@ -131,6 +136,10 @@ private struct Cluster {
             ?? UInt64(Double(MachineMemory.availableBytes) * UpCommand.memoryShare) / UInt64(workers)
         contextTokens = try settings.integer("context-tokens", flag: command.contextTokens, in: 1...(1 << 20))
         apiKeysPath = settings.string("api-keys", flag: command.apiKeys)
+        replicas = settings.string("replicas", flag: command.replicas)
+        if case .exactly(let count) = try settings.replicas("replicas", flag: replicas), count > workers {
+            throw ValidationError("\(count) replicas were asked for and there are \(workers) workers: each replica needs one; give more --workers")
+        }
         tracePath = settings.string("trace", flag: command.trace)
         traceBytesMax = try settings.bytes("trace-limit", flag: command.traceLimit)
         metricsPort = try settings.integer("metrics-port", flag: command.metricsPort, in: 1...65_535 - workers)
@@ -161,6 +170,7 @@ private struct Cluster {
         var coordinator = ["coordinator", "--model", model, "--state", local.coordinator, "--listen", local.endpoint,
                            "--expected-workers", "\(workers)"]
         if let contextTokens { coordinator += ["--context-tokens", "\(contextTokens)"] }
+        if let replicas { coordinator += ["--replicas", replicas] }
         if let tracePath { coordinator += ["--trace", tracePath] }
         if let metricsPort { coordinator += ["--metrics-port", "\(metricsPort)"] }
         if let traceBytesMax { coordinator += ["--trace-limit", "\(traceBytesMax)"] }

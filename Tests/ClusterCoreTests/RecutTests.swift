@@ -97,7 +97,7 @@ import Testing
         cluster.killWorker(0)
         cluster.startWorker(0)
         cluster.run(milliseconds: 60_000) { $0.isServing && $0.stages.count == 2 }
-        #expect(cluster.coordinator.watch.correction(of: ToyCluster.key(0), isComputing: true, at: cluster.now) == 1)
+        #expect(cluster.coordinator.speeds.correction(of: ToyCluster.key(0), isComputing: true, at: cluster.now) == 1)
     }
 
     // MARK: - The watch alone

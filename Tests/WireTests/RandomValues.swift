@@ -248,13 +248,21 @@ extension Seeded {
             workers: many(0...5) {
                 WorkerStatus(
                     key: $0.key(), name: $0.name(), capabilities: $0.capabilities(), layers: $0.bool() ? 0..<0 : $0.layers(), state: $0.name(),
-                    computeShare: Double.random(in: 0...1, using: &$0), lastStep: $0.stepNumber())
+                    computeShare: Double.random(in: 0...1, using: &$0), lastStep: $0.stepNumber(),
+                    replica: $0.bool() ? nil : $0.int(0...Limits.replicasMax - 1))
             }, gateways: int(0...Limits.gatewaysMax), requestsWaiting: int(0...1000), sequencesRunning: int(0...1000), kvBlocksUsed: int(0...blocks),
             kvBlocksTotal: blocks, kvBlocksCached: int(0...blocks), stepsInFlight: int(0...1000), stepsDone: next() >> 2,
             tokensGenerated: next() >> 2, prefillPositions: next() >> 2, prefillPositionsShared: next() >> 2, framesDropped: next() >> 2,
             tenants: distinct(0...5).map {
                 TenantStatus(tenant: Tenant($0), weight: int(1...Limits.tenantWeightMax), waiting: int(0...1000), running: int(0...1000))
-            }, expectedWaitMs: UInt64(int(0...Int(Limits.expectedWaitMsMax))), preemptions: next() >> 2, displacements: next() >> 2)
+            }, expectedWaitMs: UInt64(int(0...Int(Limits.expectedWaitMsMax))), preemptions: next() >> 2, displacements: next() >> 2,
+            replicas: many(0...3) {
+                let blocks = $0.int(0...WireLimits.kvBlocksMax)
+                return ReplicaStatus(
+                    index: $0.int(0...Limits.replicasMax - 1), epoch: $0.epoch(), isServing: $0.bool(), sequencesRunning: $0.int(0...1000),
+                    sequencesWaiting: $0.int(0...1000), prefillRowsPending: $0.int(0...1000), kvBlocksUsed: $0.int(0...blocks),
+                    kvBlocksTotal: blocks, stepsInFlight: $0.int(0...1000))
+            })
         report.draftsLookedUp = DraftCounts(proposed: next() >> 2, accepted: next() >> 2)
         for index in report.workers.indices { report.workers[index].loadedShare = maybe { Double.random(in: 0...1, using: &$0) } }
         report.pipeline = pipeline()

@@ -7,7 +7,9 @@ import Testing
 /// One wrong field at a time; the error names it.
 @Suite struct ValidationTests {
     /// Fields that may be missing, because their absence means something.
-    static let mayBeMissing: Set<String> = ["planning", "float_ops_per_second", "holding", "top_logprobs", "logprob", "loaded_share", "retry_after_seconds", "drafts"]
+    static let mayBeMissing: Set<String> = [
+        "replica", "planning", "float_ops_per_second", "holding", "top_logprobs", "logprob", "loaded_share", "retry_after_seconds", "drafts",
+    ]
     /// Fields that came later than their messages.
     static let mayBeMissingOf: Set<String> = [
         "Heartbeat.expected_wait_ms", "StageTiming.idle_nanoseconds", "StageTiming.hand_over_nanoseconds", "StatusReport.pipeline", "StatusReport.kv_blocks_shared",
@@ -334,6 +336,15 @@ extension ValidationTests {
         report.workers = [worker]
         report.workers[0].loadedShare = 1.5
         refuse("WorkerStatus.loaded_share", .status(report))
+        report = random.status()
+        report.replicas = [
+            ReplicaStatus(
+                index: Limits.replicasMax, epoch: Epoch(1), isServing: true, sequencesRunning: 0, sequencesWaiting: 0, prefillRowsPending: 0,
+                kvBlocksUsed: 0, kvBlocksTotal: 0, stepsInFlight: 0),
+        ]
+        refuse("ReplicaStatus.index", .status(report))
+        (report.replicas[0].index, report.replicas[0].kvBlocksUsed) = (0, 1)
+        refuse("ReplicaStatus.kv_blocks_used", .status(report))
     }
 
     /// What no value of ours can hold: broken texts, keys of another length, enums of tomorrow.

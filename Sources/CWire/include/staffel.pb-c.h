@@ -54,6 +54,7 @@ typedef struct Staffel__V1__PoisonedSequence Staffel__V1__PoisonedSequence;
 typedef struct Staffel__V1__StepResult Staffel__V1__StepResult;
 typedef struct Staffel__V1__SampledToken Staffel__V1__SampledToken;
 typedef struct Staffel__V1__StatusReport Staffel__V1__StatusReport;
+typedef struct Staffel__V1__ReplicaStatus Staffel__V1__ReplicaStatus;
 typedef struct Staffel__V1__TenantStatus Staffel__V1__TenantStatus;
 typedef struct Staffel__V1__DraftCounts Staffel__V1__DraftCounts;
 typedef struct Staffel__V1__PipelineReport Staffel__V1__PipelineReport;
@@ -900,10 +901,42 @@ struct  Staffel__V1__StatusReport
    * While a plan serves.
    */
   Staffel__V1__PlanningStatus *planning;
+  /*
+   * Those with a plan.
+   */
+  size_t n_replicas;
+  Staffel__V1__ReplicaStatus **replicas;
 };
 #define STAFFEL__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__status_report__descriptor) \
-    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL }
+    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0,NULL }
+
+
+struct  Staffel__V1__ReplicaStatus
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_index;
+  uint32_t index;
+  protobuf_c_boolean has_epoch;
+  uint64_t epoch;
+  protobuf_c_boolean has_is_serving;
+  protobuf_c_boolean is_serving;
+  protobuf_c_boolean has_sequences_running;
+  uint32_t sequences_running;
+  protobuf_c_boolean has_sequences_waiting;
+  uint32_t sequences_waiting;
+  protobuf_c_boolean has_prefill_rows_pending;
+  uint32_t prefill_rows_pending;
+  protobuf_c_boolean has_kv_blocks_used;
+  uint32_t kv_blocks_used;
+  protobuf_c_boolean has_kv_blocks_total;
+  uint32_t kv_blocks_total;
+  protobuf_c_boolean has_steps_in_flight;
+  uint32_t steps_in_flight;
+};
+#define STAFFEL__V1__REPLICA_STATUS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__replica_status__descriptor) \
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__TenantStatus
@@ -1071,10 +1104,15 @@ struct  Staffel__V1__WorkerStatus
    */
   protobuf_c_boolean has_loaded_share;
   double loaded_share;
+  /*
+   * Absent: a standby.
+   */
+  protobuf_c_boolean has_replica;
+  uint32_t replica;
 };
 #define STAFFEL__V1__WORKER_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__worker_status__descriptor) \
-    , 0, {0,NULL}, 0, {0,NULL}, NULL, NULL, 0, {0,NULL}, 0, 0, 0, 0, 0, 0 }
+    , 0, {0,NULL}, 0, {0,NULL}, NULL, NULL, 0, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 /* Staffel__V1__ToCoordinator methods */
@@ -1818,6 +1856,25 @@ Staffel__V1__StatusReport *
 void   staffel__v1__status_report__free_unpacked
                      (Staffel__V1__StatusReport *message,
                       ProtobufCAllocator *allocator);
+/* Staffel__V1__ReplicaStatus methods */
+void   staffel__v1__replica_status__init
+                     (Staffel__V1__ReplicaStatus         *message);
+size_t staffel__v1__replica_status__get_packed_size
+                     (const Staffel__V1__ReplicaStatus   *message);
+size_t staffel__v1__replica_status__pack
+                     (const Staffel__V1__ReplicaStatus   *message,
+                      uint8_t             *out);
+size_t staffel__v1__replica_status__pack_to_buffer
+                     (const Staffel__V1__ReplicaStatus   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__ReplicaStatus *
+       staffel__v1__replica_status__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__replica_status__free_unpacked
+                     (Staffel__V1__ReplicaStatus *message,
+                      ProtobufCAllocator *allocator);
 /* Staffel__V1__TenantStatus methods */
 void   staffel__v1__tenant_status__init
                      (Staffel__V1__TenantStatus         *message);
@@ -2089,6 +2146,9 @@ typedef void (*Staffel__V1__SampledToken_Closure)
 typedef void (*Staffel__V1__StatusReport_Closure)
                  (const Staffel__V1__StatusReport *message,
                   void *closure_data);
+typedef void (*Staffel__V1__ReplicaStatus_Closure)
+                 (const Staffel__V1__ReplicaStatus *message,
+                  void *closure_data);
 typedef void (*Staffel__V1__TenantStatus_Closure)
                  (const Staffel__V1__TenantStatus *message,
                   void *closure_data);
@@ -2163,6 +2223,7 @@ extern const ProtobufCMessageDescriptor staffel__v1__poisoned_sequence__descript
 extern const ProtobufCMessageDescriptor staffel__v1__step_result__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__replica_status__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__tenant_status__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__draft_counts__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__pipeline_report__descriptor;

@@ -16,6 +16,7 @@ struct ToyCluster {
         var workerMemory: UInt64 = 1 << 30
         /// Among those that are started; the rest stand by.
         var expectedWorkers: Int?
+        var replicas = ReplicaCount.exactly(1)
         /// What a layer of a step is said to take; without it, a microsecond a row.
         var layerNanoseconds: UInt64?
         /// Times that, by worker.
@@ -108,6 +109,7 @@ struct ToyCluster {
         configuration.stepsInFlightPerStage = settings.stepsInFlightPerStage
         configuration.sequencesRunningMax = settings.sequencesRunningMax
         configuration.prefillRowsPerStep = settings.prefillRowsPerStep
+        configuration.replicas = settings.replicas
         settings.configure(&configuration)
         return configuration
     }
@@ -384,13 +386,35 @@ struct ToyCluster {
     var payloadsHeld: Int { workers.compactMap { $0?.payloads.count }.reduce(0, +) }
     /// Indices of the workers in the plan, in order.
     var stages: [Int] { coordinator.deployment.plan?.stages.map { Int($0.worker.bytes[0]) - 1 } ?? [] }
-    var isServing: Bool { coordinator.deployment.isServing }
+    var isServing: Bool { coordinator.fleet.isServing }
     var workerCount: Int { workers.count }
 }
 
 extension Coordinator {
     /// What must hold after every event.
     func audit(into findings: inout [String]) {
+        var workers: [PeerKey] = []
+        var epochs: [Epoch] = []
+        for replica in fleet.replicas {
+            audit(replica, into: &findings)
+            workers += replica.deployment.plan?.stages.map(\.worker) ?? []
+            if !replica.deployment.isIdle { epochs.append(replica.deployment.epoch) }
+        }
+        if Set(workers).count != workers.count { findings.append("a worker has two stages") }
+        if Set(epochs).count != epochs.count { findings.append("two plans have the same epoch") }
+        if backlog.count > 0 && fleet.replicas.count == 1 { findings.append("one replica has a line beside its own") }
+        for request in requests.values {
+            for id in request.choices.compactMap(\.sequence) {
+                let homes = fleet.replicas.count { $0.scheduler[id] != nil } + (backlog[id] == nil ? 0 : 1)
+                if homes != 1 { findings.append("an open sequence has \(homes) homes") }
+            }
+        }
+        let openChoices = requests.values.reduce(0) { $0 + $1.choices.count { $0.sequence != nil } }
+        if openChoices != openCount { findings.append("open choices and open sequences differ") }
+    }
+
+    private func audit(_ replica: Replica, into findings: inout [String]) {
+        let (deployment, scheduler) = (replica.deployment, replica.scheduler)
         let allocator = scheduler.allocator
         var holders: [BlockID: Int] = [:]
         for id in scheduler.running {
@@ -406,7 +430,6 @@ extension Coordinator {
         if let plan = deployment.plan, scheduler.inFlight.count > plan.stages.count * configuration.stepsInFlightPerStage {
             findings.append("too many steps are in flight")
         }
-        let openChoices = requests.values.reduce(0) { $0 + $1.choices.filter { $0.sequence != nil }.count }
-        if openChoices != scheduler.openCount { findings.append("open choices and open sequences differ") }
+        if deployment.isIdle && fleet.replicas.count > 1 && scheduler.openCount > 0 { findings.append("an idle replica keeps a sequence") }
     }
 }
