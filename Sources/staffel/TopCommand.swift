@@ -41,15 +41,14 @@ struct TopCommand: AsyncParsableCommand {
             if answer == nil, last == nil { throw CoordinatorExchange.silence(console.endpoint) }
             last = answer ?? last
             let note = answer == nil ? "the coordinator is silent; this is what it said last" : nil
-            if number == frames {
-                if let last { screen.show(Self.frame(last, note, screen)) }
-                return
-            }
+            guard let last else { return }
+            screen.show(Self.frame(last, note, screen))
+            if number == frames { return }
             // A terminal that changes its size gets the same status in the new one.
-            var shownSize: Screen.Size?
+            var shownSize = screen.size
             while asked.duration(to: .now) < .milliseconds(interval) {
                 if interrupted.happened || screen.isGone || screen.isQuitPressed() { return }
-                if let last, shownSize != screen.size, screen.isTerminal || shownSize == nil {
+                if screen.isTerminal, shownSize != screen.size {
                     shownSize = screen.size
                     screen.show(Self.frame(last, note, screen))
                 }
