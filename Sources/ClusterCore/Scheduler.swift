@@ -199,6 +199,7 @@ package struct Scheduler: Sendable {
         closing = []
         copying = []
         inFlight.append(StepInFlight(step, sentAt: now))
+        if inFlight.count > 1 { for index in inFlight.indices { inFlight[index].isAlone = false } }
         return step
     }
 
@@ -266,7 +267,7 @@ package struct Scheduler: Sendable {
         inFlight.removeFirst()
         clock.finished(oldest, at: now)
         forecast.note(oldest, tokens: result.tokens.count, at: now)
-        shape.note(rows: oldest.rowCount, sampledRows: oldest.sampledRowCount, timings: result.timings)
+        shape.note(rows: oldest.rowCount, sampledRows: oldest.sampledRowCount, alone: oldest.isAlone, timings: result.timings)
         for rows in oldest.rows { sequences[rows.sequence]?.stepReturned() }
         endProbe(after: oldest)
         noteGuesses(of: oldest, in: result)

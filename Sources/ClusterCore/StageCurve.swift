@@ -26,6 +26,14 @@ package struct StageCurve: Hashable, Sendable {
 
     package var isEmpty: Bool { points.allSatisfy { $0 == nil } }
 
+    /// The most rows that were measured, `nil` before anything was.
+    package var rowsMax: Int? { points.last(where: { $0 != nil })?.map { Int($0.rows) } }
+
+    /// Every time becomes so many times what it was.
+    package mutating func scale(by factor: Double) {
+        for index in points.indices { points[index]?.nanoseconds *= factor }
+    }
+
     package mutating func note(rows: Int, nanoseconds: UInt64) {
         guard rows > 0 else { return }
         let index = Self.rowClass(rows)
@@ -44,8 +52,8 @@ package struct StageCurve: Hashable, Sendable {
 
     /// As `nanoseconds`, but no more than the largest measured one above that: the least it can be, for who would try it.
     package func nanosecondsAtLeast(rows: Int) -> Double? {
-        guard let largest = points.last(where: { $0 != nil })??.rows, Double(rows) > largest else { return nanoseconds(rows: rows) }
-        return nanoseconds(rows: Int(largest))
+        guard let largest = rowsMax, rows > largest else { return nanoseconds(rows: rows) }
+        return nanoseconds(rows: largest)
     }
 
     private mutating func relax(above index: Int) {

@@ -16,6 +16,8 @@ package struct StepInFlight: Hashable, Sendable {
     /// What it asks of the stages.
     package var load: StepLoad
     package var sentAt: Instant
+    /// No other step was in flight at any time since it was sent.
+    package var isAlone = true
 
     package init(_ step: Step, sentAt: Instant) {
         number = step.number

@@ -5,10 +5,11 @@
 ///
 ///     T(G) = max( t_1(r) + … + t_S(r),  G · max t_s(r) )
 ///
-/// which is a group's own way through the pipeline, or the longest stage's turn with every group, whichever is longer.
+/// which is a group's own way through the pipeline, or the longest stage's turn with every group, whichever is longer. t_s is what it takes alone
+/// for G = 1 and what it takes in a crowd for others (`StagePace`).
 package struct StepShape: Sendable {
     /// By stage: steps in which every row is sampled (decoding), and all others.
-    private var decode: [StageCurve]
+    private var decode: [StagePace]
     private var mixed: [StageCurve]
     /// The longest time between a running sequence's tokens that prefill may cause; `nil`: twice what it is without.
     private let interTokenBudgetNanoseconds: Double?
@@ -19,17 +20,17 @@ package struct StepShape: Sendable {
     static let prefillRowsMin = 1
 
     package init(stages: Int, prefillRowsMax: Int, interTokenBudgetMs: UInt64?) {
-        decode = [StageCurve](repeating: StageCurve(), count: stages)
-        mixed = decode
+        decode = [StagePace](repeating: StagePace(), count: stages)
+        mixed = [StageCurve](repeating: StageCurve(), count: stages)
         self.prefillRowsMax = prefillRowsMax
         interTokenBudgetNanoseconds = interTokenBudgetMs.map { Double($0) * 1e6 }
     }
 
-    /// A step came back. Timings of another number of stages say nothing.
-    package mutating func note(rows: Int, sampledRows: Int, timings: [StageTiming]) {
+    /// A step came back, beside which no other was in flight where it ran `alone`. Timings of another number of stages say nothing.
+    package mutating func note(rows: Int, sampledRows: Int, alone: Bool = false, timings: [StageTiming]) {
         guard timings.count == decode.count else { return }
         for (stage, timing) in timings.enumerated() {
-            if sampledRows == rows { decode[stage].note(rows: rows, nanoseconds: timing.computeNanoseconds) }
+            if sampledRows == rows { decode[stage].note(rows: rows, nanoseconds: timing.computeNanoseconds, isAlone: alone) }
             mixed[stage].note(rows: rows, nanoseconds: timing.computeNanoseconds)
         }
     }
@@ -40,7 +41,7 @@ package struct StepShape: Sendable {
         var best = most
         var shortest = Double.infinity
         for groups in (1...most).reversed() {
-            guard let time = interval(decode, rows: (count + groups - 1) / groups, groups: groups) else { return most }
+            guard let time = decodeInterval(rows: (count + groups - 1) / groups, groups: groups) else { return most }
             if time <= shortest { (best, shortest) = (groups, time) }
         }
         return best
@@ -48,12 +49,12 @@ package struct StepShape: Sendable {
 
     /// Rows of prompts in a step that decodes `rows` sequences, of which there are `groups` groups in all.
     package func prefillRows(beside rows: Int, groups: Int) -> Int {
-        guard rows > 0, let undisturbed = interval(decode, rows: rows, groups: groups) else { return prefillRowsMax }
+        guard rows > 0, let undisturbed = decodeInterval(rows: rows, groups: groups) else { return prefillRowsMax }
         let budget = max(2 * undisturbed, interTokenBudgetNanoseconds ?? 0)
         var (fitting, tooMany) = (0, prefillRowsMax + 1)
         while tooMany - fitting > 1 {
             let middle = (fitting + tooMany) / 2
-            guard let time = interval(mixed, rows: rows + middle, groups: groups) else { return prefillRowsMax }
+            guard let time = mixedInterval(rows: rows + middle, groups: groups) else { return prefillRowsMax }
             if time <= budget { fitting = middle } else { tooMany = middle }
         }
         return min(prefillRowsMax, max(fitting, Self.prefillRowsMin))
@@ -62,14 +63,22 @@ package struct StepShape: Sendable {
     /// How many times longer a decode step of `rows` rows takes with `more` rows of guesses. Row counts above all that was measured cost in
     /// proportion, or where `isHoped` no more than that, so that somebody measures them. `nil` before any decode step was measured.
     package func stretch(rows: Int, more: Int, groups: Int, isHoped: Bool) -> Double? {
-        guard let plain = interval(decode, rows: rows, groups: groups), plain > 0 else { return nil }
-        return interval(decode, rows: rows + more, groups: groups, isHoped: isHoped).map { max(1, $0 / plain) }
+        guard let plain = decodeInterval(rows: rows, groups: groups), plain > 0 else { return nil }
+        return decodeInterval(rows: rows + more, groups: groups, isHoped: isHoped).map { max(1, $0 / plain) }
     }
 
-    private func interval(_ curves: [StageCurve], rows: Int, groups: Int, isHoped: Bool = false) -> Double? {
+    private func decodeInterval(rows: Int, groups: Int, isHoped: Bool = false) -> Double? {
+        Self.interval(groups: groups, times: decode.map { $0.nanoseconds(rows: rows, isAlone: groups == 1, isHoped: isHoped) })
+    }
+
+    private func mixedInterval(rows: Int, groups: Int) -> Double? {
+        Self.interval(groups: groups, times: mixed.map { $0.nanoseconds(rows: rows) })
+    }
+
+    private static func interval(groups: Int, times: [Double?]) -> Double? {
         var (sum, longest) = (0.0, 0.0)
-        for curve in curves {
-            guard let time = isHoped ? curve.nanosecondsAtLeast(rows: rows) : curve.nanoseconds(rows: rows) else { return nil }
+        for time in times {
+            guard let time else { return nil }
             sum += time
             longest = max(longest, time)
         }

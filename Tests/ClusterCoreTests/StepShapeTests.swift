@@ -36,6 +36,31 @@ import Testing
         #expect(shape.groups(decoding: 8, inFlightMax: 2) == 1)
     }
 
+    /// Two workers on one machine whose memory serves one of them as well as two: side by side each takes twice as long.
+    @Test func batchesStayWholeWhereStagesSlowEachOtherDown() {
+        var shape = StepShape(stages: 2, prefillRowsMax: 256, interTokenBudgetMs: nil)
+        func step(rows: Int, alone: Bool) {
+            let timing = StageTiming(queueNanoseconds: 0, computeNanoseconds: UInt64((alone ? 1 : 2) * (50_000_000 + 3_000_000 * rows)))
+            shape.note(rows: rows, sampledRows: rows, alone: alone, timings: [timing, timing])
+        }
+        for _ in 0..<20 { step(rows: 2, alone: false) }
+        #expect(shape.groups(decoding: 4, inFlightMax: 2) == 2, "nothing else was ever seen")
+        step(rows: 1, alone: true)
+        #expect(shape.groups(decoding: 4, inFlightMax: 2) == 2, "four rows were never seen, alone or not")
+        step(rows: 4, alone: false)
+        #expect(shape.groups(decoding: 4, inFlightMax: 2) == 1, "one row alone took half as long, so will four")
+        step(rows: 4, alone: true)
+        #expect(shape.groups(decoding: 4, inFlightMax: 2) == 1)
+        var steps = 0
+        while shape.groups(decoding: 4, inFlightMax: 2) == 1, steps < 1_000 {
+            step(rows: 4, alone: true)
+            steps += 1
+        }
+        #expect(steps > 20 && steps < 1_000, "what once was slow is tried again, not soon")
+        for _ in 0..<8 { step(rows: 2, alone: false) }
+        #expect(shape.groups(decoding: 4, inFlightMax: 2) == 1, "and given up again")
+    }
+
     @Test func prefillKeepsWithinTheBudget() {
         // A step of r rows takes 1 ms + r · 0.1 ms on each of two stages; four decode in each of two groups.
         let stages = [(1_000.0, 100.0), (1_000.0, 100.0)]
