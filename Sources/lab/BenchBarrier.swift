@@ -57,7 +57,7 @@ struct BenchBarrier: ParsableCommand {
         let instructionSet = try InstructionSet.fromEnvironment(), topology = ProcessorTopology.current(), choice = ProcessorChoice(cpus)!
         if !json {
             print("\(topology.processors.count) processors, \(topology.cores) cores, \(topology.nodes) memory nodes; \(instructionSet.rawValue)")
-            print("nodes        processors      µs a run   least    most   own part   of the node   of others")
+            print("nodes           processors      µs a run   least    most   own part   of the node   of others")
         }
         var results: [Result] = []
         for count in threads.counts {
@@ -102,7 +102,7 @@ struct BenchBarrier: ParsableCommand {
         let all = Double(max(1, result.unitsOwn + result.unitsOfNode + result.unitsOfOthers))
         let time = result.secondsPerRun
         print(
-            nodes.padding(toLength: 13, withPad: " ", startingAt: 0)
+            nodes.padding(toLength: 16, withPad: " ", startingAt: 0)
                 + (result.processors.map { ProcessorChoice.listed($0).text } ?? "any").padding(toLength: 13, withPad: " ", startingAt: 0)
                 + String(
                     format: "%9.2f %9.2f %7.2f %8.1f %% %11.1f %% %9.1f %%", time.median * 1e6, time.min * 1e6, time.max * 1e6,

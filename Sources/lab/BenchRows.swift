@@ -9,7 +9,7 @@ struct BenchRows: ParsableCommand {
         discussion: """
             Rows are those of the 72B shape. One row stays on one thread and in its caches, many are shared out. GB/s are the floats and quants read
             and written; what memory gives is measured beside. Tokens are drawn from 152,064 logits: a flat row is normal with deviation 1, a peaked
-            one has eight that stand out.
+            one has eight that stand out. The sampler is Swift: only a release build tells how fast it is.
 
             --json prints [{threads, readBytesPerSecond, results: [{name, rows, secondsPerRow, bytesPerSecond}]}]; each figure is {median, min,
             max} over its rounds.
