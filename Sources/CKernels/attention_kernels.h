@@ -14,11 +14,11 @@
 #include <math.h>
 
 // Accumulators in registers: queries of a tile times the halves of a block (scores) or times 16 dimensions (values). A lone query would
-// leave most of them idle and wait for each sum, so it takes twice as many positions or dimensions at once.
+// leave most of them idle and wait for each sum, so it takes twice as many positions at once, and all of a value's dimensions that fit.
 #if defined(SK_HAS_AVX512)
-enum { TILE_QUERIES = 8, TILE_HALVES = 2, TILE_VALUES = 2 };
+enum { TILE_QUERIES = 8, TILE_HALVES = 2, TILE_VALUES = 2, LONE_VALUES = 8 };
 #else
-enum { TILE_QUERIES = 4, TILE_HALVES = 1, TILE_VALUES = 1 };
+enum { TILE_QUERIES = 4, TILE_HALVES = 1, TILE_VALUES = 1, LONE_VALUES = 4 };
 #endif
 
 enum { FETCH_BYTES = 64, ALL_HALVES = SK_KV_BLOCK / LANES };
@@ -153,6 +153,15 @@ SK_INLINE void values_of_block(sk_kv_type type, const int Q, attention_chunk *c,
     char *next = kv_head_at(c->kv, c->blocks[later < c->block_end ? later : block], c->kv_head);
     const ptrdiff_t ahead = next + (size_t)slot * row_bytes - row;
     const float *e = c->scores + first * SK_ATTENTION_CHUNK + low - c->chunk * SK_ATTENTION_CHUNK;
+    if (type != SK_KV_Q8 && Q == 1) {
+        // A row of values is then read once and in one go.
+        int32_t d = 0;
+        for (; d + LONE_VALUES * LANES <= stride; d += LONE_VALUES * LANES)
+            values_tile(type, Q, LONE_VALUES, c, first, d, high - low, e, SK_ATTENTION_CHUNK, row + (size_t)d * element, row_bytes, ahead);
+        for (; d < stride; d += LANES)
+            values_tile(type, Q, 1, c, first, d, high - low, e, SK_ATTENTION_CHUNK, row + (size_t)d * element, row_bytes, ahead);
+        return;
+    }
     for (int32_t b = 0; b < stride; b += KV_Q8_BLOCK) {
         float scaled[Q][SK_KV_BLOCK];
         const float *weights = type == SK_KV_Q8 ? scaled[0] + slot : e;

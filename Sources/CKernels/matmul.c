@@ -69,6 +69,13 @@ static int32_t least_portion(const matmul_job *job) {
     return 1;
 }
 
+/// The count of what this share takes from that one.
+static uint64_t *taken_from(const matmul_job *job, int32_t share, int32_t whose) {
+    sk_pool_units *taken = &job->queues[share].taken;
+    if (share == whose) return &taken->own;
+    return sk_pool_node_of(job->pool, share) == sk_pool_node_of(job->pool, whose) ? &taken->of_node : &taken->of_others;
+}
+
 static void matmul_share(void *argument, int32_t share, int32_t shares) {
     const matmul_job *job = argument;
     const int32_t least = least_portion(job), others = shares - 1 < STEAL_FROM_MAX ? shares - 1 : STEAL_FROM_MAX;
@@ -76,11 +83,13 @@ static void matmul_share(void *argument, int32_t share, int32_t shares) {
     int32_t first, last;
     work_queue_fill(&job->queues[share], units_of(job, share, shares));
     for (int32_t step = 0; step <= others; step++) {
-        int32_t whose = (share + step) % shares;
+        const int32_t whose = step == 0 ? share : sk_pool_victim(job->pool, share, step);
+        uint64_t *taken = taken_from(job, share, whose);
         while (step == 0 ? work_queue_take(&job->queues[whose], least, &first, &last)
                          : work_queue_steal(&job->queues[whose], least, &first, &last)) {
             if (!prepared) job->prepare(job, share);
             prepared = true;
+            *taken += (uint64_t)(last - first);
             compute_units(job, share, whose, shares, first, last);
         }
     }
@@ -88,6 +97,7 @@ static void matmul_share(void *argument, int32_t share, int32_t shares) {
 
 void matmul_run(matmul_job *job, sk_pool *pool) {
     work_queue alone = {0};
+    job->pool = pool;
     job->queues = pool == NULL ? &alone : sk_pool_queues(pool);
     if (pool == NULL) matmul_share(job, 0, 1);
     else sk_pool_run(pool, matmul_share, job);

@@ -23,6 +23,7 @@ struct matmul_job {
     int32_t count;
     /// Parts 2i and 2i + 1 have equally many rows and are computed side by side, row group by row group.
     bool paired;
+    const sk_pool *pool;        // null: the calling thread's alone
     work_queue *queues;         // [threads]
     /// Called once on each thread that computes something, before its first product. Null: nothing to prepare.
     void (*prepare)(const matmul_job *job, int32_t share);

@@ -2,69 +2,32 @@
 // because in a forward pass the next run follows at once, then yield, then sleep until they are called.
 //
 // A run is cut into as many shares as there are threads. Each share is claimed once, by its own thread or, when that one does not run
-// because another process has its processor, by the owner, which has nothing else to do by then. So a run waits only for threads that
-// are in the middle of something, and a late thread finds its share gone and the next run open.
+// because another process has its processor, by its node's leader or the owner, which have nothing else to do by then. So a run waits
+// only for threads that are in the middle of something, and a late thread finds its share gone and the next run open.
 //
 // Share i's `turn` is the whole protocol. In run number n it is 2n before anybody has claimed it, 2n + 1 while it is computed, 2n + 2
 // when it is done, which is the free state of the next run. The owner ends run n only when all turns are 2n + 2, and a claim is a
 // compare-and-swap from exactly 2n: whoever succeeds knows that run n is still open, so `fn` and `arg` are its.
+//
+// Turns of one memory node are waited for inside it: who has claimed the node's first share leads it in this run, waits for the others,
+// and then tells the owner by the node's own `turn`. So what crosses from node to node in a run is one line there and one back. The owner
+// leads node 0, and each node whose first thread is late. With one node all that is left is the owner's wait for each turn.
 
-#if defined(__linux__)
-#define _GNU_SOURCE
-#include <sched.h>
-#endif
-
-#include "pool.h"
+#include "pool_nodes.h"
 #include "require.h"
 
-#include <pthread.h>
 #include <sched.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 enum {
-    THREADS_MAX = 1024,
     // Longer than the gaps inside a step, shorter than anybody would miss a processor.
     WORKER_SPIN_MICROSECONDS = 60,
     // Longer than the end of an uneven run; past it, the thread that is waited for has lost its processor and may want this one.
-    OWNER_SPIN_MICROSECONDS = 100,
+    LEADER_SPIN_MICROSECONDS = 100,
     SPINS_BETWEEN_LOOKS_AT_THE_CLOCK = 64,
     YIELDS_BEFORE_SLEEP = 16,
     // What a run's argument and what it points to take, where they lie together.
     ARGUMENT_LINES = 10,
-};
-
-typedef struct worker {
-    _Alignas(CACHE_LINE_BYTES) atomic_uint turn;  // of its share
-    sk_pool *pool;
-    pthread_t handle;
-    int32_t index;
-    int32_t cpu;
-} worker;
-
-struct sk_pool {
-    // One line: what workers read when a run begins. `calls` counts runs; the newest one's number is calls - 1.
-    _Alignas(CACHE_LINE_BYTES) atomic_uint calls;
-    int32_t threads;
-    sk_pool_fn fn;
-    void *arg;
-    worker *workers;  // [threads]; entry 0 is the owner's and has no thread
-    atomic_bool ending;
-
-    // Written only by who goes to sleep, so the line stays shared while all are awake.
-    _Alignas(CACHE_LINE_BYTES) atomic_int workers_asleep;
-    atomic_bool owner_asleep;
-    pthread_mutex_t lock;
-    pthread_cond_t called;
-    pthread_cond_t finished;
-
-    work_queue *queues;  // [threads]
-#if defined(__linux__)
-    bool owner_pinned;
-    pthread_t owner;
-    cpu_set_t owner_cpus;  // where the owner might run before it was pinned
-#endif
 };
 
 // ---- Waiting
@@ -104,47 +67,50 @@ static bool spin(const atomic_uint *value, unsigned mark, bool until_equal, int6
 }
 
 /// Returns the number of calls once it differs from `seen`.
-static unsigned wait_for_call(sk_pool *pool, unsigned seen) {
-    if (spin(&pool->calls, seen, false, WORKER_SPIN_MICROSECONDS)) return atomic_load_explicit(&pool->calls, memory_order_acquire);
-    pthread_mutex_lock(&pool->lock);
+static unsigned wait_for_call(pool_node *node, unsigned seen) {
+    if (spin(&node->calls, seen, false, WORKER_SPIN_MICROSECONDS)) return atomic_load_explicit(&node->calls, memory_order_acquire);
+    pthread_mutex_lock(&node->lock);
     // Sequentially consistent on both sides: either the owner sees the sleeper or the sleeper sees the new call.
-    atomic_fetch_add(&pool->workers_asleep, 1);
+    atomic_fetch_add(&node->workers_asleep, 1);
     unsigned now;
-    while ((now = atomic_load(&pool->calls)) == seen) pthread_cond_wait(&pool->called, &pool->lock);
-    atomic_fetch_sub(&pool->workers_asleep, 1);
-    pthread_mutex_unlock(&pool->lock);
+    while ((now = atomic_load(&node->calls)) == seen) pthread_cond_wait(&node->called, &node->lock);
+    atomic_fetch_sub(&node->workers_asleep, 1);
+    pthread_mutex_unlock(&node->lock);
     return now;
 }
 
-static void wait_for_share(sk_pool *pool, const atomic_uint *turn, unsigned done) {
-    if (spin(turn, done, true, OWNER_SPIN_MICROSECONDS)) return;
-    pthread_mutex_lock(&pool->lock);
-    atomic_store(&pool->owner_asleep, true);
-    while (atomic_load(turn) != done) pthread_cond_wait(&pool->finished, &pool->lock);
-    atomic_store(&pool->owner_asleep, false);
-    pthread_mutex_unlock(&pool->lock);
+void sk_pool_wake(pool_node *node) {
+    if (atomic_load(&node->workers_asleep) == 0) return;
+    pthread_mutex_lock(&node->lock);
+    pthread_cond_broadcast(&node->called);
+    pthread_mutex_unlock(&node->lock);
 }
 
-static void wake_workers(sk_pool *pool) {
-    if (atomic_load(&pool->workers_asleep) == 0) return;
-    pthread_mutex_lock(&pool->lock);
-    pthread_cond_broadcast(&pool->called);
-    pthread_mutex_unlock(&pool->lock);
+/// The leader of `node` waits until `turn` is `done`.
+static void wait_for_turn(pool_node *node, const atomic_uint *turn, unsigned done) {
+    if (spin(turn, done, true, LEADER_SPIN_MICROSECONDS)) return;
+    pthread_mutex_lock(&node->lock);
+    atomic_store(&node->leader_asleep, true);
+    while (atomic_load(turn) != done) pthread_cond_wait(&node->finished, &node->lock);
+    atomic_store(&node->leader_asleep, false);
+    pthread_mutex_unlock(&node->lock);
 }
 
-static void wake_owner(sk_pool *pool) {
-    if (!atomic_load(&pool->owner_asleep)) return;
-    pthread_mutex_lock(&pool->lock);
-    pthread_cond_signal(&pool->finished);
-    pthread_mutex_unlock(&pool->lock);
+/// A share or a node is done; the leader of `node` waits for it.
+static void end_turn(pool_node *node, atomic_uint *turn, unsigned done) {
+    atomic_store(turn, done);
+    if (!atomic_load(&node->leader_asleep)) return;
+    pthread_mutex_lock(&node->lock);
+    pthread_cond_signal(&node->finished);
+    pthread_mutex_unlock(&node->lock);
 }
 
-// ---- Runs
+// ---- Shares
 
 /// The caller has just written what `arg` points to, so each line of it must come from the caller's cache: better all at once than one
 /// after the other. A line of a run that is over, or of anything else, does no harm.
-static void fetch_argument(const sk_pool *pool) {
-    const char *arg = pool->arg;
+static void fetch_argument(const pool_node *node) {
+    const char *arg = atomic_load_explicit(&node->arg, memory_order_relaxed);
     for (int line = 0; line < ARGUMENT_LINES; line++) __builtin_prefetch(arg + (size_t)line * CACHE_LINE_BYTES);
 }
 
@@ -152,40 +118,79 @@ static bool claim(atomic_uint *turn, unsigned free_turn) {
     return atomic_compare_exchange_strong_explicit(turn, &free_turn, free_turn + 1, memory_order_acquire, memory_order_relaxed);
 }
 
-static void pin_to(int32_t cpu);
+/// Shares of a node, from its `from`-th on, that nobody has begun: done by the caller. True where the node's first was among them.
+static bool take_unbegun(pool_node *node, int32_t from, unsigned free_turn) {
+    bool leads = false;
+    for (int32_t i = from; i < node->count; i++) {
+        pool_worker *late = &node->workers[i];
+        if (atomic_load_explicit(&late->turn, memory_order_relaxed) != free_turn || !claim(&late->turn, free_turn)) continue;
+        node->fn(atomic_load_explicit(&node->arg, memory_order_relaxed), late->thread, node->threads);
+        end_turn(node, &late->turn, free_turn + 2);
+        leads |= i == 0;
+    }
+    return leads;
+}
 
-static void *work(void *argument) {
-    worker *self = argument;
-    sk_pool *pool = self->pool;
-    pin_to(self->cpu);
+static void wait_for_others(pool_node *node, unsigned free_turn) {
+    for (int32_t i = 1; i < node->count; i++) wait_for_turn(node, &node->workers[i].turn, free_turn + 2);
+}
+
+void *sk_pool_work(void *argument) {
+    pool_worker *self = argument;
+    pool_node *home = self->home;
     unsigned seen = 0;
     for (;;) {
-        seen = wait_for_call(pool, seen);
-        if (atomic_load(&pool->ending)) return NULL;
-        unsigned free_turn = 2 * (seen - 1);
-        fetch_argument(pool);
+        seen = wait_for_call(home, seen);
+        if (atomic_load(&home->ending)) return NULL;
+        const unsigned free_turn = 2 * (seen - 1);
+        fetch_argument(home);
         if (!claim(&self->turn, free_turn)) continue;
-        pool->fn(pool->arg, self->index, pool->threads);
-        atomic_store(&self->turn, free_turn + 2);
-        wake_owner(pool);
+        home->fn(atomic_load_explicit(&home->arg, memory_order_relaxed), self->thread, home->threads);
+        if (self->thread != home->first) {
+            end_turn(home, &self->turn, free_turn + 2);
+            continue;
+        }
+        if (!home->each_on_its_thread) take_unbegun(home, 1, free_turn);
+        wait_for_others(home, free_turn);
+        atomic_store_explicit(&self->turn, free_turn + 2, memory_order_relaxed);  // read after the node's turn
+        end_turn(home->root, &home->turn, free_turn + 2);
     }
+}
+
+// ---- Runs
+
+static void call(sk_pool *pool, sk_pool_fn fn, void *arg, bool each_on_its_thread) {
+    // The way to other nodes is longest, so they are called first; their lines travel together, and one fence is for all.
+    const bool several = pool->nodes > 1;
+    for (int32_t k = pool->nodes - 1; k >= 0; k--) {
+        pool_node *node = pool->node[k];
+        node->fn = fn;
+        atomic_store_explicit(&node->arg, arg, memory_order_relaxed);
+        node->each_on_its_thread = each_on_its_thread;
+        const unsigned calls = atomic_load_explicit(&node->calls, memory_order_relaxed) + 1;
+        atomic_store_explicit(&node->calls, calls, several ? memory_order_release : memory_order_seq_cst);
+    }
+    if (several) atomic_thread_fence(memory_order_seq_cst);
+    for (int32_t k = pool->nodes - 1; k >= 0; k--) sk_pool_wake(pool->node[k]);
 }
 
 /// The owner's part of a run: its own share, then those that nobody has begun where it may, then waiting.
 static void run(sk_pool *pool, sk_pool_fn fn, void *arg, bool each_on_its_thread) {
-    const unsigned free_turn = 2 * atomic_load_explicit(&pool->calls, memory_order_relaxed);
-    pool->fn = fn;
-    pool->arg = arg;
-    atomic_fetch_add(&pool->calls, 1);
-    wake_workers(pool);
+    pool_node *root = pool->node[0];
+    const unsigned free_turn = 2 * atomic_load_explicit(&root->calls, memory_order_relaxed);
+    call(pool, fn, arg, each_on_its_thread);
     fn(arg, 0, pool->threads);
-    for (int32_t i = 1; i < pool->threads && !each_on_its_thread; i++) {
-        atomic_uint *turn = &pool->workers[i].turn;
-        if (atomic_load_explicit(turn, memory_order_relaxed) != free_turn || !claim(turn, free_turn)) continue;
-        fn(arg, i, pool->threads);
-        atomic_store_explicit(turn, free_turn + 2, memory_order_relaxed);
+    if (!each_on_its_thread) {
+        take_unbegun(root, 1, free_turn);
+        for (int32_t k = 1; k < pool->nodes; k++) pool->node[k]->is_owners = take_unbegun(pool->node[k], 0, free_turn);
     }
-    for (int32_t i = 1; i < pool->threads; i++) wait_for_share(pool, &pool->workers[i].turn, free_turn + 2);
+    wait_for_others(root, free_turn);
+    for (int32_t k = 1; k < pool->nodes; k++) {
+        pool_node *node = pool->node[k];
+        if (node->is_owners) wait_for_others(node, free_turn);
+        else wait_for_turn(root, &node->turn, free_turn + 2);
+        node->is_owners = false;
+    }
 }
 
 void sk_pool_run(sk_pool *pool, sk_pool_fn fn, void *arg) {
@@ -199,111 +204,34 @@ void sk_pool_run_each(sk_pool *pool, sk_pool_fn fn, void *arg) {
 }
 
 int32_t sk_pool_threads(const sk_pool *pool) { return pool->threads; }
+int32_t sk_pool_nodes(const sk_pool *pool) { return pool->nodes; }
+
+int32_t sk_pool_node_of(const sk_pool *pool, int32_t thread) {
+    SK_REQUIRE(thread >= 0 && thread < pool->threads, "no such thread");
+    return pool->node_of[thread];
+}
+
+// ---- Whose work is taken
+
 work_queue *sk_pool_queues(sk_pool *pool) { return pool->queues; }
 
-// ---- Life
-
-static void pin_to(int32_t cpu) {
-#if defined(__linux__)
-    if (cpu < 0 || cpu >= CPU_SETSIZE) return;
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    // A processor that is offline or outside the container's set leaves the thread unpinned: slower, never wrong.
-    pthread_setaffinity_np(pthread_self(), sizeof set, &set);
-#else
-    (void)cpu;
-#endif
+int32_t sk_pool_victim(const sk_pool *pool, int32_t thread, int32_t step) {
+    SK_REQUIRE(thread >= 0 && thread < pool->threads && step >= 0 && step < pool->threads, "no such thread");
+    const pool_node *node = pool->node[pool->node_of[thread]];
+    const int32_t place = thread - node->first;
+    if (step < node->count) return node->first + (place + step) % node->count;
+    // Threads of one node begin at different ones of the others.
+    const int32_t others = pool->threads - node->count;
+    return (node->first + node->count + (place + step - node->count) % others) % pool->threads;
 }
 
-int32_t sk_processors_allowed(int32_t *cpus, int32_t count) {
-    int32_t found = 0;
-#if defined(__linux__)
-    cpu_set_t set;
-    if (pthread_getaffinity_np(pthread_self(), sizeof set, &set) != 0) return 0;
-    for (int32_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &set)) continue;
-        if (found < count) cpus[found] = cpu;
-        found++;
+sk_pool_units sk_pool_units_taken(sk_pool *pool) {
+    sk_pool_units all = {0};
+    for (int32_t i = 0; i < pool->threads; i++) {
+        all.own += pool->queues[i].taken.own;
+        all.of_node += pool->queues[i].taken.of_node;
+        all.of_others += pool->queues[i].taken.of_others;
+        pool->queues[i].taken = (sk_pool_units){0};
     }
-#else
-    (void)cpus;
-    (void)count;
-#endif
-    return found;
-}
-
-static void pin_owner(sk_pool *pool, int32_t cpu) {
-#if defined(__linux__)
-    pool->owner = pthread_self();
-    pool->owner_pinned = cpu >= 0 && pthread_getaffinity_np(pool->owner, sizeof pool->owner_cpus, &pool->owner_cpus) == 0;
-#endif
-    pin_to(cpu);
-}
-
-/// Threads that the owner starts later would otherwise inherit its one processor.
-static void unpin_owner(sk_pool *pool) {
-#if defined(__linux__)
-    if (pool->owner_pinned && pthread_equal(pool->owner, pthread_self()))
-        pthread_setaffinity_np(pool->owner, sizeof pool->owner_cpus, &pool->owner_cpus);
-#else
-    (void)pool;
-#endif
-}
-
-static void *zeroed_lines(size_t bytes) {
-    bytes = (bytes + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES * CACHE_LINE_BYTES;
-    void *memory = aligned_alloc(CACHE_LINE_BYTES, bytes);
-    if (memory != NULL) memset(memory, 0, bytes);
-    return memory;
-}
-
-static void free_pool(sk_pool *pool) {
-    if (pool == NULL) return;
-    free(pool->queues);
-    free(pool->workers);
-    free(pool);
-}
-
-sk_pool *sk_pool_create(int32_t threads, const int32_t *cpus) {
-    SK_REQUIRE(threads >= 1 && threads <= THREADS_MAX, "threads must be 1...1024");
-    sk_pool *pool = zeroed_lines(sizeof *pool);
-    if (pool == NULL) return NULL;
-    pool->threads = threads;
-    pool->workers = zeroed_lines((size_t)threads * sizeof *pool->workers);
-    pool->queues = zeroed_lines((size_t)threads * sizeof *pool->queues);
-    if (pool->workers == NULL || pool->queues == NULL) {
-        free_pool(pool);
-        return NULL;
-    }
-    pthread_mutex_init(&pool->lock, NULL);
-    pthread_cond_init(&pool->called, NULL);
-    pthread_cond_init(&pool->finished, NULL);
-    for (int32_t i = 1; i < threads; i++) {
-        worker *w = &pool->workers[i];
-        w->pool = pool;
-        w->index = i;
-        w->cpu = cpus == NULL ? -1 : cpus[i];
-        if (pthread_create(&w->handle, NULL, work, w) != 0) {
-            pool->threads = i;
-            sk_pool_destroy(pool);
-            return NULL;
-        }
-    }
-    // Last, because threads start on the processors of the one that starts them.
-    pin_owner(pool, cpus == NULL ? -1 : cpus[0]);
-    return pool;
-}
-
-void sk_pool_destroy(sk_pool *pool) {
-    if (pool == NULL) return;
-    atomic_store(&pool->ending, true);
-    atomic_fetch_add(&pool->calls, 1);
-    wake_workers(pool);
-    for (int32_t i = 1; i < pool->threads; i++) pthread_join(pool->workers[i].handle, NULL);
-    unpin_owner(pool);
-    pthread_cond_destroy(&pool->finished);
-    pthread_cond_destroy(&pool->called);
-    pthread_mutex_destroy(&pool->lock);
-    free_pool(pool);
+    return all;
 }

@@ -18,6 +18,7 @@ enum {
 /// Units next ..< end of one share that nobody has taken: end << 32 | next. Zero, so empty, until its share begins, and empty when a run ends.
 typedef struct work_queue {
     _Alignas(CACHE_LINE_BYTES) _Atomic uint64_t units;
+    sk_pool_units taken;  // by this share, of its own and of others; written by whoever computes the share
 } work_queue;
 
 /// A queue for each thread of the pool, all empty. Of use to one run at a time.

@@ -71,6 +71,23 @@ package struct ProcessorTopology: Hashable, Sendable {
         return takingOrder.prefix(threads).sorted { ($0.node, $0.number) < ($1.node, $1.number) }.map(\.number)
     }
 
+    /// Those named, node by node: nodes in the order of their first, processors of one node in the order given. All together where a
+    /// place is unknown: -1, or not in this topology.
+    package func byNode(_ named: [Int32]) -> [[Int32]] {
+        var nodes: [Int32] = []
+        var parts: [[Int32]] = []
+        for number in named {
+            guard let node = processors.first(where: { $0.number == number })?.node else { return [named] }
+            if let part = nodes.firstIndex(of: node) {
+                parts[part].append(number)
+            } else {
+                nodes.append(node)
+                parts.append([number])
+            }
+        }
+        return parts
+    }
+
     /// Processors for several processes of so many threads each that share this machine, no two on the same; nil where
     /// there are not enough.
     package func placements(processes: Int, threads: Int) -> [[Int32]]? {

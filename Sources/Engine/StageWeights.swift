@@ -31,13 +31,14 @@ package final class StageWeights: @unchecked Sendable {
     /// `progress` is called on the calling thread with bytes of the file that are done and the bytes in all; what it throws
     /// ends the loading. The file is not needed afterwards. Writes nothing into the cache: that is `keep`.
     ///
+    /// `placement`: nil for what suits the pool.
     /// Throws `EngineError`, and `ModelFileError` when the file can't be read.
     package init(
         file: GGUFFile, model: ModelConfiguration, slice: StageSlice, pool: ComputePool, cache: PackedCache? = nil,
-        placement: WeightPlacement = .ofThisMachine, progress: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void = { _, _ in }
+        placement: WeightPlacement? = nil, progress: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void = { _, _ in }
     ) throws {
         let places = try Places(file: file, model: model, slice: slice)
-        let loader = try WeightLoader(places.layouts, file: file, cache: cache, placement: placement, pool: pool)
+        let loader = try WeightLoader(places.layouts, file: file, cache: cache, placement: placement ?? .suiting(pool), pool: pool)
         let loaded = try withoutActuallyEscaping(progress) { try loader.load($0) }
         self.model = model
         self.slice = slice

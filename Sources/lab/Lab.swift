@@ -25,5 +25,9 @@ import Foundation
 
 struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Measure speed beside what the machine allows.", subcommands: [BenchKernels.self, BenchStep.self, BenchModel.self, BenchTokenizer.self])
+        abstract: "Measure speed beside what the machine allows.",
+        subcommands: [
+            BenchKernels.self, BenchExperts.self, BenchAttention.self, BenchRows.self, BenchBarrier.self, BenchStep.self, BenchModel.self,
+            BenchTokenizer.self,
+        ])
 }

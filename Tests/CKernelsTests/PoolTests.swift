@@ -10,14 +10,20 @@ private struct Tally {
 }
 
 @Suite struct PoolTests {
-    @Test(arguments: 1...4)
-    func everyThreadRunsOncePerCall(threads: Int) throws {
-        let pool = try #require(sk_pool_create(Int32(threads), nil))
+    /// Threads of each memory node, none of which this machine needs to have.
+    static let divisions: [[Int32]] = [[1], [2], [3], [4], [1, 1], [2, 1], [1, 2], [2, 2, 1], [1, 1, 1, 1]]
+
+    @Test(arguments: divisions)
+    func everyThreadRunsOncePerCall(division: [Int32]) throws {
+        let pool = try #require(sk_pool_create_nodes(Int32(division.count), division, nil))
+        let threads = Int(division.reduce(0, +))
         defer { sk_pool_destroy(pool) }
-        #expect(sk_pool_threads(pool) == Int32(threads))
+        #expect(sk_pool_threads(pool) == Int32(threads) && sk_pool_nodes(pool) == Int32(division.count))
+        let nodes = division.enumerated().flatMap { node, count in [Int32](repeating: Int32(node), count: Int(count)) }
+        #expect((0..<threads).map { sk_pool_node_of(pool, Int32($0)) } == nodes)
         let cells = Aligned<Int>(threads * 8, fill: 0)
         var tally = Tally(cells: cells.pointer, weight: 0, pool: nil)
-        for run in 1...10_000 {
+        for run in 1...3_000 {
             sk_pool_run(pool, { argument, thread, _ in
                 argument!.assumingMemoryBound(to: Tally.self).pointee.cells[Int(thread) * 8] += 1
             }, &tally)
@@ -30,12 +36,13 @@ private struct Tally {
         }
     }
 
-    @Test func unevenWorkIsAwaited() throws {
-        let pool = try #require(sk_pool_create(3, nil))
+    @Test(arguments: [[3], [2, 1], [1, 2], [1, 1, 1]] as [[Int32]])
+    func unevenWorkIsAwaited(division: [Int32]) throws {
+        let pool = try #require(sk_pool_create_nodes(Int32(division.count), division, nil))
         defer { sk_pool_destroy(pool) }
         let cells = Aligned<Int>(24, fill: 0)
         var generator = SeededGenerator(seed: 71)
-        for _ in 0..<300 {
+        for _ in 0..<150 {
             // Long enough at times that both the owner and the workers go to sleep.
             var tally = Tally(cells: cells.pointer, weight: Int.random(in: 0..<40_000, using: &generator), pool: nil)
             sk_pool_run(pool, { argument, thread, threads in
@@ -69,12 +76,13 @@ private struct Tally {
         #expect(cells.pointer[0] == 200 && cells.pointer[8] == 200)
     }
 
-    @Test func moreThreadsThanProcessorsEndEveryRun() throws {
-        let pool = try #require(sk_pool_create(16, nil))
+    @Test(arguments: [[16], [5, 11], [4, 4, 4, 4]] as [[Int32]])
+    func moreThreadsThanProcessorsEndEveryRun(division: [Int32]) throws {
+        let pool = try #require(sk_pool_create_nodes(Int32(division.count), division, nil))
         defer { sk_pool_destroy(pool) }
         let cells = Aligned<Int>(16 * 8, fill: 0)
         var generator = SeededGenerator(seed: 72)
-        for run in 1...2_000 {
+        for run in 1...1_000 {
             // Now and then the workers have time to fall asleep.
             if run % 100 == 0 { usleep(UInt32.random(in: 0..<2_000, using: &generator)) }
             var tally = Tally(cells: cells.pointer, weight: Int.random(in: 0..<300, using: &generator), pool: nil)
@@ -92,8 +100,9 @@ private struct Tally {
         }
     }
 
-    @Test func aLateThreadsShareIsTaken() throws {
-        let pool = try #require(sk_pool_create(2, nil))
+    @Test(arguments: [[2], [1, 1]] as [[Int32]])
+    func aLateThreadsShareIsTaken(division: [Int32]) throws {
+        let pool = try #require(sk_pool_create_nodes(Int32(division.count), division, nil))
         defer { sk_pool_destroy(pool) }
         let cells = Aligned<Int>(16, fill: 0)
         var owner = pthread_self()
@@ -113,8 +122,9 @@ private struct Tally {
         #expect(cells.pointer[9] > 0, "a sleeping worker is never faster than the owner 200 times in a row")
     }
 
-    @Test func whereItMattersEachShareRunsOnItsThread() throws {
-        let pool = try #require(sk_pool_create(3, nil))
+    @Test(arguments: [[3], [2, 1], [1, 2]] as [[Int32]])
+    func whereItMattersEachShareRunsOnItsThread(division: [Int32]) throws {
+        let pool = try #require(sk_pool_create_nodes(Int32(division.count), division, nil))
         defer { sk_pool_destroy(pool) }
         let threads = Aligned<UInt>(3 * 8, fill: 0)
         var first: [UInt] = []
@@ -142,10 +152,25 @@ private struct Tally {
         #expect(allowed() == before)
     }
 
+    @Test(arguments: divisions)
+    func aNodesOwnWorkIsTakenFirst(division: [Int32]) throws {
+        let pool = try #require(sk_pool_create_nodes(Int32(division.count), division, nil))
+        defer { sk_pool_destroy(pool) }
+        let threads = sk_pool_threads(pool)
+        for thread in 0..<threads {
+            let order = (0..<threads).map { sk_pool_victim(pool, thread, $0) }
+            #expect(order[0] == thread && order.sorted() == Array(0..<threads))
+            let node = sk_pool_node_of(pool, thread)
+            let isOwn = order.map { sk_pool_node_of(pool, $0) == node }
+            #expect(isOwn == isOwn.sorted { $0 && !$1 }, "thread \(thread) takes \(order)")
+        }
+    }
+
     @Test func createAndDestroyManyTimes() throws {
         for i in 0..<200 {
             let cpus: [Int32] = [-1, 0, Int32(i), 100_000]  // processors that may not exist leave a thread unpinned
-            let pool = try #require(i % 2 == 0 ? sk_pool_create(4, nil) : sk_pool_create(4, cpus))
+            let division: [Int32] = [[4], [1, 3], [2, 2]][i / 2 % 3]
+            let pool = try #require(sk_pool_create_nodes(Int32(division.count), division, i % 2 == 0 ? nil : cpus))
             if i % 3 == 0 { sk_pool_run(pool, { _, _, _ in }, nil) }
             sk_pool_destroy(pool)
         }

@@ -10,13 +10,14 @@ final class Pipeline {
     /// `cuts`: the layers at which a new stage begins.
     init(
         _ tiny: TinyModel, cuts: [Int] = [], threads: Int = 1, instructionSet: InstructionSet = .supported.last!, kvType: KVType = .f16,
-        boundary: BoundaryType = .f32, kvBlocks: Int = 64, rowsMax: Int = 640
+        boundary: BoundaryType = .f32, kvBlocks: Int = 64, rowsMax: Int = 640,
+        pool: ComputePool? = nil
     ) throws {
         let model = tiny.configuration
         self.model = model
         let starts = [0] + cuts
         let ends = cuts + [model.layers]
-        let pool = try ComputePool(threads: threads)
+        let pool = try pool ?? ComputePool(threads: threads)
         stages = try zip(starts, ends).map { start, end in
             let slice = StageSlice(layers: start..<end, hasEmbedding: start == 0, hasHead: end == model.layers)
             let weights = try StageWeights(file: tiny.file, model: model, slice: slice, pool: pool)

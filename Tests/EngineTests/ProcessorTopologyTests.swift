@@ -48,6 +48,13 @@ import Testing
         #expect(server.placement(threads: 10) == [0, 1, 2, 3, 8, 4, 5, 6, 7, 12])
     }
 
+    @Test func namedProcessorsAreTakenNodeByNode() {
+        let server = topology(Self.server, Array(0..<16))
+        #expect(server.byNode([5, 0, 13, 1]) == [[5, 13], [0, 1]])
+        #expect(server.byNode([2]) == [[2]])
+        #expect(server.byNode([0, -1, 4]) == [[0, -1, 4]] && server.byNode([0, 99]) == [[0, 99]])
+    }
+
     @Test func processesGetPartsOfTheirOwn() {
         let server = topology(Self.server, Array(0..<16))
         #expect(server.placements(processes: 2, threads: 4) == [[0, 1, 2, 3], [4, 5, 6, 7]])

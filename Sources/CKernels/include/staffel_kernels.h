@@ -65,9 +65,19 @@ typedef void (*sk_pool_fn)(void *arg, int32_t thread, int32_t threads);
 /// pinned to, -1 for not pinned; entry 0 pins the thread that calls this, until the pool is destroyed. Null when threads or
 /// memory cannot be had.
 sk_pool *sk_pool_create(int32_t threads, const int32_t *cpus);
+/// The same with a sub-pool for each memory node: node k has counts[k] threads (at least 1), numbered on from those of the nodes before; their
+/// `cpus` should be processors of that node. Each node waits and arrives on lines in its own memory, and one line of each goes to the owner.
+/// Which thread does what is as in a pool of one node, so each node has one contiguous part of every matrix; a thread that is done takes
+/// from others of its node first. The nodes need not be this machine's: the bits are the same.
+sk_pool *sk_pool_create_nodes(int32_t nodes, const int32_t *counts, const int32_t *cpus);
 /// Ends and joins the workers, and unpins the owner where it is the one who calls. Null is allowed.
 void sk_pool_destroy(sk_pool *pool);
 int32_t sk_pool_threads(const sk_pool *pool);
+int32_t sk_pool_nodes(const sk_pool *pool);
+/// The node whose thread this is.
+int32_t sk_pool_node_of(const sk_pool *pool, int32_t thread);
+/// The processor that the calling thread runs on at this moment, -1 where the system does not say.
+int32_t sk_processor_now(void);
 /// The processors that the calling thread may run on, ascending; writes at most `count` of them to cpus and returns how many there are.
 /// 0 where the system does not say.
 int32_t sk_processors_allowed(int32_t *cpus, int32_t count);
@@ -79,6 +89,19 @@ void sk_pool_run(sk_pool *pool, sk_pool_fn fn, void *arg);
 /// The same, but share i is surely thread i's, however late: for work that belongs to a processor or its memory (the first touch of
 /// weights).
 void sk_pool_run_each(sk_pool *pool, sk_pool_fn fn, void *arg);
+
+/// Row groups that matrix products have handed out.
+typedef struct sk_pool_units {
+    uint64_t own;        // of the share's own part of a matrix
+    uint64_t of_node;    // taken from shares of the same memory node that were slower
+    uint64_t of_others;  // taken from those of other nodes
+} sk_pool_units;
+
+/// Whose row groups `thread` takes when it has come to step `step` of 0 ..< threads: its own, then those of the others on its memory node,
+/// then of the other nodes.
+int32_t sk_pool_victim(const sk_pool *pool, int32_t thread, int32_t step);
+/// What was handed out since the last call, over all shares.
+sk_pool_units sk_pool_units_taken(sk_pool *pool);
 
 // Functions below that take a `pool` split their work over it; null means on the calling thread. The bits are the same.
 
