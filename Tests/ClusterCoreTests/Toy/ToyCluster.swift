@@ -284,7 +284,7 @@ struct ToyCluster {
             case .log(let entry):
                 coordinatorLog.append(entry)
                 if entry.level == .error { unexpected.append(entry.message) }
-            case .admit, .consumeToken, .trace, .ended: break
+            case .admit, .consumeToken, .draft, .trace, .ended: break
             }
         }
         coordinator.audit(into: &unexpected)
