@@ -186,7 +186,7 @@ import Testing
 
     @Test func aDraftModelsWordsAreTakenWhereTheyFit() {
         var counts = DraftCounts()
-        for seed in UInt64(0)..<1_000 {
+        for seed in UInt64(0)..<200 {
             var run = ScheduledRun(
                 blocks: 20, stages: 1 + Int(seed % 3), endTokens: seed % 4 == 0 ? [7] : [], draftTokensMax: 8, timing: { 1_000 + UInt64($0) * 20 },
                 modelSeed: seed)
@@ -197,7 +197,7 @@ import Testing
             #expect(run.findings == [] && run.answers[1] == run.plain(id: 1, prompt: prompt, maxTokens: 60), "seed \(seed)")
             counts.add(Int(run.scheduler.speculation.modelled.proposed), Int(run.scheduler.speculation.modelled.accepted))
         }
-        #expect(counts.accepted > 10_000 && counts.proposed > counts.accepted, "\(counts)")
+        #expect(counts.accepted > 2_000 && counts.proposed > counts.accepted, "\(counts)")
     }
 
     @Test func aDraftModelIsAskedOnceForEachTokenAndItsWordIsComparedWithWhatIsKnown() {
