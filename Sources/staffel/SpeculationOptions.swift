@@ -6,7 +6,7 @@ import Node
 /// Where guesses of next tokens come from; the same flags for `staffel coordinator` and `staffel up`.
 struct SpeculationOptions: ParsableArguments {
     @Option(
-        help: "Guess next tokens, so that one step brings several; tokens stay the same. prompt-lookup: from the text so far; off. (default: off)")
+        help: "Guess next tokens of a stream that runs alone, so that one step brings several; tokens stay the same. prompt-lookup: from the text so far; off. (default: prompt-lookup)")
     var speculation: String?
 
     @Option(help: "A small GGUF model with the same tokenizer that guesses for a stream that runs alone, on the coordinator's machine. (default: none)")
