@@ -24,9 +24,9 @@ struct DraftRecord: Hashable, Sendable {
     }
 
     /// What a plain step adds to that which may be lost, in plain steps.
-    static let allowance = 0.02
+    static let allowance = 0.01
     /// What a new sequence may lose, and the most that is kept of what was won: a text that stops repeating itself shall not pay for long.
-    static let firstBalance = 0.5
+    static let firstBalance = 1.0
     static let balanceMax = 4.0
     /// Less than this many times plain decoding's tokens for the time is not worth a guess: curves are measured, and measures err.
     static let gainMin = 1.03
@@ -42,8 +42,11 @@ struct DraftRecord: Hashable, Sendable {
     private static let sourcePrior = 0.5
     private static let modelClass = classes.count + 1
     private static let modelPrior = 0.6
-    /// A draft model that is right less often is not asked, until what was tried has faded.
-    private static let askedMin = 0.3
+    /// A draft model that is right less often is not asked, until what was tried has faded: its thread takes time and memory's bandwidth, perhaps
+    /// from a stage of the same machine.
+    private static let askedMin = 0.45
+    /// Nor for guesses that are less likely than this to stand behind none but right ones.
+    private static let askedLikelihoodMin = 0.3
     /// So many tries the prior counts for.
     private static let priorTrials = 2.0
     /// Tries count less with each later one, and less still with each chance that was passed: what was is no proof of what is.
@@ -100,12 +103,19 @@ struct DraftRecord: Hashable, Sendable {
     /// How likely the first guess is right that rests on this.
     func probability(_ evidence: Evidence) -> Double { probability(Self.classIndex(evidence)) }
 
-    /// Whether a draft model's word is worth its time. What failed is asked again one day: text changes.
-    mutating func asksModel() -> Bool {
-        let index = Self.modelClass
-        if probability(index) >= Self.askedMin { return true }
-        fade(index)
-        return false
+    /// How many of `most` guesses of a draft model are worth its time; none where it failed. It is asked again one day: text changes.
+    mutating func countAsked(most: Int) -> Int {
+        let p = probability(Self.modelClass)
+        guard p >= Self.askedMin else {
+            fade(Self.modelClass)
+            return 0
+        }
+        var (count, likelihood) = (0, 1.0)
+        while count < most, likelihood >= Self.askedLikelihoodMin {
+            count += 1
+            likelihood *= p
+        }
+        return count
     }
 
     private mutating func fade(_ index: Int) {

@@ -50,9 +50,10 @@ package struct Speculation: Sendable {
             return found
         }
 
-        mutating func asksModel() -> Bool {
-            if let evidence = underWay?.evidence, evidence != .model, record.probability(evidence) > record.probability(.model) { return false }
-            return record.asksModel()
+        /// Guesses that the draft model is asked for.
+        mutating func countAsked(most: Int) -> Int {
+            if let evidence = underWay?.evidence, evidence != .model, record.probability(evidence) > record.probability(.model) { return 0 }
+            return record.countAsked(most: most)
         }
 
         /// What the draft model's last word still has to say behind `tokens`: nothing where it was wrong, or is overtaken.
@@ -107,8 +108,8 @@ package struct Speculation: Sendable {
         let length = sequence.tokens.count
         guard hasModel, most > 0, wished?.sequence != sequence.id || wished?.length != length else { return nil }
         wished = (sequence.id, length)
-        guard speculators[sequence.id, default: Speculator(sequence)].asksModel() else { return nil }
-        return DraftWish(sequence: sequence.id, tokens: sequence.tokens + guesses, known: length, count: most)
+        let count = speculators[sequence.id, default: Speculator(sequence)].countAsked(most: most)
+        return count == 0 ? nil : DraftWish(for: sequence, behind: guesses, count: count)
     }
 
     /// The draft model says what stands from position `atLength` on. Late, wrong and unasked-for words do no harm: they are compared with what is

@@ -29,18 +29,16 @@ package final class DraftModel {
             kvBlocks: BlockAllocator.blocks(forPositions: contextLength), rowsMax: Self.chunkRows, pool: pool, instructionSet: instructionSet)
     }
 
-    /// The likeliest tokens after `tokens`, one after the other, `count` in all. Fewer at the context's end or once `isStale` says so; none
-    /// where this model finds a number that is not finite.
+    /// The tokens that this model would draw behind the wish's, one after the other. Fewer than wished at the context's end or once `isStale` says
+    /// so; none where this model finds a number that is not finite.
     ///
     /// - Parameter onToken: hears all guesses so far, after each.
-    package func guess(
-        after tokens: [TokenID], count: Int, isStale: () -> Bool = { false }, onToken: ([TokenID]) -> Void
-    ) throws(EngineError) {
+    package func guess(_ wish: DraftWish, isStale: () -> Bool = { false }, onToken: ([TokenID]) -> Void) throws(EngineError) {
         // The last guess is drawn from a row and needs none of its own.
-        let count = min(count, contextLength - tokens.count + 1)
-        guard count > 0, !tokens.isEmpty, tokens.count <= contextLength else { return }
-        var batch = open(tokens)
-        var waiting = tokens[known.count...]
+        let count = min(wish.count, contextLength - wish.tokens.count + 1)
+        guard count > 0, !wish.tokens.isEmpty, wish.tokens.count <= contextLength else { return }
+        var batch = open(wish)
+        var waiting = wish.tokens[known.count...]
         var blocks = 0
         var guessed: [TokenID] = []
         while true {
@@ -68,14 +66,19 @@ package final class DraftModel {
     }
 
     /// A new sequence in the old one's blocks, with as much of its past as is the same.
-    private func open(_ tokens: [TokenID]) -> StageBatch {
+    private func open(_ wish: DraftWish) -> StageBatch {
+        let tokens = wish.tokens
         var same = 0
         while same < min(known.count, tokens.count - 1), known[same] == tokens[same] { same += 1 }
         known.removeSubrange(same...)
         sequence += 1
         return StageBatch(
             closes: [sequence - 1],
-            opens: [SequenceOpening(sequence: sequence, tokens: tokens, promptLength: tokens.count, cached: same, sampling: .greedy)],
+            opens: [
+                SequenceOpening(
+                    sequence: sequence, tokens: tokens, promptLength: wish.promptLength, cached: same, sampling: SamplingSettings(wish.sampling),
+                    choice: wish.choice)
+            ],
             segments: [])
     }
 

@@ -87,7 +87,7 @@ package final class DraftThread: Sendable {
         logger.info("the draft model is ready", metadata: ["model": "\(settings.path)", "threads": "\(settings.threads)"])
         while let wish = next() {
             let assumed = Array(wish.tokens[wish.known...])
-            try model.guess(after: wish.tokens, count: wish.count, isStale: { desk.withLock { $0.wish != nil || $0.isEnding } }) { guesses in
+            try model.guess(wish, isStale: { desk.withLock { $0.wish != nil || $0.isEnding } }) { guesses in
                 desk.withLock { $0.word = Word(sequence: wish.sequence, atLength: wish.known, tokens: assumed + guesses) }
             }
         }

@@ -197,7 +197,7 @@ import Testing
             #expect(run.findings == [] && run.answers[1] == run.plain(id: 1, prompt: prompt, maxTokens: 60), "seed \(seed)")
             counts.add(Int(run.scheduler.speculation.modelled.proposed), Int(run.scheduler.speculation.modelled.accepted))
         }
-        #expect(counts.accepted > 2_000 && counts.proposed > counts.accepted, "\(counts)")
+        #expect(counts.accepted > 1_000 && counts.proposed > counts.accepted, "\(counts)")
     }
 
     @Test func aDraftModelIsAskedOnceForEachTokenAndItsWordIsComparedWithWhatIsKnown() {
@@ -205,7 +205,7 @@ import Testing
         let request = GenerationRequest(id: RequestID(high: 0, low: 1), prompt: [1, 2, 3], sampling: SamplingParameters())
         var sequence = GeneratedSequence(id: SequenceID(1), request: request, choice: 0, arrival: 0)
         let wish = speculation.wish(for: sequence, behind: [8, 9])
-        #expect(wish == DraftWish(sequence: SequenceID(1), tokens: [1, 2, 3, 8, 9], known: 3, count: Speculation.draftTokensMax))
+        #expect(wish == DraftWish(for: sequence, behind: [8, 9], count: 3) && wish?.tokens == [1, 2, 3, 8, 9] && wish?.known == 3)
         #expect(speculation.wish(for: sequence, behind: []) == nil)
         sequence.append(8)
         #expect(speculation.wish(for: sequence, behind: [])?.known == 4)
@@ -223,13 +223,13 @@ import Testing
     @Test func aDraftModelThatIsNeverRightIsAskedNowAndThenOnly() {
         var record = DraftRecord()
         var asked = 0
-        for _ in 0..<1_000 where record.asksModel() {
+        for _ in 0..<1_000 where record.countAsked(most: 15) > 0 {
             asked += 1
             record.returned(.model, count: 3, accepted: 0, stretch: 1.1)
         }
-        #expect((10...200).contains(asked), "\(asked)")
+        #expect((5...100).contains(asked), "\(asked)")
         for _ in 0..<20 { record.returned(.model, count: 3, accepted: 3, stretch: 1.1) }
-        #expect((0..<100).allSatisfy { _ in record.asksModel() })
+        #expect((0..<100).allSatisfy { _ in record.countAsked(most: 15) > 5 } && record.countAsked(most: 2) == 2)
     }
 
     @Test func offIsOff() {

@@ -7,7 +7,7 @@ import Testing
 
 @testable import Node
 
-/// The draft model's guesses are its own greedy tokens, whatever it was asked before.
+/// The draft model's guesses are the tokens that it would draw itself, whatever it was asked before.
 @Suite struct DraftModelTests {
     private let folder: TemporaryFolder
     private let tiny: TinyModel
@@ -17,13 +17,31 @@ import Testing
         tiny = try TinyModel(folder)
     }
 
-    private func greedy(_ tokens: [TokenID], _ count: Int) throws -> [TokenID] {
-        try LocalGenerator(file: GGUFFile(path: tiny.path)).generate(prompt: tokens, maxTokens: count, sampling: .greedy)[0].tokens.map(\.token)
+    private func greedy(_ tokens: [TokenID], _ count: Int) throws -> [TokenID] { try drawn(tokens, count, Self.sampling()) }
+
+    private func drawn(_ tokens: [TokenID], _ count: Int, _ sampling: SamplingParameters) throws -> [TokenID] {
+        try LocalGenerator(file: GGUFFile(path: tiny.path)).generate(prompt: tokens, maxTokens: count, sampling: SamplingSettings(sampling))[0]
+            .tokens.map(\.token)
     }
 
-    private func guesses(_ model: DraftModel, after tokens: [TokenID], count: Int, isStale: () -> Bool = { false }) throws -> [TokenID] {
+    private static func sampling(temperature: Float = 0) -> SamplingParameters {
+        var sampling = SamplingParameters()
+        sampling.temperature = temperature
+        sampling.seed = 7
+        return sampling
+    }
+
+    private static func wish(_ id: UInt64, _ tokens: [TokenID], behind guesses: [TokenID] = [], count: Int, temperature: Float = 0) -> DraftWish {
+        let request = GenerationRequest(id: RequestID(high: 0, low: id), prompt: tokens, sampling: sampling(temperature: temperature))
+        return DraftWish(
+            for: GeneratedSequence(id: SequenceID(id), request: request, choice: 0, arrival: 0), behind: guesses, count: count)
+    }
+
+    private func guesses(
+        _ model: DraftModel, after tokens: [TokenID], count: Int, temperature: Float = 0, isStale: () -> Bool = { false }
+    ) throws -> [TokenID] {
         var heard: [[TokenID]] = []
-        try model.guess(after: tokens, count: count, isStale: isStale) { heard.append($0) }
+        try model.guess(Self.wish(1, tokens, count: count, temperature: temperature), isStale: isStale) { heard.append($0) }
         #expect(heard.enumerated().allSatisfy { $1.count == $0 + 1 && heard.last!.starts(with: $1) }, "each word says one token more")
         return heard.last ?? []
     }
@@ -39,6 +57,15 @@ import Testing
         let wishes: [[TokenID]] = [first, first + [3, 4], Array(first[..<40]), Array(first[..<33]) + [1, 2], [5], first, first]
         for tokens in wishes {
             #expect(try guesses(model, after: tokens, count: 9) == greedy(tokens, 9))
+        }
+    }
+
+    @Test func aSampledSequenceIsGuessedWithItsOwnRandomNumbers() throws {
+        let model = try model()
+        for tokens in [[1, 2, 3], [1, 2, 3, 4, 5], [9]] as [[TokenID]] {
+            let sampled = try drawn(tokens, 9, Self.sampling(temperature: 1))
+            #expect(try guesses(model, after: tokens, count: 9, temperature: 1) == sampled)
+            #expect(try sampled != greedy(tokens, 9))
         }
     }
 
@@ -85,8 +112,8 @@ import Testing
             .init(path: tiny.path, contextTokens: 64, threads: 1, instructionSet: try .fromEnvironment()), logger: Logger(label: "test"))
         #expect(thread.takeWord() == nil)
         // Loading takes longer than this: the first wish is overtaken.
-        thread.post(DraftWish(sequence: SequenceID(1), tokens: [9, 9, 9], known: 3, count: 2))
-        thread.post(DraftWish(sequence: SequenceID(2), tokens: [1, 2, 3, 4], known: 3, count: 2))
+        thread.post(Self.wish(1, [9, 9, 9], count: 2))
+        thread.post(Self.wish(2, [1, 2, 3], behind: [4], count: 2))
         let expected = try [4] + greedy([1, 2, 3, 4], 2)
         var word: DraftThread.Word?
         for _ in 0..<5_000 where word?.tokens.count != expected.count {
@@ -102,7 +129,7 @@ import Testing
         let thread = DraftThread(
             .init(path: folder.file("missing.gguf"), contextTokens: 64, threads: 1, instructionSet: try .fromEnvironment()),
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
-        thread.post(DraftWish(sequence: SequenceID(1), tokens: [1], known: 1, count: 2))
+        thread.post(Self.wish(1, [1], count: 2))
         #expect(thread.end(timeoutMs: 5_000) && thread.takeWord() == nil)
     }
 }
