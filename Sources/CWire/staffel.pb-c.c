@@ -5385,7 +5385,7 @@ const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor =
   (ProtobufCMessageInit) staffel__v1__sampled_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[32] =
+static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[33] =
 {
   {
     "model_name",
@@ -5771,10 +5771,23 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "drafts_modelled",
+    80,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, drafts_modelled),
+    &staffel__v1__draft_counts__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   19,   /* field[19] = displacements */
   20,   /* field[20] = drafts_looked_up */
+  32,   /* field[32] = drafts_modelled */
   2,   /* field[2] = epoch */
   17,   /* field[17] = expected_wait_ms */
   12,   /* field[12] = frames_dropped */
@@ -5806,11 +5819,12 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   11,   /* field[11] = tokens_generated */
   3,   /* field[3] = workers */
 };
-static const ProtobufCIntRange staffel__v1__status_report__number_ranges[2 + 1] =
+static const ProtobufCIntRange staffel__v1__status_report__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 40, 31 },
-  { 0, 32 }
+  { 80, 32 },
+  { 0, 33 }
 };
 const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
 {
@@ -5820,10 +5834,10 @@ const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
   "Staffel__V1__StatusReport",
   "staffel.v1",
   sizeof(Staffel__V1__StatusReport),
-  32,
+  33,
   staffel__v1__status_report__field_descriptors,
   staffel__v1__status_report__field_indices_by_name,
-  2,  staffel__v1__status_report__number_ranges,
+  3,  staffel__v1__status_report__number_ranges,
   (ProtobufCMessageInit) staffel__v1__status_report__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

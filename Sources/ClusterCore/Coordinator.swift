@@ -47,7 +47,7 @@ package struct Coordinator: Sendable {
                 sequencesRunningMax: configuration.sequencesRunningMax, contextTokens: configuration.contextTokens,
                 vocabulary: configuration.model.vocabulary, endTokens: configuration.model.endTokens,
                 sharesPrefixes: configuration.sharesPrefixes, prefixCachePercent: configuration.prefixCachePercent,
-                speculation: configuration.speculation),
+                speculation: configuration.speculation, hasDraftModel: configuration.hasDraftModel),
             clock: clock)
         return Replica(scheduler: scheduler)
     }
@@ -61,6 +61,7 @@ package struct Coordinator: Sendable {
         case .malformedFrame(let peer): drop(.malformed, from: peer, &effects)
         case .disconnected(let peer): disconnected(peer, now, &effects)
         case .revoked(let peer): revoked(peer, now, &effects)
+        case .drafted(let sequence, let length, let tokens): drafted(sequence, atLength: length, tokens)
         case .deadline: break
         case .shutdown: return shutDown(&effects)
         }

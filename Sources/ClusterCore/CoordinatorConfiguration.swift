@@ -38,6 +38,8 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var prefixCachePercent: Int = 25
     /// Where guesses of next tokens come from.
     package var speculation = Speculation.Mode.promptLookup
+    /// Whether the Node has a draft model that answers `.draft`.
+    package var hasDraftModel = false
     /// Steps in flight for each stage of the plan.
     package var stepsInFlightPerStage: Int = 1
     /// Whether each step that came back gives a `.trace`.

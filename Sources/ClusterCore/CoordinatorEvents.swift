@@ -11,6 +11,9 @@ extension Coordinator {
         case disconnected(PeerKey)
         /// The key was taken from the key store: its peer is cut off at once.
         case revoked(PeerKey)
+        /// The draft model's answer to a `.draft`: what it takes to stand from position `atLength` on. May come late, in parts, or for a sequence
+        /// that is gone.
+        case drafted(SequenceID, atLength: Int, tokens: [TokenID])
         /// `nextDeadline` has come.
         case deadline
         /// End on purpose. `.ended` follows in the same batch of effects.
@@ -26,6 +29,8 @@ extension Coordinator {
         case admit(PeerKey, PeerRole, name: String)
         /// The token has done its work: no peer may connect with it again.
         case consumeToken(PeerKey)
+        /// For the draft model, in place of any earlier wish. Only where the configuration says that there is one.
+        case draft(DraftWish)
         case log(LogEntry)
         /// Only where `CoordinatorConfiguration.tracesSteps` says so.
         case trace(TraceEvent)

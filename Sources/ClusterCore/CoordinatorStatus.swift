@@ -13,6 +13,8 @@ extension Coordinator {
             preemptions: sum { $0.preemptions }, displacements: sum { $0.displacements }, replicas: fleet.inForce.map { replicaStatus($0) })
         report.draftsLookedUp = DraftCounts(
             proposed: sum { $0.speculation.lookups.proposed }, accepted: sum { $0.speculation.lookups.accepted })
+        report.draftsModelled = DraftCounts(
+            proposed: sum { $0.speculation.modelled.proposed }, accepted: sum { $0.speculation.modelled.accepted })
         report.pipeline = pipelineReport(at: now)
         report.planning = planning
         report.kvBlocksShared = sum { $0.allocator.sharedCount }

@@ -8,6 +8,21 @@ extension Coordinator {
             while let step = withPrecedence(of: replica, { $0.nextStep(at: now) }) { send(step, to: replica, &effects) }
         }
         metrics.preemptions = fleet.replicas.reduce(0) { $0 + $1.scheduler.preemptions }
+        askDraftModel(&effects)
+    }
+
+    /// Only where one sequence is open in all: a draft model has one mind, and who is many fills the stages anyway.
+    private mutating func askDraftModel(_ effects: inout [Effect]) {
+        guard configuration.hasDraftModel, openCount == 1 else { return }
+        for replica in fleet.serving {
+            if let wish = fleet[replica].scheduler.draftWish() { effects.append(.draft(wish)) }
+        }
+    }
+
+    /// The draft model's word, for a sequence that may have ended since.
+    mutating func drafted(_ sequence: SequenceID, atLength length: Int, _ tokens: [TokenID]) {
+        guard let replica = fleet.replicas.firstIndex(where: { $0.scheduler[sequence] != nil }) else { return }
+        fleet[replica].scheduler.drafted(sequence, atLength: length, tokens: tokens)
     }
 
     mutating func send(_ step: Step, to replica: Int, _ effects: inout [Effect]) {

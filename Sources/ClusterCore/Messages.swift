@@ -264,6 +264,8 @@ package struct StatusReport: Hashable, Sendable {
     package var displacements: UInt64
     /// Guesses from sequences' own text.
     package var draftsLookedUp = DraftCounts()
+    /// Guesses of the draft model.
+    package var draftsModelled = DraftCounts()
 
     package var pipeline = PipelineReport()
     /// Of those used: so many are held by several sequences.

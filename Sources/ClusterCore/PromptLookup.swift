@@ -3,6 +3,9 @@
 ///
 /// Every place of the sequence is filed under the few tokens before it, in chains from the latest place to the first. Filing a token takes the same
 /// short time however long the sequence is, four bytes a token and a table of at most `headsMax` entries; so does a look-up.
+///
+/// A text that is edited leaves its source and comes back to it: a name is changed, a number counted up. Right behind the changed token nothing
+/// agrees; so there is a second guess, which goes on in the source as if the change had been one for one.
 package struct PromptLookup: Sendable {
     /// A place is found by so many tokens before it. Fewer match by chance in any text.
     package static let gramTokens = 3
@@ -10,21 +13,29 @@ package struct PromptLookup: Sendable {
     package static let matchTokensMax = 32
     /// Places that one look-up visits.
     package static let placesVisitedMax = 24
+    /// Where the last guess came from is still the source as long as so many of the last `sourceTokens` tokens are the same there.
+    package static let sourceTokens = 24
+    package static let sourceAgreementMin = 8
     /// Tokens that one call files: a long prompt is taken in over several steps.
     package static let tokensFiledMax = 4_096
     private static let headsMin = 1 << 8
     private static let headsMax = 1 << 16
 
-    /// Tokens that are likely to follow, and how many tokens before them agreed.
+    /// Tokens that are likely to follow.
     package struct Guess: Hashable, Sendable {
         package var tokens: [TokenID]
+        /// So many tokens before them are the same as before the place that they were read from.
         package var matched: Int
+        /// That place is so many tokens before the sequence's end.
+        package var distance: Int
     }
 
     /// By hash of a gram: the latest place behind it; 0 is none, because no gram ends there.
     private var heads: [Int32]
     /// By place: the place before it under the same hash.
     private var earlier: [Int32] = [0]
+    /// Of the guess that was followed last.
+    private var distance: Int?
 
     /// - Parameter tokens: about so many tokens the sequence will have; decides how long chains become, and nothing else.
     package init(expecting tokens: Int) {
@@ -46,7 +57,24 @@ package struct PromptLookup: Sendable {
             if matched == Self.matchTokensMax { break }
             place = earlier[Int(place)]
         }
-        return best.place == 0 ? nil : Guess(tokens: continuation(of: tokens, from: best.place, count: most), matched: best.matched)
+        return best.place == 0 ? nil : guess(after: tokens, from: best.place, matched: best.matched, most: most)
+    }
+
+    /// What stands where the guess that was followed last would go on by now, if the text still is mostly the same there. `nil`: it is not, or
+    /// nothing was followed yet.
+    package func guessInSource(after tokens: [TokenID], most: Int) -> Guess? {
+        guard let distance, most > 0 else { return nil }
+        let place = tokens.count - distance
+        let compared = min(place, Self.sourceTokens)
+        let same = (0..<compared).count { tokens[place - 1 - $0] == tokens[tokens.count - 1 - $0] }
+        return same < Self.sourceAgreementMin ? nil : guess(after: tokens, from: place, matched: agreement(tokens, before: place), most: most)
+    }
+
+    /// `guess` is taken for the likeliest, sent or not: the text is there.
+    package mutating func follow(_ guess: Guess) { distance = guess.distance }
+
+    private func guess(after tokens: [TokenID], from place: Int, matched: Int, most: Int) -> Guess {
+        Guess(tokens: continuation(of: tokens, from: place, count: most), matched: matched, distance: tokens.count - place)
     }
 
     /// What stands from `place` on, and once the end is reached what was guessed itself: a text that turns in circles goes on doing so.

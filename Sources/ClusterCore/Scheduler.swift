@@ -25,6 +25,8 @@ package struct Scheduler: Sendable {
         package var speculation = Speculation.Mode.promptLookup
         /// Guesses of one sequence in one step.
         package var draftTokensMax = Speculation.draftTokensMax
+        /// Whether there is a draft model to ask.
+        package var hasDraftModel = false
     }
 
     let settings: Settings
@@ -65,7 +67,7 @@ package struct Scheduler: Sendable {
         self.settings = settings
         self.clock = clock
         displacementCredit = Double(settings.contextTokens)
-        speculation = Speculation(mode: settings.speculation, most: settings.draftTokensMax)
+        speculation = Speculation(mode: settings.speculation, most: settings.draftTokensMax, hasModel: settings.hasDraftModel)
         shape = StepShape(stages: 0, prefillRowsMax: settings.prefillRowsPerStep, interTokenBudgetMs: settings.interTokenBudgetMs)
     }
 
@@ -155,7 +157,7 @@ package struct Scheduler: Sendable {
         // Where others decode but are all in flight, their next step is as much in this one's way.
         let beside = decoding == 0 ? 0 : max(draft.parts.count, (decoding + groups - 1) / groups)
         addPrefillRows(to: &draft, atMost: shape.prefillRows(beside: beside, groups: groups))
-        addGuesses(to: &draft, groups: groups)
+        addGuesses(to: &draft)
         return draft.isEmpty ? nil : launch(draft, at: now)
     }
 

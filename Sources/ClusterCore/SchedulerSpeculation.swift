@@ -1,28 +1,16 @@
-// Guesses that decoding sequences take along, and what came of them.
+// Guesses that a decoding sequence takes along, and what came of them.
 
 extension Scheduler {
-    /// Only where nobody else could use the time: nobody waits, here or in the common line, and no prompt is left to compute. Who shares the
-    /// stages is delayed by `Speculation.othersDelayMax` at most, so a batch in which rows cost time carries none.
-    mutating func addGuesses(to draft: inout StepDraft, groups: Int) {
-        guard speculation.isOn, !draft.isEmpty, waiting.isEmpty, !othersWait, running.allSatisfy({ sequences[$0]!.isDecoding }) else { return }
-        let rows = draft.parts.count
-        // Nobody's time but its own is tried out on.
-        let isAlone = running.count == 1
-        let delayMax = isAlone ? .infinity : 1 + Speculation.othersDelayMax
-        var guessed = 0
-        for (index, part) in draft.parts.enumerated() where draft.rowsLeft > 0 {
-            let shape = shape
-            let room = min(draft.rowsLeft, roomForGuesses(part.sequence))
-            let guesses = speculation.drafts(for: sequences[part.sequence]!, room: room) { more in
-                guard let all = shape.stretch(rows: rows, more: guessed + more, groups: groups, isHoped: isAlone), all <= delayMax,
-                    let before = shape.stretch(rows: rows, more: guessed, groups: groups, isHoped: isAlone)
-                else { return nil }
-                return all / before
-            }
-            let taken = withBlocks(guesses, for: part.sequence)
-            draft.add(guesses: taken, to: index)
-            guessed += taken.count
+    /// Only for a sequence that is alone with the stages: nobody else runs or waits, here or in the common line. A row that turns out wrong so
+    /// costs nobody's time but its own.
+    mutating func addGuesses(to draft: inout StepDraft) {
+        guard speculation.isOn, running.count == 1, waiting.isEmpty, !othersWait, draft.parts.count == 1 else { return }
+        let (shape, sequence) = (shape, sequences[running[0]]!)
+        guard sequence.isDecoding else { return }
+        let guesses = speculation.drafts(for: sequence, room: min(draft.rowsLeft, roomForGuesses(sequence.id))) { more in
+            shape.stretch(rows: 1, more: more, groups: 1, isHoped: true)
         }
+        draft.add(guesses: withBlocks(guesses, for: sequence.id), to: 0)
     }
 
     /// As many as can be right without going beyond what plain decoding would do: its last token, at the latest, is drawn from a guess's row.
@@ -44,18 +32,31 @@ extension Scheduler {
         return Array(guesses.prefix(max(0, positions - sequence.sent - 1)))
     }
 
+    /// What a draft model should think about while the pipeline works: the only sequence that runs, from its prompt's prefill on. `nil`: nothing new.
+    mutating func draftWish() -> DraftWish? {
+        guard speculation.hasModel, waiting.isEmpty, !othersWait, running.count == 1, let sequence = sequences[running[0]] else { return nil }
+        let underWay = inFlight.last?.rows.last { $0.sequence == sequence.id }?.drafts ?? []
+        return speculation.wish(for: sequence, behind: underWay)
+    }
+
+    /// The draft model's answer. What is no token is not sent to the stages.
+    mutating func drafted(_ id: SequenceID, atLength: Int, tokens: [TokenID]) {
+        guard let sequence = sequences[id] else { return }
+        speculation.drafted(sequence, atLength: atLength, tokens: Array(tokens.prefix { 0 <= $0 && Int($0) < settings.vocabulary }))
+    }
+
     /// A step came back whose sequences had guesses, or might have had.
     mutating func noteGuesses(of step: StepInFlight, in result: StepResult) {
         guard speculation.isOn else { return }
-        let guessed = step.rows.reduce(0) { $0 + $1.drafts.count }
-        for rows in step.rows where rows.sampledPosition != nil && rows.drafts.isEmpty { speculation.advancedPlainly(rows.sequence) }
-        guard guessed > 0 else { return }
-        let groups = max(1, inFlight.count + 1)
-        let stretch = shape.stretch(rows: step.rowCount - guessed, more: guessed, groups: groups, isHoped: true) ?? 1
-        for rows in step.rows where !rows.drafts.isEmpty {
+        for rows in step.rows where rows.sampledPosition != nil {
             let count = rows.drafts.count
-            let accepted = max(0, result.tokens.count { $0.sequence == rows.sequence } - 1)
-            speculation.returned(rows.sequence, count: count, accepted: accepted, stretch: 1 + (stretch - 1) * Double(count) / Double(guessed))
+            if count == 0 {
+                speculation.advancedPlainly(rows.sequence)
+            } else {
+                let accepted = max(0, result.tokens.count { $0.sequence == rows.sequence } - 1)
+                let stretch = shape.stretch(rows: 1, more: count, groups: 1, isHoped: true) ?? 1
+                speculation.returned(rows.sequence, count: count, accepted: accepted, stretch: stretch)
+            }
         }
     }
 

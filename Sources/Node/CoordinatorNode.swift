@@ -44,6 +44,8 @@ package struct CoordinatorSettings: Sendable {
     package var configuration: CoordinatorConfiguration
     /// Hears of every step.
     package var trace: TraceFile?
+    /// Guesses for streams that run alone.
+    package var draftModel: DraftThread.Settings?
 
     package init(state: StateDirectory, listen: String, advertise: String?, configuration: CoordinatorConfiguration) {
         self.state = state
@@ -62,6 +64,8 @@ private struct CoordinatorLoop: ~Copyable {
     static let messagesPerRound = 256
     /// How long the last messages may take to leave after the machine has ended.
     static let flushMs = 100
+    /// How long the draft model may take to end: a few rows.
+    static let draftEndMs = 1_000
 
     private var machine: Coordinator
     private let model: ServedModel
@@ -77,6 +81,7 @@ private struct CoordinatorLoop: ~Copyable {
     /// The connection over which each key spoke last.
     private var routes: [PeerKey: [UInt8]] = [:]
     private let trace: TraceFile?
+    private let drafter: DraftThread?
     private var hasEnded = false
 
     init(settings: CoordinatorSettings, model: ServedModel, logger: Logger, commandsDescriptor: Int32) throws {
@@ -98,6 +103,7 @@ private struct CoordinatorLoop: ~Copyable {
         trace = settings.trace
         var configuration = settings.configuration
         configuration.tracesSteps = settings.trace != nil
+        configuration.hasDraftModel = settings.draftModel != nil
         self.machine = Coordinator(configuration: configuration, at: MonotonicClock.now)
         self.model = model
         self.logger = logger
@@ -107,6 +113,7 @@ private struct CoordinatorLoop: ~Copyable {
         self.commandsDescriptor = commandsDescriptor
         self.peers = peers
         self.tokens = tokens
+        drafter = settings.draftModel.map { DraftThread($0, logger: logger) }
         logger.info("listening", metadata: ["endpoint": "\(endpoint)", "model": "\(settings.configuration.model.name)"])
     }
 
@@ -128,10 +135,20 @@ private struct CoordinatorLoop: ~Copyable {
                 if mailbox.drain().contains(.shutdown) { handle(.shutdown) }
                 inquiries.answer { machine.status(at: MonotonicClock.now) }
             }
-            if poller.isReadable(messages) { try receive() }
+            if poller.isReadable(messages) {
+                hearDraftModel()
+                try receive()
+            }
             if let deadline = machine.nextDeadline, deadline <= MonotonicClock.now { handle(.deadline) }
         }
         usleep(UInt32(Self.flushMs * 1000))
+        if drafter?.end(timeoutMs: Self.draftEndMs) == false { logger.warning("the draft model does not end") }
+    }
+
+    /// Its word is wanted when a step is formed, which follows a message; it wakes nobody by itself.
+    private mutating func hearDraftModel() {
+        guard let word = drafter?.takeWord() else { return }
+        handle(.drafted(word.sequence, atLength: word.atLength, tokens: word.tokens))
     }
 
     private func millisecondsUntilDeadline() -> Int {
@@ -227,6 +244,8 @@ private struct CoordinatorLoop: ~Copyable {
             tokens.remove(key)
             tokenKeys.remove(key)
             access.revoke(key.curve)
+        case .draft(let wish):
+            drafter?.post(wish)
         case .log(let entry):
             logger.log(entry)
         case .trace(let event):

@@ -46,14 +46,16 @@ package enum StatusText {
             line(
                 "prefix", "\(report.prefillPositionsShared) of \(report.prefillPositions) positions were there"
                     + " (\(percent(report.prefillPositionsShared, of: report.prefillPositions)))"),
-            line(
-                "guesses", "\(report.draftsLookedUp.proposed) looked up, \(report.draftsLookedUp.accepted) right"
-                    + " (\(percent(Int(clamping: report.draftsLookedUp.accepted), of: Int(clamping: report.draftsLookedUp.proposed))))"),
+            line("guesses", "\(guesses(report.draftsLookedUp)) looked up; \(guesses(report.draftsModelled)) of the draft model"),
             line(
                 "trouble", "recoveries \(report.recoveries)"
                     + (report.lastRecoveryNanoseconds > 0 ? " (last pause \(nanoseconds(report.lastRecoveryNanoseconds)))" : "")
                     + ", frames dropped \(report.framesDropped)"),
         ] + shares(report)
+    }
+
+    private static func guesses(_ counts: DraftCounts) -> String {
+        "\(counts.accepted) of \(counts.proposed) right (\(percent(Int(clamping: counts.accepted), of: Int(clamping: counts.proposed))))"
     }
 
     /// What a request would wait, and who has how much open where requests come from holders of keys.

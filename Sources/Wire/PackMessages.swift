@@ -265,6 +265,7 @@ extension PackArena {
             (m.has_preemptions, m.preemptions) = (1, value.preemptions)
             (m.has_displacements, m.displacements) = (1, value.displacements)
             m.drafts_looked_up = draftCounts(value.draftsLookedUp)
+            m.drafts_modelled = draftCounts(value.draftsModelled)
             observed(value, &m)
             m.planning = value.planning.map(planningStatus)
         }

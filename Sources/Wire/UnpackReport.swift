@@ -7,6 +7,7 @@ import ClusterCore
 extension Unpack {
     static func observed(_ m: Staffel__V1__StatusReport, _ f: Fields, _ report: inout StatusReport) throws(WireError) {
         if let pipeline = m.pipeline { report.pipeline = try pipelineReport(pipeline) }
+        if let drafts = m.drafts_modelled { report.draftsModelled = try draftCounts(drafts) }
         if m.has_kv_blocks_shared != 0 {
             report.kvBlocksShared = try f.integer(m.has_kv_blocks_shared, m.kv_blocks_shared, "kv_blocks_shared", 0...report.kvBlocksTotal)
         }

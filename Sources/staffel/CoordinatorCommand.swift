@@ -90,13 +90,14 @@ struct CoordinatorCommand: AsyncParsableCommand {
         if let percent = try settings.integer("prefix-cache-percent", flag: prefixCachePercent, in: 0...100) {
             configuration.prefixCachePercent = percent
         }
-        configuration.speculation = try speculating.mode(settings) ?? .off
+        if let mode = try speculating.mode(settings) { configuration.speculation = mode }
         try planning.apply(to: &configuration, settings)
         var nodeSettings = CoordinatorSettings(
             state: try StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),
             listen: try settings.endpoint("listen", flag: listen) ?? "tcp://127.0.0.1:7300",
             advertise: try settings.endpoint("advertise", flag: advertise), configuration: configuration)
         nodeSettings.trace = try Self.trace(settings, path: trace, limit: traceLimit, logger)
+        nodeSettings.draftModel = try speculating.draft(settings, servedPath: path, contextTokens: configuration.contextTokens)
         let node = try CoordinatorNode(settings: nodeSettings, model: served, logger: logger)
         let metrics = try metrics.services(settings, logger: logger) { await node.status().map(ClusterMetrics.text) }
         try await Services.run(name: "coordinator", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, beside: metrics, logger: logger)

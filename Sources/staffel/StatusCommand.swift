@@ -46,6 +46,7 @@ struct StatusCommand: AsyncParsableCommand {
             "steps_done": report.stepsDone, "tokens_generated": report.tokensGenerated, "frames_dropped": report.framesDropped,
             "expected_wait_ms": report.expectedWaitMs, "preemptions": report.preemptions, "displacements": report.displacements,
             "drafts_looked_up": ["proposed": report.draftsLookedUp.proposed, "accepted": report.draftsLookedUp.accepted],
+            "drafts_modelled": ["proposed": report.draftsModelled.proposed, "accepted": report.draftsModelled.accepted],
             "kv_blocks_shared": report.kvBlocksShared, "prompt_tokens": report.promptTokens, "requests_finished": report.requestsFinished,
             "requests_failed": report.requestsFailed, "requests_cancelled": report.requestsCancelled, "tenants": tenants,
             "recoveries": report.recoveries, "recovery_seconds": seconds(report.recoveryNanoseconds),

@@ -69,6 +69,7 @@ struct UpCommand: AsyncParsableCommand {
         // A wrong size ends this command, not its children one by one.
         _ = try caching.packedCache(settings)
         _ = try speculating.mode(settings)
+        _ = try speculating.draft(settings, servedPath: plan.model, contextTokens: 1)
         let children = try plan.children(
             in: directory.path, passing: common.forwardedFlags, coordinator: speculating.forwardedFlags, workers: caching.forwardedFlags)
         let broken = Mutex<String?>(nil)

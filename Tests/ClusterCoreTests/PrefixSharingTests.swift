@@ -146,12 +146,17 @@ struct ScheduledRun {
     private let vocabulary: Int
     /// What a stage says of each step of so many rows.
     private let timing: ((Int) -> UInt64)?
+    /// A draft model that is right, wrong, late or silent as these say.
+    private var model: SeededNumbers?
+    private var words: [(sequence: SequenceID, atLength: Int, tokens: [TokenID])] = []
     private let now = Instant(nanoseconds: 0)
 
     init(
         blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true, cachePercent: Int = 100,
-        context: Int = 2_048, vocabulary: Int = 1_000, endTokens: [TokenID] = [], draftTokensMax: Int = 0, timing: ((Int) -> UInt64)? = nil
+        context: Int = 2_048, vocabulary: Int = 1_000, endTokens: [TokenID] = [], draftTokensMax: Int = 0, timing: ((Int) -> UInt64)? = nil,
+        modelSeed: UInt64? = nil
     ) {
+        model = modelSeed.map { SeededNumbers(seed: $0) }
         self.blocks = blocks
         self.stages = stages
         self.vocabulary = vocabulary
@@ -163,6 +168,7 @@ struct ScheduledRun {
             vocabulary: vocabulary, endTokens: endTokens)
         settings.sharesPrefixes = sharesPrefixes
         settings.draftTokensMax = draftTokensMax
+        settings.hasDraftModel = modelSeed != nil
         settings.prefixCachePercent = cachePercent
         scheduler = Scheduler(settings: settings, clock: StepClock(floorMs: 10_000, unmeasuredMs: 60_000, factor: 8))
         scheduler.begin(epoch: epoch, kvBlocks: blocks, stages: stages, stepsInFlightMax: stages)
@@ -216,6 +222,7 @@ struct ScheduledRun {
             for segment in step.segments { noteSent(segment) }
             if sent.count > stages { findings.append("\(sent.count) steps are in flight") }
         }
+        consultModel()
         guard !sent.isEmpty else {
             if !open.isEmpty { findings.append("nothing moves though sequences are open") }
             return rows
@@ -240,6 +247,23 @@ struct ScheduledRun {
         let before = sentOnce[segment.sequence, default: 0]
         rowsRepeated += max(0, min(end, before) - segment.start)
         sentOnce[segment.sequence] = max(before, end)
+    }
+
+    private mutating func consultModel() {
+        guard model != nil else { return }
+        if let wish = scheduler.draftWish(), !model!.oneIn(4) {
+            var tokens = Array(wish.tokens[wish.known...])
+            // What comes behind those, or what a small model takes it to be.
+            let more = Int.random(in: 0...wish.count, using: &model!)
+            tokens += plain(id: wish.sequence.value, prompt: wish.tokens, maxTokens: Int32(more)).dropFirst(wish.tokens.count)
+            if let place = tokens.indices.randomElement(using: &model!), model!.oneIn(3) { tokens[place] = TokenID(vocabulary) - tokens[place] }
+            words.append((wish.sequence, wish.known, tokens))
+        }
+        if model!.oneIn(9) { words.append((SequenceID(model!.next() % 8), Int.random(in: -2...99, using: &model!), [0, 1, -5, .max])) }
+        while !words.isEmpty, !model!.oneIn(3) {
+            let word = words.removeFirst()
+            scheduler.drafted(word.sequence, atLength: word.atLength, tokens: word.tokens)
+        }
     }
 
     // MARK: - The stages

@@ -49,17 +49,24 @@ import Testing
     }
 
     @Test func guessesChangeNoToken() {
-        var sum = DraftCounts()
-        for seed in UInt64(300)..<320 {
-            let counts = guessing(seed: seed)
-            sum.proposed += counts.proposed
-            sum.accepted += counts.accepted
+        for hasModel in [false, true] {
+            var sum = DraftCounts()
+            for seed in UInt64(300)..<320 {
+                let counts = guessing(seed: seed, hasModel: hasModel)
+                sum.proposed += counts.proposed
+                sum.accepted += counts.accepted
+            }
+            #expect(sum.accepted > 20 && sum.proposed > sum.accepted, "guesses are taken, right and wrong: \(sum)")
         }
-        #expect(sum.accepted > 20 && sum.proposed > sum.accepted, "guesses are taken, right and wrong: \(sum)")
     }
 
-    private func guessing(seed: UInt64) -> DraftCounts {
+    /// With guesses from the text, or with those of a draft model only.
+    private func guessing(seed: UInt64, hasModel: Bool) -> DraftCounts {
         var settings = Self.guessing(seed)
+        settings.configure = { configuration in
+            configuration.hasDraftModel = hasModel
+            if hasModel { configuration.speculation = .off }
+        }
         settings.kvBlocks = 8 + Int(seed % 9)
         settings.stepsInFlightPerStage = 1 + Int(seed % 2)
         var cluster = ToyCluster(seed: seed, settings: settings)
@@ -82,7 +89,9 @@ import Testing
         check(cluster)
         cluster.run(milliseconds: 30_000)
         checkRest(cluster)
-        return cluster.coordinator.status(at: cluster.now).draftsLookedUp
+        let status = cluster.coordinator.status(at: cluster.now)
+        #expect((hasModel ? status.draftsLookedUp : status.draftsModelled) == DraftCounts())
+        return hasModel ? status.draftsModelled : status.draftsLookedUp
     }
 
     private static func allOver(_ cluster: ToyCluster) -> Bool {

@@ -143,6 +143,7 @@ private struct CoordinatorPlayer {
         case .log(let entry):
             let reason = entry.fields.first { $0.key == "reason" || $0.key == "cause" }.map { ": " + $0.value } ?? ""
             return entry.level == .debug ? nil : "log \(entry.level) \(entry.message)\(reason)"
+        case .draft(let wish): return "draft \(wish.count) tokens behind \(wish.tokens) of \(wish.sequence.value)"
         case .trace: return "trace"
         case .ended: return "ended"
         }

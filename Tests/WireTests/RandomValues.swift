@@ -264,6 +264,7 @@ extension Seeded {
                     kvBlocksTotal: blocks, stepsInFlight: $0.int(0...1000))
             })
         report.draftsLookedUp = DraftCounts(proposed: next() >> 2, accepted: next() >> 2)
+        report.draftsModelled = DraftCounts(proposed: next() >> 2, accepted: next() >> 2)
         for index in report.workers.indices { report.workers[index].loadedShare = maybe { Double.random(in: 0...1, using: &$0) } }
         report.pipeline = pipeline()
         report.planning = bool() ? nil : planning()

@@ -18,7 +18,10 @@ REQUEST_SECONDS = 3600
 
 
 class Cluster:
-    """`cpus` has one processor a worker. `settings` are environment variables without STAFFEL_, such as PREFIX_SHARING."""
+    """`cpus` has one processor a worker. `settings` are environment variables without STAFFEL_, such as PREFIX_SHARING.
+
+    Without guesses, unless `settings` say otherwise: what is measured is what a step takes, not how often a text repeats itself.
+    """
 
     def __init__(self, staffel, model, cpus, memory, context, settings=None):
         self.staffel, self.model, self.cpus = staffel, model, cpus
@@ -26,7 +29,8 @@ class Cluster:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.directory = tempfile.TemporaryDirectory(prefix="bench-pipeline-")
-        environment = dict(os.environ, TMPDIR=self.directory.name, **{f"STAFFEL_{key}": value for key, value in (settings or {}).items()})
+        settings = {"SPECULATION": "off", **(settings or {})}
+        environment = dict(os.environ, TMPDIR=self.directory.name, **{f"STAFFEL_{key}": value for key, value in settings.items()})
         command = [
             staffel, "up", model, "--workers", str(len(cpus)), "--threads", "1", "--cpus", ",".join(map(str, cpus)), "--memory", memory,
             "--context-tokens", str(context), "--port", str(self.port), "--log-level", "warning"]

@@ -71,7 +71,16 @@ package enum ClusterMetrics {
             "staffel_step_overhead_seconds", "A step's round trip less its computing and less its waiting behind other steps.", labels,
             counts: pipeline.stepsByOverhead, bounds: pipeline.stepsByOverhead.indices.dropLast().map { Double(1 << $0) / 1e6 },
             sum: seconds(pipeline.overheadNanosecondsTotal))
+        writeGuesses(report, labels, &text)
         text.counter("staffel_wire_seconds_total", "Time that steps spent between machines, all hops.", labels, seconds(pipeline.wireNanosecondsTotal))
+    }
+
+    private static func writeGuesses(_ report: StatusReport, _ labels: PrometheusText.Labels, _ text: inout PrometheusText) {
+        let sources = [("prompt-lookup", report.draftsLookedUp), ("draft-model", report.draftsModelled)]
+        text.family("staffel_spec_decode_num_draft_tokens_total", "counter", "Tokens that were guessed, by where the guesses came from.")
+        for (source, counts) in sources { text.sample("staffel_spec_decode_num_draft_tokens_total", labels + [("source", source)], counts.proposed) }
+        text.family("staffel_spec_decode_num_accepted_tokens_total", "counter", "Those of them that were right.")
+        for (source, counts) in sources { text.sample("staffel_spec_decode_num_accepted_tokens_total", labels + [("source", source)], counts.accepted) }
     }
 
     /// Stage by stage. Counters begin anew with each epoch, as they do with a restart.

@@ -77,6 +77,8 @@ struct ToyCluster {
     private(set) var now = Instant(nanoseconds: 1_000_000)
     private(set) var coordinator: Coordinator
     private var coordinatorIsUp = true
+    /// What the draft model was asked for last.
+    private var wish: DraftWish?
     private var workers: [WorkerProcess?] = []
     private(set) var gateway: GatewayLink
     private(set) var streams: [RequestID: Stream] = [:]
@@ -236,6 +238,7 @@ struct ToyCluster {
         let ready = routes.indices.filter { !routes[$0].queue.isEmpty }
         let busy = workers.indices.filter { workers[$0].map { !$0.jobs.isEmpty && !$0.isHung } ?? false }
         guard !ready.isEmpty || !busy.isEmpty else { return false }
+        answerWish()
         let pick = Int.random(in: 0..<ready.count + busy.count, using: &numbers)
         if pick < ready.count {
             let message = routes[ready[pick]].queue.removeFirst()
@@ -244,6 +247,14 @@ struct ToyCluster {
             runJob(of: busy[pick - ready.count])
         }
         return true
+    }
+
+    /// The draft model is right by chance, wrong by chance, late, and silent where it is asked again before.
+    private mutating func answerWish() {
+        guard let wish, coordinatorIsUp, numbers.oneIn(4) else { return }
+        self.wish = nil
+        let guesses = (0..<Int.random(in: 1...wish.count, using: &numbers)).map { _ in TokenID(numbers.next() % UInt64(settings.model.vocabulary)) }
+        handle(.drafted(wish.sequence, atLength: wish.known, tokens: Array(wish.tokens[wish.known...]) + guesses))
     }
 
     private mutating func deliver(_ message: Message, _ route: Route) {
@@ -284,6 +295,7 @@ struct ToyCluster {
             case .log(let entry):
                 coordinatorLog.append(entry)
                 if entry.level == .error { unexpected.append(entry.message) }
+            case .draft(let wish): self.wish = wish
             case .admit, .consumeToken, .trace, .ended: break
             }
         }
