@@ -41,6 +41,33 @@ import Testing
         #expect(try groups(Self.planner(Self.model(layers: 30)).best(of: fast, atMost: 2)).count == 2)
     }
 
+    /// Two boxes with two workers each: a replica a box where hops weigh most, never two in one box.
+    @Test func workersOfOneMachineStayTogether() throws {
+        var fast = (0..<4).map { Self.worker($0, speed: 1e12) }
+        #expect(try groups(Self.planner(Self.model(layers: 30)).best(of: fast, atMost: 64)) == [1, 1, 1, 1])
+        for index in fast.indices { fast[index].machine = UInt64(7 + index % 2) }
+        let two = try Self.planner(Self.model(layers: 30)).best(of: fast, atMost: 64).get()
+        #expect(two.map { Set($0.stages.map(\.worker)) } == [[ToyCluster.key(0), ToyCluster.key(2)], [ToyCluster.key(1), ToyCluster.key(3)]])
+        for index in fast.indices { fast[index].machine = 7 }
+        #expect(try groups(Self.planner(Self.model(layers: 30)).best(of: fast, atMost: 64)) == [4])
+        // Who asks for two gets two.
+        #expect(try groups(Self.planner(Self.model(layers: 30)).most(of: fast, atMost: 2)).count == 2)
+    }
+
+    /// What was measured between the stages counts: over slow hops each for itself, where quick ones make one pipeline as good.
+    @Test func measuredHopsDecide() throws {
+        let workers = (0..<2).map { Self.worker($0, speed: 1e9) }
+        func replicas(hop: Double) throws -> Int {
+            var demand = PlanDemand()
+            demand.linkLatencySeconds = hop
+            return try ReplicaPlanner(model: Self.model(layers: 10), contextTokens: 64, kvBlocksMax: 1_000, batch: 16, demand: demand)
+                .best(of: workers, atMost: 2).get().count
+        }
+        // A token takes 11 ms.
+        #expect(try replicas(hop: 1e-4) == 1)
+        #expect(try replicas(hop: 1e-2) == 2)
+    }
+
     @Test func everyReplicaHoldsTheModel() throws {
         let model = Self.model(layers: 6)
         // One worker holds four layers and a context of them.
