@@ -80,8 +80,9 @@ extension Coordinator {
         return PlanningStatus(
             stages: forecast.stages.enumerated().map { index, stage in
                 let pace = watch.stages[index]
+                let rows = isMeasured ? Int(watch.rowsMean.rounded()) : expected.rows
                 return PlanningStatus.Stage(
-                    worker: stage.worker, correction: forecast.workers[index].factor(rows: isMeasured ? Int(watch.rowsMean.rounded()) : expected.rows),
+                    worker: stage.worker, correction: forecast.workers[index].factor(rows: rows),
                     predictedSeconds: isMeasured ? pace.predicted / pace.steps : stage.decode.total,
                     measuredSeconds: isMeasured ? pace.measured / pace.steps : 0)
             },

@@ -56,11 +56,11 @@ package struct StepShape: Sendable {
 
     private func divided(_ count: Int, into groups: Int, interval shortest: Double) -> Int {
         let whole = (count + groups - 1) / groups
-        guard var rows = self.rows(decode, within: Self.longStepMax, of: 1, atMost: whole) else { return groups }
-        while rows < whole {
-            let groups = (count + rows - 1) / rows
-            if let time = interval(decode, rows: rows, groups: groups), time <= shortest * (1 + Self.calmCostMax) { return groups }
-            rows += max(1, rows / 4)
+        guard let short = rows(decode, within: Self.longStepMax, of: 1, atMost: whole), short < whole else { return groups }
+        var more = (count + short - 1) / short
+        while more > groups {
+            if let time = interval(decode, rows: (count + more - 1) / more, groups: more), time <= shortest * (1 + Self.calmCostMax) { return more }
+            more -= max(1, more / 8)
         }
         return groups
     }

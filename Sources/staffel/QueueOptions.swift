@@ -13,7 +13,10 @@ struct QueueOptions: ParsableArguments {
     var maxNumBatchedTokens: Int?
 
     @Option(
-        help: "So many times longer than alone the steps of a key with few streams may take beside others' streams; more tokens in all for more. (default: 4)")
+        help: """
+            How many times longer than alone the steps of a key with few streams may take beside others' streams; a higher one brings more tokens \
+            in all. (default: 4)
+            """)
     var keyStretch: Int?
 
     func apply(to configuration: inout CoordinatorConfiguration, _ settings: Settings) throws {

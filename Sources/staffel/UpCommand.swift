@@ -71,7 +71,8 @@ struct UpCommand: AsyncParsableCommand {
         _ = try caching.packedCache(settings)
         _ = try speculating.mode(settings)
         let children = try plan.children(
-            in: directory.path, passing: common.forwardedFlags, coordinator: speculating.forwardedFlags + queueing.forwardedFlags, workers: caching.forwardedFlags)
+            in: directory.path, passing: common.forwardedFlags, coordinator: speculating.forwardedFlags + queueing.forwardedFlags,
+            workers: caching.forwardedFlags)
         let broken = Mutex<String?>(nil)
         let onEnd: @Sendable (ChildProcess.End) -> Void = { end in
             switch end {

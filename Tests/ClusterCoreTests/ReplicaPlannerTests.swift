@@ -4,10 +4,14 @@ import Testing
 
 @Suite struct ReplicaPlannerTests {
     private static func model(layers: Int, layerBytes: UInt64 = 1_000_000, head: UInt64 = 0, kv: UInt64 = 100) -> ModelProfile {
-        ModelProfile(
+        var model = ModelProfile(
             digest: ModelDigest(bytes: [UInt8](repeating: 1, count: 32))!, name: "m",
             layerBytes: [UInt64](repeating: layerBytes, count: layers), embeddingBytes: head, headBytes: head, headIsTied: true, hidden: 8,
             vocabulary: 100, contextTokens: 64, kvBytesPerTokenPerLayer: kv, endTokens: [])
+        // Weights of four and a half bits.
+        model.arithmetic.layers = model.layerBytes.map { .init(int8Weights: $0 * 16 / 9) }
+        model.arithmetic.head = .init(int8Weights: head * 16 / 9)
+        return model
     }
 
     /// Slow enough that hops don't count.
