@@ -19,7 +19,7 @@ package struct RowCosts: Hashable, Sendable {
     package static let learnedSeconds = 0.25
     package static let learnedSteps = 16
     package static let least = 0.125
-    package static let most = 8.0
+    package static let most = 64.0
 
     private var known: [Double?] = []
     private var open: [Sums] = []

@@ -16,7 +16,7 @@ import Testing
 
     /// Slow enough that hops don't count.
     private static func worker(_ index: Int, memory: UInt64 = 1 << 40, speed: Double = 1e7) -> ReplicaPlanner.Candidate {
-        ReplicaPlanner.Candidate(key: ToyCluster.key(index), memoryBytes: memory, readBytesPerSecond: speed, opsPerSecond: 20 * speed)
+        ReplicaPlanner.Candidate(key: ToyCluster.key(index), memoryBytes: memory, readBytesPerSecond: speed, opsPerSecond: 8 * speed)
     }
 
     private static func planner(_ model: ModelProfile, batch: Int = 16) -> ReplicaPlanner {

