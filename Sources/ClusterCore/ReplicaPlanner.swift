@@ -100,7 +100,9 @@ package struct ReplicaPlanner: Sendable {
     }
 
     /// Tokens a second in all, of pipelines over these workers as they are.
-    func tokensPerSecond(of plans: [Plan], workers: [Candidate]) -> Double { division(plans.map { pipeline($0, of: workers) }).tokensPerSecond }
+    package func tokensPerSecond(of plans: [Plan], workers: [Candidate]) -> Double {
+        division(plans.map { pipeline($0, of: workers) }).tokensPerSecond
+    }
 
     // MARK: - What one is worth
 

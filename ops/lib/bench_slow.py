@@ -21,7 +21,7 @@ GROUP = "staffel-bench-slow"
 
 
 class Load:
-    """So many streams at any time, one after the other in each place."""
+    """So many streams at any time, one after the other in each place; the same few requests again and again, whose bytes never change."""
 
     def __init__(self, bench, model, cluster, words, tokens):
         self.bench, self.model, self.cluster, self.words, self.tokens = bench, model, cluster, words, tokens
@@ -34,7 +34,7 @@ class Load:
             self.running.remove(stream)
             self.done.append(stream)
         while len(self.running) < STREAMS:
-            stream = Stream(self.cluster, self.words(f"slow {self.number}", 12), self.tokens)
+            stream = Stream(self.cluster, self.words(f"slow {self.number % STREAMS}", 12), self.tokens)
             self.number += 1
             self.running.append(stream)
             stream.start()
