@@ -3034,7 +3034,7 @@ const ProtobufCMessageDescriptor staffel__v1__worker_hello__descriptor =
   (ProtobufCMessageInit) staffel__v1__worker_hello__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__worker_capabilities__field_descriptors[6] =
+static const ProtobufCFieldDescriptor staffel__v1__worker_capabilities__field_descriptors[7] =
 {
   {
     "memory_bytes",
@@ -3108,19 +3108,33 @@ static const ProtobufCFieldDescriptor staffel__v1__worker_capabilities__field_de
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "machine",
+    70,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_FIXED64,
+    offsetof(Staffel__V1__WorkerCapabilities, has_machine),
+    offsetof(Staffel__V1__WorkerCapabilities, machine),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__worker_capabilities__field_indices_by_name[] = {
   5,   /* field[5] = float_ops_per_second */
   2,   /* field[2] = isa */
+  6,   /* field[6] = machine */
   0,   /* field[0] = memory_bytes */
   4,   /* field[4] = ops_per_second */
   3,   /* field[3] = read_bytes_per_second */
   1,   /* field[1] = threads */
 };
-static const ProtobufCIntRange staffel__v1__worker_capabilities__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__worker_capabilities__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 70, 6 },
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor staffel__v1__worker_capabilities__descriptor =
 {
@@ -3130,10 +3144,10 @@ const ProtobufCMessageDescriptor staffel__v1__worker_capabilities__descriptor =
   "Staffel__V1__WorkerCapabilities",
   "staffel.v1",
   sizeof(Staffel__V1__WorkerCapabilities),
-  6,
+  7,
   staffel__v1__worker_capabilities__field_descriptors,
   staffel__v1__worker_capabilities__field_indices_by_name,
-  1,  staffel__v1__worker_capabilities__number_ranges,
+  2,  staffel__v1__worker_capabilities__number_ranges,
   (ProtobufCMessageInit) staffel__v1__worker_capabilities__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -5103,7 +5117,7 @@ const ProtobufCMessageDescriptor staffel__v1__step_frame__descriptor =
   (ProtobufCMessageInit) staffel__v1__step_frame__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descriptors[4] =
+static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descriptors[5] =
 {
   {
     "queue_nanoseconds",
@@ -5153,17 +5167,31 @@ static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "read_bytes",
+    70,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageTiming, has_read_bytes),
+    offsetof(Staffel__V1__StageTiming, read_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__stage_timing__field_indices_by_name[] = {
   1,   /* field[1] = compute_nanoseconds */
   3,   /* field[3] = hand_over_nanoseconds */
   2,   /* field[2] = idle_nanoseconds */
   0,   /* field[0] = queue_nanoseconds */
+  4,   /* field[4] = read_bytes */
 };
-static const ProtobufCIntRange staffel__v1__stage_timing__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__stage_timing__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 70, 4 },
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor =
 {
@@ -5173,10 +5201,10 @@ const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor =
   "Staffel__V1__StageTiming",
   "staffel.v1",
   sizeof(Staffel__V1__StageTiming),
-  4,
+  5,
   staffel__v1__stage_timing__field_descriptors,
   staffel__v1__stage_timing__field_indices_by_name,
-  1,  staffel__v1__stage_timing__number_ranges,
+  2,  staffel__v1__stage_timing__number_ranges,
   (ProtobufCMessageInit) staffel__v1__stage_timing__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -6408,7 +6436,7 @@ const ProtobufCMessageDescriptor staffel__v1__stage_report__descriptor =
   (ProtobufCMessageInit) staffel__v1__stage_report__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__stage_sums__field_descriptors[6] =
+static const ProtobufCFieldDescriptor staffel__v1__stage_sums__field_descriptors[7] =
 {
   {
     "steps",
@@ -6482,19 +6510,33 @@ static const ProtobufCFieldDescriptor staffel__v1__stage_sums__field_descriptors
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "read_bytes",
+    70,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_read_bytes),
+    offsetof(Staffel__V1__StageSums, read_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__stage_sums__field_indices_by_name[] = {
   1,   /* field[1] = compute_nanoseconds */
   4,   /* field[4] = hand_over_nanoseconds */
   2,   /* field[2] = idle_nanoseconds */
   3,   /* field[3] = queue_nanoseconds */
+  6,   /* field[6] = read_bytes */
   5,   /* field[5] = sent_bytes */
   0,   /* field[0] = steps */
 };
-static const ProtobufCIntRange staffel__v1__stage_sums__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__stage_sums__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 70, 6 },
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor staffel__v1__stage_sums__descriptor =
 {
@@ -6504,10 +6546,10 @@ const ProtobufCMessageDescriptor staffel__v1__stage_sums__descriptor =
   "Staffel__V1__StageSums",
   "staffel.v1",
   sizeof(Staffel__V1__StageSums),
-  6,
+  7,
   staffel__v1__stage_sums__field_descriptors,
   staffel__v1__stage_sums__field_indices_by_name,
-  1,  staffel__v1__stage_sums__number_ranges,
+  2,  staffel__v1__stage_sums__number_ranges,
   (ProtobufCMessageInit) staffel__v1__stage_sums__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

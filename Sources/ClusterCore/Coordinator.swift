@@ -44,7 +44,8 @@ package struct Coordinator: Sendable {
             settings: Scheduler.Settings(
                 stepRowsMax: configuration.stepRowsMax, prefillRowsPerStep: configuration.prefillRowsPerStep,
                 interTokenBudgetMs: configuration.interTokenBudgetMs,
-                sequencesRunningMax: configuration.sequencesRunningMax, contextTokens: configuration.contextTokens,
+                sequencesRunningMax: configuration.sequencesRunningMax, tenantStretchMax: configuration.tenantStretchMax,
+                contextTokens: configuration.contextTokens,
                 vocabulary: configuration.model.vocabulary, endTokens: configuration.model.endTokens,
                 sharesPrefixes: configuration.sharesPrefixes, prefixCachePercent: configuration.prefixCachePercent,
                 speculation: configuration.speculation, hasDraftModel: configuration.hasDraftModel),

@@ -16,7 +16,7 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     /// The first plan waits for so many workers.
     package var expectedWorkers: Int
     /// How many pipelines the workers are divided into.
-    package var replicas = ReplicaCount.exactly(1)
+    package var replicas = ReplicaCount.automatic
     /// The load that the number of replicas is chosen for: so many sequences at once in all.
     package var plannedSequences: Int = 16
     package var workersMax: Int = Limits.workersMax
@@ -24,6 +24,8 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
 
     package var requestsWaitingMax: Int = Limits.requestsWaitingMax
     package var sequencesRunningMax: Int = Limits.sequencesRunningMax
+    /// See `Scheduler.Settings`.
+    package var tenantStretchMax = 4.0
     /// KV blocks are made as memory allows, up to this.
     package var kvBlocksMax: Int = kvBlocksMaxDefault
     package static let kvBlocksMaxDefault = 8_192

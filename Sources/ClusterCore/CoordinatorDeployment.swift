@@ -39,20 +39,28 @@ extension Coordinator {
         }
     }
 
+    /// Where the number of replicas is chosen here, a machine that has a stage makes no other replica: it would share its memory with itself.
     private func freeCandidates(_ now: Instant) -> [WorkerMember] {
-        membership.candidates(at: now).filter { fleet.replica(of: $0.key) == nil }
+        let free = membership.candidates(at: now).filter { fleet.replica(of: $0.key) == nil }
+        guard mayRegroup, !fleet.isIdle else { return free }
+        let taken = membership.workers.values.filter { fleet.replica(of: $0.key) != nil }.map(\.hello.capabilities.machine)
+        return free.filter { $0.hello.capabilities.machine == 0 || !taken.contains($0.hello.capabilities.machine) }
     }
 
     private func plans(over candidates: [WorkerMember], atMost count: Int, at now: Instant) -> Result<[Plan], Failure> {
         let workers = candidates.map { candidate($0, at: now) }
-        let planner = ReplicaPlanner(
-            model: configuration.model, contextTokens: configuration.contextTokens, kvBlocksMax: configuration.kvBlocksMax,
-            batch: configuration.plannedSequences, demand: demand)
+        let planner = replicaPlanner
         switch configuration.replicas {
         case .automatic: return planner.best(of: workers, atMost: count)
         case .exactly(1): return planner.plan(over: workers).map { [$0] }
         case .exactly: return planner.most(of: workers, atMost: count)
         }
+    }
+
+    private var replicaPlanner: ReplicaPlanner {
+        ReplicaPlanner(
+            model: configuration.model, contextTokens: configuration.contextTokens, kvBlocksMax: configuration.kvBlocksMax,
+            batch: configuration.plannedSequences, demand: demand)
     }
 
     /// The first plan waits for the workers that were announced, because a plan over fewer would be cut anew at once. It waits no longer than
@@ -81,18 +89,23 @@ extension Coordinator {
         let used = fleet.workersInUse
         guard candidates.count > used || mayRegroup && candidates.count == used, keys != fleet.widenedInVain else { return }
         let count = if case .exactly(let count) = configuration.replicas { count } else { Limits.replicasMax }
-        guard case .success(let wider) = plans(over: candidates, atMost: count, at: now), isBetterThanServing(wider) else {
+        guard case .success(let wider) = plans(over: candidates, atMost: count, at: now), isBetterThanServing(wider, now) else {
             return fleet.widenedInVain = keys
         }
         for replica in fleet.inForce { endEpoch(of: replica, now) }
         assign(wider, now, &effects)
     }
 
-    private func isBetterThanServing(_ plans: [Plan]) -> Bool {
+    /// Over more workers; or where the number of replicas is chosen here, predicted to be faster by so much that it is not just a new measurement.
+    private func isBetterThanServing(_ plans: [Plan], _ now: Instant) -> Bool {
         let (used, wouldUse) = (fleet.workersInUse, plans.reduce(0) { $0 + $1.stages.count })
         guard wouldUse == used, mayRegroup else { return wouldUse > used }
+        let serving = fleet.replicas.compactMap(\.deployment.plan)
         let groups = { (plans: [Plan]) in plans.map { $0.stages.map(\.worker).sorted() }.sorted { $0[0] < $1[0] } }
-        return groups(plans) != groups(fleet.replicas.compactMap(\.deployment.plan))
+        guard groups(plans) != groups(serving) else { return false }
+        let workers = (plans + serving).flatMap(\.stages).compactMap { membership.workers[$0.worker] }.map { candidate($0, at: now) }
+        let (new, old) = (replicaPlanner.tokensPerSecond(of: plans, workers: workers), replicaPlanner.tokensPerSecond(of: serving, workers: workers))
+        return new > old * (1 + ReplicaPlanner.gainMin)
     }
 
     private var mayRegroup: Bool { configuration.replicas == .automatic }
@@ -121,9 +134,9 @@ extension Coordinator {
         let start = Deployment.Loading(isDone: false, bytesDone: 0, lastProgress: now)
         fleet[replica].deployment.epoch = epoch
         let workers = candidates(of: plan, at: now)
-        fleet[replica].watch.begin(PlanForecast(plan: plan, model: configuration.model, workers: workers, demand: demand))
-        fleet[replica].forecast = PipelineForecast(
-            plan, model: configuration.model, contextTokens: configuration.contextTokens, workers: workers)
+        let forecast = PlanForecast(plan: plan, model: configuration.model, workers: workers, demand: demand)
+        fleet[replica].watch.begin(forecast)
+        fleet[replica].forecast = PipelineForecast(forecast, contextTokens: configuration.contextTokens)
         fleet[replica].deployment.phase = .loading(plan, [Deployment.Loading](repeating: start, count: plan.stages.count))
         for (index, stage) in plan.stages.enumerated() {
             log(

@@ -77,10 +77,13 @@ extension Coordinator {
     private func routes(of sequence: GeneratedSequence, over replicas: [Int]) -> [Int] {
         guard replicas.count > 1 else { return replicas }
         let costs = replicas.map { replica in
-            (apart: !fleet[replica].scheduler.holdsSibling(of: sequence), seconds: fleet[replica].secondsUntilDone(sequence), replica: replica)
+            (
+                apart: !fleet[replica].scheduler.holdsSibling(of: sequence), seconds: fleet[replica].secondsUntilDone(sequence),
+                open: fleet[replica].scheduler.openCount, replica: replica
+            )
         }
         return costs.sorted { a, b in
-            a.apart != b.apart ? b.apart : (a.seconds, a.replica) < (b.seconds, b.replica)
+            a.apart != b.apart ? b.apart : (a.seconds, a.open, a.replica) < (b.seconds, b.open, b.replica)
         }.map(\.replica)
     }
 }

@@ -5,15 +5,19 @@ extension Coordinator {
     var demand: PlanDemand {
         var demand = configuration.demand
         demand.boundary = configuration.boundary
+        if let measured = speeds.hopSeconds { demand.linkLatencySeconds = measured }
         return demand
     }
 
     func candidate(_ worker: WorkerMember, at now: Instant) -> Planner.Candidate {
         let capabilities = worker.hello.capabilities
-        return Planner.Candidate(
+        var candidate = Planner.Candidate(
             key: worker.key, memoryBytes: capabilities.memoryBytes, readBytesPerSecond: capabilities.readBytesPerSecond,
             opsPerSecond: capabilities.opsPerSecond, floatOpsPerSecond: capabilities.floatOpsPerSecond,
             correction: speeds.correction(of: worker.key, isComputing: fleet.replica(of: worker.key) != nil, at: now))
+        candidate.rowCosts = speeds.rowCosts(of: worker.key)
+        candidate.machine = capabilities.machine
+        return candidate
     }
 
     func candidates(of plan: Plan, at now: Instant) -> [Planner.Candidate] {
@@ -33,8 +37,9 @@ extension Coordinator {
         let solution = Planner.solve(
             model: configuration.model, workers: usable.map { candidate($0, at: now) }, contextTokens: configuration.contextTokens,
             kvBlocksMax: configuration.kvBlocksMax, demand: demand, ordersTriedMax: Self.ordersTriedWhileServing)
-        guard case .success(let best) = solution else { return }
         let known = PlanForecast(plan: current, model: configuration.model, workers: candidates(of: current, at: now), demand: demand)
+        fleet[replica].watch.refresh(known)
+        guard case .success(let best) = solution else { return }
         fleet[replica].watch.compare(best.plan, gain: known.longestSeconds / best.longestSeconds - 1, configuration, at: now)
         guard fleet[replica].watch.isRecutDue(configuration, at: now), mayRecut, let better = fleet[replica].watch.better else { return }
         fleet[replica].watch.noteRecut(configuration, at: now)
@@ -75,8 +80,9 @@ extension Coordinator {
         return PlanningStatus(
             stages: forecast.stages.enumerated().map { index, stage in
                 let pace = watch.stages[index]
+                let rows = isMeasured ? Int(watch.rowsMean.rounded()) : expected.rows
                 return PlanningStatus.Stage(
-                    worker: stage.worker, correction: forecast.workers[index].correction,
+                    worker: stage.worker, correction: forecast.workers[index].factor(rows: rows),
                     predictedSeconds: isMeasured ? pace.predicted / pace.steps : stage.decode.total,
                     measuredSeconds: isMeasured ? pace.measured / pace.steps : 0)
             },

@@ -1,25 +1,25 @@
 /// Looks for the best way to divide workers into a number of groups, each with a plan of its own.
 struct DivisionSearch {
     private let planner: ReplicaPlanner
-    /// In order of their keys.
-    private let workers: [ReplicaPlanner.Candidate]
-    /// By set of workers: its pipeline, or `nil` where the model does not fit. Only ever asked by set.
+    /// Workers that stay together, mostly each for itself; in order of their keys.
+    private let units: [[ReplicaPlanner.Candidate]]
+    /// By set of units: its pipeline, or `nil` where the model does not fit. Only ever asked by set.
     private var pipelines: [UInt64: ReplicaPlanner.Pipeline?] = [:]
 
-    init(planner: ReplicaPlanner, workers: [ReplicaPlanner.Candidate]) {
+    init(planner: ReplicaPlanner, units: [[ReplicaPlanner.Candidate]]) {
         self.planner = planner
-        self.workers = workers
+        self.units = units
     }
 
-    private var isExact: Bool { workers.count <= ReplicaPlanner.exactWorkersMax }
+    private var isExact: Bool { units.count <= ReplicaPlanner.exactWorkersMax }
 
-    /// Numbers of groups to try, ascending: none more than there are workers, or than their memory could do at all.
+    /// Numbers of groups to try, ascending: none more than there are units, or than their memory could do at all.
     func counts(upTo most: Int) -> [Int] {
-        let memory = workers.reduce(UInt64(0)) { sum, worker in
+        let memory = units.joined().reduce(UInt64(0)) { sum, worker in
             let (next, overflowed) = sum.addingReportingOverflow(worker.memoryBytes)
             return overflowed ? .max : next
         }
-        let possible = min(most, workers.count, Int(clamping: memory / max(1, planner.bytesMin)))
+        let possible = min(most, units.count, Int(clamping: memory / max(1, planner.bytesMin)))
         guard possible >= 1 else { return [] }
         return isExact ? Array(1...possible) : ReplicaPlanner.countsTried.filter { $0 < possible } + [possible]
     }
@@ -36,10 +36,10 @@ struct DivisionSearch {
         return best
     }
 
-    /// Each worker joins one of the groups so far or opens the next: every division once, in one order.
-    private mutating func divide(from worker: Int, into count: Int, _ groups: inout [UInt64], _ best: inout ReplicaPlanner.Division?) {
-        guard workers.count - worker >= count - groups.count else { return }
-        guard worker < workers.count else {
+    /// Each unit joins one of the groups so far or opens the next: every division once, in one order.
+    private mutating func divide(from unit: Int, into count: Int, _ groups: inout [UInt64], _ best: inout ReplicaPlanner.Division?) {
+        guard units.count - unit >= count - groups.count else { return }
+        guard unit < units.count else {
             let found = groups.compactMap { pipeline(of: $0) }
             guard found.count == count else { return }
             let division = planner.division(found)
@@ -47,19 +47,19 @@ struct DivisionSearch {
             return
         }
         for group in groups.indices {
-            groups[group] |= 1 << UInt64(worker)
-            divide(from: worker + 1, into: count, &groups, &best)
-            groups[group] &= ~(1 << UInt64(worker))
+            groups[group] |= 1 << UInt64(unit)
+            divide(from: unit + 1, into: count, &groups, &best)
+            groups[group] &= ~(1 << UInt64(unit))
         }
         guard groups.count < count else { return }
-        groups.append(1 << UInt64(worker))
-        divide(from: worker + 1, into: count, &groups, &best)
+        groups.append(1 << UInt64(unit))
+        divide(from: unit + 1, into: count, &groups, &best)
         groups.removeLast()
     }
 
     private mutating func pipeline(of set: UInt64) -> ReplicaPlanner.Pipeline? {
         if let known = pipelines[set] { return known }
-        let pipeline = pipeline(of: workers.indices.filter { set & (1 << UInt64($0)) != 0 }.map { workers[$0] })
+        let pipeline = pipeline(of: units.indices.filter { set & (1 << UInt64($0)) != 0 }.flatMap { units[$0] })
         pipelines[set] = .some(pipeline)
         return pipeline
     }
@@ -85,16 +85,17 @@ struct DivisionSearch {
     /// The strongest first, each to the group that is weakest so far.
     private func dealt(into count: Int, by strength: (ReplicaPlanner.Candidate) -> Double) -> [[ReplicaPlanner.Candidate]] {
         var groups = [(members: [ReplicaPlanner.Candidate], strength: Double)](repeating: ([], 0), count: count)
-        let strongestFirst = workers.sorted { (strength($1), $0.key) < (strength($0), $1.key) }
-        for worker in strongestFirst {
+        let strengths = units.map { $0.reduce(0.0) { $0 + strength($1) } }
+        let strongestFirst = units.indices.sorted { (strengths[$1], $0) < (strengths[$0], $1) }
+        for unit in strongestFirst {
             var weakest = 0
             for index in groups.indices
             where (groups[index].strength, groups[index].members.count) < (groups[weakest].strength, groups[weakest].members.count) {
                 weakest = index
             }
-            groups[weakest].members.append(worker)
-            groups[weakest].strength += strength(worker)
+            groups[weakest].members += units[unit]
+            groups[weakest].strength += strengths[unit]
         }
-        return groups.map { $0.members.sorted { $0.key < $1.key } }.sorted { ($0.first?.key ?? workers[0].key) < ($1.first?.key ?? workers[0].key) }
+        return groups.map { $0.members.sorted { $0.key < $1.key } }.sorted { ($0.first?.key ?? units[0][0].key) < ($1.first?.key ?? units[0][0].key) }
     }
 }

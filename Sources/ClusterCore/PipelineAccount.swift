@@ -84,6 +84,8 @@ package struct PipelineAccount: Hashable, Sendable {
         let place = timeline.stages[index]
         slices[slice].stages[index].add(timing, sentBytes: bytes)
         totals[index].add(timing, sentBytes: bytes)
+        slices[slice].stages[index].addRead(timing.readBytes)
+        totals[index].addRead(timing.readBytes)
         totals[index].addCompute(place.endedAt.nanoseconds(since: place.startedAt))
         // A stage was idle since it was loaded; what lies before the epoch serves is no part of it.
         let started = place.startedAt.nanoseconds

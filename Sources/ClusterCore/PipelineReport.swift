@@ -92,8 +92,13 @@ package struct StageSums: Hashable, Sendable {
     package var handOverNanoseconds: UInt64 = 0
     /// Rows handed to the next stage; headers and frames not counted.
     package var sentBytes: UInt64 = 0
+    /// See `StageTiming.readBytes`.
+    package var readBytes: UInt64 = 0
 
     package init() {}
+
+    /// While the stage computed: what decoding is bound by.
+    package var readBytesPerSecond: Double { computeNanoseconds == 0 ? 0 : Double(readBytes) * 1e9 / Double(computeNanoseconds) }
 
     /// Of the stage thread's time; 0 when nothing is known of it.
     package var busyShare: Double { share(computeNanoseconds) }
@@ -120,6 +125,8 @@ package struct StageSums: Hashable, Sendable {
         sentBytes = saturatingSum(sentBytes, bytes)
     }
 
+    mutating func addRead(_ bytes: UInt64) { readBytes = saturatingSum(readBytes, bytes) }
+
     mutating func addCompute(_ nanoseconds: UInt64) { computeNanoseconds = saturatingSum(computeNanoseconds, nanoseconds) }
     mutating func addIdle(_ nanoseconds: UInt64) { idleNanoseconds = saturatingSum(idleNanoseconds, nanoseconds) }
 
@@ -130,5 +137,6 @@ package struct StageSums: Hashable, Sendable {
         queueNanoseconds = saturatingSum(queueNanoseconds, other.queueNanoseconds)
         handOverNanoseconds = saturatingSum(handOverNanoseconds, other.handOverNanoseconds)
         sentBytes = saturatingSum(sentBytes, other.sentBytes)
+        addRead(other.readBytes)
     }
 }

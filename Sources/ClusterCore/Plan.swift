@@ -48,9 +48,12 @@ package struct WorkerCapabilities: Hashable, Sendable {
     package var opsPerSecond: Double
     /// The peak of f32 multiply-add. 0 from a worker that does not say.
     package var floatOpsPerSecond: Double
+    /// The same for all workers of one machine, whose processors and memory they share. 0 from a worker that does not say.
+    package var machine: UInt64
 
     package init(
-        memoryBytes: UInt64, threads: Int, isa: String, readBytesPerSecond: Double, opsPerSecond: Double, floatOpsPerSecond: Double = 0
+        memoryBytes: UInt64, threads: Int, isa: String, readBytesPerSecond: Double, opsPerSecond: Double, floatOpsPerSecond: Double = 0,
+        machine: UInt64 = 0
     ) {
         self.memoryBytes = memoryBytes
         self.threads = threads
@@ -58,6 +61,7 @@ package struct WorkerCapabilities: Hashable, Sendable {
         self.readBytesPerSecond = readBytesPerSecond
         self.opsPerSecond = opsPerSecond
         self.floatOpsPerSecond = floatOpsPerSecond
+        self.machine = machine
     }
 }
 

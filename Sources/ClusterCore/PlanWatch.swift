@@ -36,7 +36,7 @@ package struct PlanWatch: Sendable {
         package var since: Instant
     }
 
-    /// Of the plan in force, as it was when it was made.
+    /// Of the plan in force: as it was when it was made, then with what was measured since.
     package private(set) var forecast: PlanForecast?
     /// By stage.
     package private(set) var stages: [Pace] = []
@@ -76,17 +76,35 @@ package struct PlanWatch: Sendable {
     mutating func note(_ step: StepInFlight, _ timings: [StageTiming], inFlight: Int, at now: Instant, _ speeds: inout MeasuredSpeeds) {
         defer { lastResult = now }
         guard let forecast, timings.count == stages.count, step.rowCount > 0 else { return }
+        speeds.note(hops: timings.count + 1, seconds: Double(Self.overhead(of: step, timings, at: now)) * 1e-9)
         for (index, timing) in timings.enumerated() {
             let measured = Double(timing.computeNanoseconds) * 1e-9
             let predicted = forecast.parts(index, step.load).total
             stages[index].note(measured: measured, predicted: predicted)
             let worker = forecast.workers[index]
-            speeds.note(worker.key, measuredSeconds: measured, predictedSeconds: predicted / worker.correction, at: now)
+            let bare = predicted / worker.factor(rows: step.load.rows)
+            speeds.note(worker.key, rows: step.load.rows, measuredSeconds: measured, predictedSeconds: bare, at: now)
         }
         let interval = Double(now.nanoseconds(since: max(lastResult, step.sentAt))) * 1e-9
         intervals.note(measured: interval, predicted: forecast.intervalSeconds(step.load, inFlight: inFlight))
         rows = rows * Pace.memory + Double(step.rowCount)
         tokens = tokens * Pace.memory + Double(step.load.sampledRows)
+    }
+
+    /// As `StepTimeline.overheadNanoseconds`.
+    private static func overhead(of step: StepInFlight, _ timings: [StageTiming], at now: Instant) -> UInt64 {
+        let known = timings.reduce(UInt64(0)) { sum, timing in
+            let waited = timing.queueNanoseconds - min(timing.queueNanoseconds, timing.idleNanoseconds)
+            return saturatingSum(sum, saturatingSum(waited, timing.computeNanoseconds))
+        }
+        let taken = now.nanoseconds(since: step.sentAt)
+        return taken - min(taken, known)
+    }
+
+    /// What the planner says of the same plan now, with all that was measured since. Steps to come are held against it.
+    mutating func refresh(_ forecast: PlanForecast) {
+        precondition(forecast.plan.stages == self.forecast?.plan.stages, "another plan begins anew")
+        self.forecast = forecast
     }
 
     /// Rows of a step, on average; 0 before the first.

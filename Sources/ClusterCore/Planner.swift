@@ -18,6 +18,13 @@ package struct Planner: Sendable {
         package var floatOpsPerSecond: Double
         /// What its stages take over what was predicted; 1 when nothing was measured.
         package var correction: Double
+        /// The same by the rows of a step, beside that.
+        package var rowCosts = RowCosts()
+        /// Workers of the same machine share its memory's bandwidth; 0: unknown, a machine of its own.
+        package var machine: UInt64 = 0
+
+        /// What a prediction for a step of so many rows is multiplied by.
+        package func factor(rows: Int) -> Double { correction * rowCosts.factor(rows: rows) }
 
         /// A worker's measurements are a peer's word: what is not a usable rate becomes one.
         ///

@@ -13,11 +13,16 @@ package enum ReplicaCount: Hashable, Sendable {
 /// `batch` sequences run, spread as requests are routed; of equals, the time between one stream's tokens. More replicas have to be better than
 /// fewer by `gainMin`: fewer have more KV memory, find more beginnings in it, and share the work of a long prompt; and predictions are not exact.
 ///
+/// Times are those of `PlanForecast`, with what was measured of the workers and between them.
+///
 /// Where a model can be cut evenly, replicas win nothing in theory: S stages with S groups read as many bytes and compute as many rows as S
 /// workers that have all layers. They win where it can't (few layers for many workers, a heavy head) and where hops weigh as much as layers.
 ///
 /// Every division is tried for up to `exactWorkersMax` workers; beyond, for a bounded number of counts, workers are dealt out so that the groups have
 /// about the same speed or else about the same memory.
+///
+/// Workers of one machine stay together where the number is chosen here: they share its memory's bandwidth and often its caches, so as
+/// replicas each would read all weights in the time in which as stages each reads its part, and the weights would be in memory twice.
 package struct ReplicaPlanner: Sendable {
     package typealias Candidate = Planner.Candidate
 
@@ -51,7 +56,7 @@ package struct ReplicaPlanner: Sendable {
 
     /// As many replicas as are predicted to be best, in order of their first worker's key; or why not even one fits.
     package func best(of workers: [Candidate], atMost count: Int) -> Result<[Plan], Failure> {
-        found(among: workers) { search, all in
+        found(among: workers, inUnits: Self.machines) { search, all in
             var best = all
             for count in search.counts(upTo: count) where count > 1 {
                 if let division = search.best(count), division.isWorthMore(than: best) { best = division }
@@ -62,7 +67,7 @@ package struct ReplicaPlanner: Sendable {
 
     /// `count` replicas, or as many as there can be.
     package func most(of workers: [Candidate], atMost count: Int) -> Result<[Plan], Failure> {
-        found(among: workers) { search, all in
+        found(among: workers, inUnits: { $0.map { [$0] } }) { search, all in
             for count in search.counts(upTo: count).reversed() where count > 1 {
                 if let division = search.best(count) { return division }
             }
@@ -70,15 +75,33 @@ package struct ReplicaPlanner: Sendable {
         }
     }
 
+    /// In order of their first worker's key.
+    private static func machines(_ workers: [Candidate]) -> [[Candidate]] {
+        var units: [[Candidate]] = []
+        for worker in workers {
+            if worker.machine != 0, let index = units.firstIndex(where: { $0[0].machine == worker.machine }) {
+                units[index].append(worker)
+            } else {
+                units.append([worker])
+            }
+        }
+        return units
+    }
+
     private func found(
-        among workers: [Candidate], _ choose: (inout DivisionSearch, Division) -> Division
+        among workers: [Candidate], inUnits units: ([Candidate]) -> [[Candidate]], _ choose: (inout DivisionSearch, Division) -> Division
     ) -> Result<[Plan], Failure> {
         let workers = workers.sorted { $0.key < $1.key }
         return plan(over: workers).map { plan in
             let all = division([pipeline(plan, of: workers)])
-            var search = DivisionSearch(planner: self, workers: workers)
+            var search = DivisionSearch(planner: self, units: units(workers))
             return choose(&search, all).pipelines.map(\.plan)
         }
+    }
+
+    /// Tokens a second in all, of pipelines over these workers as they are.
+    package func tokensPerSecond(of plans: [Plan], workers: [Candidate]) -> Double {
+        division(plans.map { pipeline($0, of: workers) }).tokensPerSecond
     }
 
     // MARK: - What one is worth
@@ -110,7 +133,7 @@ package struct ReplicaPlanner: Sendable {
     }
 
     func pipeline(_ plan: Plan, of workers: [Candidate]) -> Pipeline {
-        let forecast = PipelineForecast(plan, model: model, contextTokens: contextTokens, workers: workers)
+        let forecast = PipelineForecast(plan, model: model, contextTokens: contextTokens, workers: workers, demand: demand)
         return Pipeline(plan: plan, intervals: (1...batch).map { forecast.interval(sequences: $0) })
     }
 

@@ -15,6 +15,8 @@ package struct Scheduler: Sendable {
         /// See `StepShape`.
         package var interTokenBudgetMs: UInt64?
         package var sequencesRunningMax: Int
+        /// So many times longer than alone a tenant's steps may take beside others', or as its share of all weights says: see `SchedulerTurns`.
+        package var tenantStretchMax = 4.0
         package var contextTokens: Int
         package var vocabulary: Int
         package var endTokens: [TokenID]
@@ -46,7 +48,7 @@ package struct Scheduler: Sendable {
     private var probe: (sequence: SequenceID, blocks: [BlockID])?
     private var epoch = Epoch(0)
     private var nextNumber: UInt64 = 1
-    private var inFlightMax = 0
+    private(set) var inFlightMax = 0
     package private(set) var shape: StepShape
     private var clock: StepClock
     package internal(set) var speculation: Speculation
@@ -152,21 +154,24 @@ package struct Scheduler: Sendable {
         admitWaiting()
         var draft = StepDraft(rowsMax: settings.stepRowsMax)
         let decoding = running.count { sequences[$0]!.isDecoding }
-        let groups = shape.groups(decoding: decoding, inFlightMax: inFlightMax)
-        addDecodeRows(to: &draft, groups: groups)
+        var groups = shape.groups(decoding: decoding, inFlightMax: inFlightMax)
+        var share = (decoding + groups - 1) / groups
+        let bounds = turn()
+        if let bounds, share > 0 {
+            share = bounds.decodeRows(share)
+            groups = (decoding + share - 1) / share
+        }
+        addDecodeRows(to: &draft, atMost: share)
         // Where others decode but are all in flight, their next step is as much in this one's way.
-        let beside = decoding == 0 ? 0 : max(draft.parts.count, (decoding + groups - 1) / groups)
-        addPrefillRows(to: &draft, atMost: shape.prefillRows(beside: beside, groups: groups))
+        let prompts = shape.prefillRows(beside: max(draft.parts.count, share), groups: groups)
+        addPrefillRows(to: &draft, atMost: bounds?.promptRows(prompts, beside: draft.parts.count) ?? prompts)
         addGuesses(to: &draft)
         return draft.isEmpty ? nil : launch(draft, at: now)
     }
 
     /// One group of those that decode, who waited longest first. One that has to wait for a block takes nobody's place.
-    private mutating func addDecodeRows(to draft: inout StepDraft, groups: Int) {
-        let decoding = running.compactMap { sequences[$0] }.filter(\.isDecoding)
-        let share = (decoding.count + groups - 1) / groups
-        let ready = decoding.filter { $0.stepsInFlight == 0 }.sorted { ($0.lastStep, $0.precedence) < ($1.lastStep, $1.precedence) }
-        for member in ready where draft.parts.count < share && draft.rowsLeft > 0 && isRunning(member.id) {
+    private mutating func addDecodeRows(to draft: inout StepDraft, atMost share: Int) {
+        for member in readyToDecode() where draft.parts.count < share && draft.rowsLeft > 0 && isRunning(member.id) {
             if makeRoom(for: member.id, sparing: draft) { draft.add(member.id, rows: 1) }
         }
     }
@@ -269,7 +274,10 @@ package struct Scheduler: Sendable {
         inFlight.removeFirst()
         clock.finished(oldest, at: now)
         forecast.note(oldest, tokens: result.tokens.count, at: now)
-        shape.note(rows: oldest.rowCount, sampledRows: oldest.sampledRowCount, alone: oldest.isAlone, timings: result.timings)
+        // The first step of all waits for weights that nobody has touched yet.
+        if probe == nil {
+            shape.note(rows: oldest.rowCount, sampledRows: oldest.sampledRowCount, alone: oldest.isAlone, timings: result.timings)
+        }
         for rows in oldest.rows { sequences[rows.sequence]?.stepReturned() }
         endProbe(after: oldest)
         noteGuesses(of: oldest, in: result)

@@ -24,7 +24,7 @@ extension Scheduler {
         return rounds.sorted { $0 < $1 }.map { running[$0.index] }
     }
 
-    private func round(rank: Int, of tenant: Tenant) -> Int { rank == 0 ? 0 : 1 + (rank - 1) / waiting.weight(of: tenant) }
+    func round(rank: Int, of tenant: Tenant) -> Int { rank == 0 ? 0 : 1 + (rank - 1) / waiting.weight(of: tenant) }
 
     /// The running sequence that gives way first to `id`, or `nil` when all come before it. None whose rows are in `draft`.
     func firstToGiveWay(to id: SequenceID, sparing draft: StepDraft) -> SequenceID? {

@@ -53,6 +53,8 @@ package struct SpeedCorrection: Hashable, Sendable {
         open = Window()
     }
 
+    package var isKnown: Bool { ratios.count >= Self.windowsMin }
+
     /// 1 where too little is known.
     ///
     /// - Parameter isComputing: whether the worker has a stage, and so would be measured.

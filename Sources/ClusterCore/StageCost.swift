@@ -6,12 +6,12 @@
 ///     head       = the same for its matrix; where that is quantised, with two rows for each token, since its input is taken in two parts
 ///     attention  = Σ over layers  max( bytes of the keys and values read / readRate, 4 · queryWidth · positions seen / floatRate )
 ///     overhead   = layers · layerOverheadSeconds
-///     stage      = correction · (products + head + attention + overhead)
+///     stage      = correction · rowCosts(r) · (products + head + attention + overhead)
 ///
 /// A product's time is the larger of both because weights are fetched ahead of the arithmetic (`ops/PERFORMANCE.md`, "Kernels": one column
 /// reaches what memory gives, 512 columns what the processor does, and t(4), t(8), t(16) lie within 10 % of this formula). What it leaves out
 /// (norms, quantising rows, sampling) is under 1 % of a large layer. `correction` is what the worker was measured to take over what the formula
-/// says (`SpeedCorrection`).
+/// says (`SpeedCorrection`), `rowCosts` how steps of r rows differ in that from others (`RowCosts`).
 ///
 /// Every term grows with the layers, so a worker never takes longer for a part of a stage: the planner's search needs no more than that.
 package struct StageCost: Sendable {
@@ -110,7 +110,7 @@ package struct StageCost: Sendable {
         parts.attention = count * max(
             load.positionsRead * Double(model.kvBytesPerTokenPerLayer) / read, 4 * Double(model.arithmetic.queryWidth) * load.positionsSeen / float)
         parts.overhead = count * Self.layerOverheadSeconds
-        return parts.scaled(by: worker.correction)
+        return parts.scaled(by: worker.factor(rows: load.rows))
     }
 
     private func addHead(to parts: inout Parts, _ worker: Planner.Candidate, read: Double, float: Double, sampled: Double) {

@@ -119,12 +119,17 @@ package struct StageTiming: Hashable, Sendable {
     package var idleNanoseconds: UInt64
     /// From the end of computing until the frame was handed to the socket. 0 where it was not measured.
     package var handOverNanoseconds: UInt64
+    /// Weights, keys and values that it had to read, each counted once. 0 where nobody counted.
+    package var readBytes: UInt64
 
-    package init(queueNanoseconds: UInt64, computeNanoseconds: UInt64, idleNanoseconds: UInt64 = 0, handOverNanoseconds: UInt64 = 0) {
+    package init(
+        queueNanoseconds: UInt64, computeNanoseconds: UInt64, idleNanoseconds: UInt64 = 0, handOverNanoseconds: UInt64 = 0, readBytes: UInt64 = 0
+    ) {
         self.queueNanoseconds = queueNanoseconds
         self.computeNanoseconds = computeNanoseconds
         self.idleNanoseconds = idleNanoseconds
         self.handOverNanoseconds = handOverNanoseconds
+        self.readBytes = readBytes
     }
 }
 

@@ -7,6 +7,10 @@
 ///
 /// which is a group's own way through the pipeline, or the longest stage's turn with every group, whichever is longer. t_s is what it takes alone
 /// for G = 1 and what it takes in a crowd for others (`StagePace`).
+///
+/// Whoever comes waits for the steps that are in flight, so these must not be longer than they need be: from some rows on a step takes in proportion
+/// to them, and smaller steps bring as many tokens. Groups whose steps take more than `longStepMax` times as long as one row are therefore
+/// divided further, as long as that lengthens T by no more than `calmCostMax`.
 package struct StepShape: Sendable {
     /// By stage: steps in which every row is sampled (decoding), and all others.
     private var decode: [StagePace]
@@ -18,6 +22,9 @@ package struct StepShape: Sendable {
     /// Where not even one fits, a prompt still goes on. More would break the budget: from about four rows on a step takes as much longer as it has
     /// more rows, and beside a long past a prompt's row costs many times one that decodes.
     static let prefillRowsMin = 1
+
+    static let longStepMax = 8.0
+    static let calmCostMax = 1.0 / 16
 
     package init(stages: Int, prefillRowsMax: Int, interTokenBudgetMs: UInt64?) {
         decode = [StagePace](repeating: StagePace(), count: stages)
@@ -35,7 +42,8 @@ package struct StepShape: Sendable {
         }
     }
 
-    /// The number of groups with the shortest T, the smaller one of equals. As many as may be in flight before anything is known.
+    /// The number of groups with the shortest T, the smaller one of equals, or more where steps would be long. As many as may be in flight before
+    /// anything is known.
     package func groups(decoding count: Int, inFlightMax: Int) -> Int {
         let most = max(1, min(count, inFlightMax))
         var best = most
@@ -44,7 +52,37 @@ package struct StepShape: Sendable {
             guard let time = decodeInterval(rows: (count + groups - 1) / groups, groups: groups) else { return most }
             if time <= shortest { (best, shortest) = (groups, time) }
         }
-        return best
+        return divided(count, into: best, interval: shortest)
+    }
+
+    private func divided(_ count: Int, into groups: Int, interval shortest: Double) -> Int {
+        let whole = (count + groups - 1) / groups
+        guard let short = rows(within: Self.longStepMax, of: 1, atMost: whole, time: { decodeInterval(rows: $0, groups: 1) }),
+            short < whole else { return groups }
+        var more = (count + short - 1) / short
+        while more > groups {
+            if let time = decodeInterval(rows: (count + more - 1) / more, groups: more), time <= shortest * (1 + Self.calmCostMax) { return more }
+            more -= max(1, more / 8)
+        }
+        return groups
+    }
+
+    /// The most rows, 1 at least, of a step that takes `stretch` times as long as one of `rows` rows at the most, prompts' rows among them. `nil`
+    /// before anything was measured.
+    package func rows(within stretch: Double, of rows: Int, atMost most: Int) -> Int? {
+        // One group: all stages together.
+        self.rows(within: stretch, of: rows, atMost: most) { mixedInterval(rows: $0, groups: 1) }
+    }
+
+    private func rows(within stretch: Double, of rows: Int, atMost most: Int, time: (Int) -> Double?) -> Int? {
+        guard let allowed = time(rows).map({ $0 * stretch }) else { return nil }
+        var (fitting, tooMany) = (1, max(1, most) + 1)
+        while tooMany - fitting > 1 {
+            let middle = (fitting + tooMany) / 2
+            guard let time = time(middle) else { return nil }
+            if time <= allowed { fitting = middle } else { tooMany = middle }
+        }
+        return fitting
     }
 
     /// Rows of prompts in a step that decodes `rows` sequences, of which there are `groups` groups in all.

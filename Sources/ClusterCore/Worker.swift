@@ -301,7 +301,8 @@ package struct Worker: Sendable {
         }
         self.stage!.computing.removeFirst()
         self.stage!.lastComputed = number
-        let timing = timing(of: outcome, computing, now)
+        var timing = timing(of: outcome, computing, now)
+        timing.readBytes = outcome.readBytes
         metrics.computed(computing.frame.step, timing)
         var frame = computing.frame
         frame.timings.append(timing)

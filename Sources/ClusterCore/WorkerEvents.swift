@@ -14,14 +14,18 @@ package struct StepOutcome: Hashable, Sendable {
     package var computeNanoseconds: UInt64
     /// When computing began, on the clock that `Worker.handle` is told; `nil` where nobody measured it.
     package var startedAt: Instant?
+    /// As in `StageTiming`.
+    package var readBytes: UInt64
 
     package init(
-        poisoned: [PoisonedSequence] = [], tokens: [SampledToken] = [], computeNanoseconds: UInt64, startedAt: Instant? = nil
+        poisoned: [PoisonedSequence] = [], tokens: [SampledToken] = [], computeNanoseconds: UInt64, startedAt: Instant? = nil,
+        readBytes: UInt64 = 0
     ) {
         self.poisoned = poisoned
         self.tokens = tokens
         self.computeNanoseconds = computeNanoseconds
         self.startedAt = startedAt
+        self.readBytes = readBytes
     }
 }
 

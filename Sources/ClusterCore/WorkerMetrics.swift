@@ -6,6 +6,8 @@ package struct WorkerMetrics: Hashable, Sendable {
     package var queueNanoseconds: UInt64 = 0
     package var idleNanoseconds: UInt64 = 0
     package var handOverNanoseconds: UInt64 = 0
+    /// See `StageTiming.readBytes`.
+    package var readBytes: UInt64 = 0
     package var reconnects: UInt64 = 0
     package var dropped = DropCounts()
 
@@ -18,7 +20,11 @@ package struct WorkerMetrics: Hashable, Sendable {
         queueNanoseconds &+= timing.queueNanoseconds
         idleNanoseconds &+= timing.idleNanoseconds
         handOverNanoseconds &+= timing.handOverNanoseconds
+        readBytes &+= timing.readBytes
     }
+
+    /// While it computed. With many rows the arithmetic is the limit, and this is far below what memory gives.
+    package var readBytesPerSecond: Double { computeNanoseconds == 0 ? 0 : Double(readBytes) * 1e9 / Double(computeNanoseconds) }
 }
 
 /// What one worker says of itself.

@@ -24,7 +24,7 @@ package enum MachineProbe {
         return WorkerCapabilities(
             memoryBytes: memoryBytes, threads: threads, isa: instructionSet.rawValue, readBytesPerSecond: max(1, read),
             opsPerSecond: max(1, try ComputeProbe.operationsPerSecond(pool, instructionSet: instructionSet)),
-            floatOpsPerSecond: max(1, floatOperationsPerSecond(pool, instructionSet)))
+            floatOpsPerSecond: max(1, floatOperationsPerSecond(pool, instructionSet)), machine: MachineIdentity.current)
     }
 
     /// The peak of f32 arithmetic: the best of some rounds of about two milliseconds.

@@ -122,6 +122,7 @@ private struct StageHolder {
     private let keeper: WeightKeeper?
     private var digest: ClusterCore.ModelDigest?
     private var stage: Stage?
+    private var traffic: StageTraffic?
 
     init(configuration: StageThreadConfiguration, isSuperseded: @escaping () -> Bool) {
         self.configuration = configuration
@@ -184,6 +185,7 @@ private struct StageHolder {
             weights: weights!, kvBlocks: assignment.kvBlocks, kvType: Engine.KVType(assignment.kvType),
             boundary: Engine.BoundaryType(assignment.boundary), rowsMax: Limits.stepRowsMax, pool: pool,
             instructionSet: configuration.instructionSet)
+        traffic = StageTraffic(weights: weights!, kvType: Engine.KVType(assignment.kvType))
     }
 
     private func loadWeights(
@@ -241,6 +243,8 @@ private struct StageHolder {
         let started = MonotonicClock.now
         let result = try stage.run(
             batch, input: UnsafeRawBufferPointer(input?.rows ?? .init(start: nil, count: 0)), output: output?.rows ?? .init(start: nil, count: 0))
-        return (StepOutcome(result, computeNanoseconds: MonotonicClock.now.nanoseconds(since: started), startedAt: started), output)
+        var outcome = StepOutcome(result, computeNanoseconds: MonotonicClock.now.nanoseconds(since: started), startedAt: started)
+        outcome.readBytes = UInt64(traffic?.bytes(batch) ?? 0)
+        return (outcome, output)
     }
 }

@@ -104,17 +104,24 @@ package enum StatusText {
 
     package static func workerTable(_ report: StatusReport) -> [String] {
         let head = row([
-            ("WORKER", 10), ("NAME", 12), ("LAYERS", 8), ("STATE", 12), ("READ", -10), ("COMPUTE", -10), ("MEMORY", -9), ("THREADS", -7), ("ISA", 8),
+            ("WORKER", 10), ("NAME", 12), ("LAYERS", 8), ("STATE", 12), ("READ", -17), ("COMPUTE", -10), ("MEMORY", -9), ("THREADS", -7), ("ISA", 8),
         ])
         return [head] + report.workers.map { worker in
             row([
                 ("\(worker.key)", 10), (worker.name, 12), (layers(worker.layers), 8), (state(worker), 12),
-                (String(format: "%.1f GB/s", worker.capabilities.readBytesPerSecond / 1e9), -10),
+                (bandwidth(of: worker, report), -17),
                 (String(format: "%.0f Gop/s", worker.capabilities.opsPerSecond / 1e9), -10),
                 (String(format: "%.1f GiB", Double(worker.capabilities.memoryBytes) / 0x1p30), -9), ("\(worker.capabilities.threads)", -7),
                 (worker.capabilities.isa, 8),
             ])
         }
+    }
+
+    /// What the memory gives, behind what the stage's weights, keys and values took of it while it computed in the last seconds.
+    private static func bandwidth(of worker: WorkerStatus, _ report: StatusReport) -> String {
+        let measured = String(format: "%.1f GB/s", worker.capabilities.readBytesPerSecond / 1e9)
+        guard let sums = report.pipeline.stages.first(where: { $0.worker == worker.key })?.window, sums.readBytes > 0 else { return measured }
+        return String(format: "%.1f of ", sums.readBytesPerSecond / 1e9) + measured
     }
 
     /// What it does, with how much of its slice is there while it loads.

@@ -119,6 +119,7 @@ extension PackArena {
             (m.has_read_bytes_per_second, m.read_bytes_per_second) = (1, value.readBytesPerSecond)
             (m.has_ops_per_second, m.ops_per_second) = (1, value.opsPerSecond)
             if value.floatOpsPerSecond > 0 { (m.has_float_ops_per_second, m.float_ops_per_second) = (1, value.floatOpsPerSecond) }
+            if value.machine != 0 { (m.has_machine, m.machine) = (1, value.machine) }
         }
     }
 

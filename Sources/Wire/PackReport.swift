@@ -54,6 +54,7 @@ extension PackArena {
             (m.has_queue_nanoseconds, m.queue_nanoseconds) = (1, value.queueNanoseconds)
             (m.has_hand_over_nanoseconds, m.hand_over_nanoseconds) = (1, value.handOverNanoseconds)
             (m.has_sent_bytes, m.sent_bytes) = (1, value.sentBytes)
+            if value.readBytes > 0 { (m.has_read_bytes, m.read_bytes) = (1, value.readBytes) }
         }
     }
 }

@@ -111,6 +111,7 @@ extension PackArena {
             if value.handOverNanoseconds > 0 {
                 (m.has_hand_over_nanoseconds, m.hand_over_nanoseconds) = (1, min(value.handOverNanoseconds, WireLimits.nanosecondsMax))
             }
+            if value.readBytes > 0 { (m.has_read_bytes, m.read_bytes) = (1, min(value.readBytes, WireLimits.bytesMax)) }
         }
     }
 

@@ -112,7 +112,8 @@ extension Unpack {
             readBytesPerSecond: try f.rate(m.has_read_bytes_per_second, m.read_bytes_per_second, "read_bytes_per_second"),
             opsPerSecond: try f.rate(m.has_ops_per_second, m.ops_per_second, "ops_per_second"),
             floatOpsPerSecond: m.has_float_ops_per_second == 0
-                ? 0 : try f.rate(m.has_float_ops_per_second, m.float_ops_per_second, "float_ops_per_second"))
+                ? 0 : try f.rate(m.has_float_ops_per_second, m.float_ops_per_second, "float_ops_per_second"),
+            machine: m.has_machine == 0 ? 0 : m.machine)
     }
 
     static func heldSlice(_ p: UnsafePointer<Staffel__V1__HeldSlice>) throws(WireError) -> HeldSlice {

@@ -71,6 +71,7 @@ extension Unpack {
         sums.queueNanoseconds = try f.counter(m.has_queue_nanoseconds, m.queue_nanoseconds, "queue_nanoseconds")
         sums.handOverNanoseconds = try f.counter(m.has_hand_over_nanoseconds, m.hand_over_nanoseconds, "hand_over_nanoseconds")
         sums.sentBytes = try f.counter(m.has_sent_bytes, m.sent_bytes, "sent_bytes")
+        sums.readBytes = try f.counterOrZero(m.has_read_bytes, m.read_bytes, "read_bytes")
         return sums
     }
 }

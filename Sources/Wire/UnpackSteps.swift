@@ -166,7 +166,8 @@ extension Unpack {
                 m.has_compute_nanoseconds, m.compute_nanoseconds, "compute_nanoseconds", atMost: WireLimits.nanosecondsMax),
             idleNanoseconds: try f.counterOrZero(m.has_idle_nanoseconds, m.idle_nanoseconds, "idle_nanoseconds", atMost: WireLimits.nanosecondsMax),
             handOverNanoseconds: try f.counterOrZero(
-                m.has_hand_over_nanoseconds, m.hand_over_nanoseconds, "hand_over_nanoseconds", atMost: WireLimits.nanosecondsMax))
+                m.has_hand_over_nanoseconds, m.hand_over_nanoseconds, "hand_over_nanoseconds", atMost: WireLimits.nanosecondsMax),
+            readBytes: try f.counterOrZero(m.has_read_bytes, m.read_bytes, "read_bytes", atMost: WireLimits.bytesMax))
     }
 
     static func poisonedSequence(_ p: UnsafePointer<Staffel__V1__PoisonedSequence>) throws(WireError) -> PoisonedSequence {

@@ -29,7 +29,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: "Prompt and output together, in tokens. (default: what the model was made for)")
     var contextTokens: Int?
 
-    @Option(help: "Into how many pipelines the workers are divided: a number, or auto for as many as are predicted to give the most tokens. (default: 1)")
+    @Option(help: "Into how many pipelines the workers are divided: a number, or auto for as many as are predicted to give the most tokens, never one machine in several. (default: auto)")
     var replicas: String?
 
     @Option(help: "What clients call the model. (default: the name in the model file)")
@@ -51,6 +51,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: "Percent of the KV memory for beginnings that nobody uses, beyond what requests needed at the busiest moment. (default: 25)")
     var prefixCachePercent: Int?
 
+    @OptionGroup var queueing: QueueOptions
     @OptionGroup var speculating: SpeculationOptions
     @Option(help: "Write each step's way through the stages to this file, in the Chrome trace format. (default: none)")
     var trace: String?
@@ -81,7 +82,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
             contextTokens: try settings.integer("context-tokens", flag: contextTokens, in: 1...Limits.contextTokensMax),
             parameterCount: served.parameterCount, modelBytes: served.fileBytes)
         configuration.kvType = kvType
-        configuration.replicas = try settings.replicas("replicas", flag: replicas) ?? .exactly(1)
+        configuration.replicas = try settings.replicas("replicas", flag: replicas) ?? .automatic
         configuration.boundary = try Self.boundary(settings.string("boundary", flag: boundary))
         configuration.interTokenBudgetMs = try settings.integer("itl-budget-ms", flag: itlBudgetMs, in: 1...3_600_000).map(UInt64.init)
         if let shares = try Self.onOrOff("prefix-sharing", settings.string("prefix-sharing", flag: prefixSharing)) {
@@ -92,6 +93,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         }
         if let mode = try speculating.mode(settings) { configuration.speculation = mode }
         try planning.apply(to: &configuration, settings)
+        try queueing.apply(to: &configuration, settings)
         var nodeSettings = CoordinatorSettings(
             state: try StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),
             listen: try settings.endpoint("listen", flag: listen) ?? "tcp://127.0.0.1:7300",

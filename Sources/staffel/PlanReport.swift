@@ -11,6 +11,8 @@ struct PlanReport {
     private let solution: Planner.Solution
     private let forecast: PlanForecast
     private let bottleneck: PlanForecast.Bottleneck
+    /// As many pipelines as are predicted to be best, and the tokens a second of one and of these.
+    private let replicas: (plans: [Plan], one: Double, all: Double)
 
     /// Throws `CommandFailure` with what is missing when nothing fits.
     init(model: ModelProfile, hosts: [PlanHost], demand: PlanDemand, contextTokens: Int, streams: Int?, promptTokens: Int) throws {
@@ -33,6 +35,13 @@ struct PlanReport {
         }
         forecast = PlanForecast(plan: solution.plan, model: model, workers: workers, demand: demand)
         self.streams = streams ?? demand.decodeRows * solution.plan.stages.count
+        let planner = ReplicaPlanner(
+            model: model, contextTokens: contextTokens, kvBlocksMax: CoordinatorConfiguration.kvBlocksMaxDefault,
+            batch: min(self.streams, Limits.sequencesRunningMax), demand: demand)
+        let plans = (try? planner.best(of: workers, atMost: Limits.replicasMax).get()) ?? [solution.plan]
+        replicas = (
+            plans, planner.tokensPerSecond(of: [solution.plan], workers: workers), planner.tokensPerSecond(of: plans, workers: workers)
+        )
         var roomy = workers
         for index in roomy.indices { roomy[index].memoryBytes = 1 << 60 }
         bottleneck = forecast.bottleneck(unbounded: (try? solve(roomy).get())?.longestSeconds)
@@ -77,6 +86,7 @@ struct PlanReport {
             "first token of a prompt of \(promptTokens): " + Self.time(forecast.firstTokenSeconds(promptTokens: promptTokens)),
             "KV for \(solution.plan.kvBlocks * Limits.positionsPerBlock) tokens in all, \(contextTokens) at most in one stream",
             "bottleneck: " + bottleneckWords,
+            "pipelines: " + replicaWords,
             quality,
         ]
         return lines.joined(separator: "\n")
@@ -86,6 +96,13 @@ struct PlanReport {
         let turn = Self.time(bottleneck.seconds) + " of every step"
         guard let stage = bottleneck.stage else { return "the links between stages, \(turn)" }
         return "stage \(stage) (\(host(forecast.stages[stage].worker).name)), \(turn): \(bottleneck.cause.words)"
+    }
+
+    private var replicaWords: String {
+        let rate = { (value: Double) in String(format: "%.2f tokens/s", value) }
+        guard replicas.plans.count > 1 else { return "one is as good as several, or more do not fit" }
+        let groups = replicas.plans.map { $0.stages.map { host($0.worker).name }.joined(separator: ", ") }.joined(separator: " | ")
+        return "\(replicas.plans.count) are predicted to give \(rate(replicas.all)) to \(streams) streams, one \(rate(replicas.one)): \(groups)"
     }
 
     private var quality: String {
@@ -120,6 +137,7 @@ struct PlanReport {
             "tokens_per_second": many.tokensPerSecond, "groups": many.groups, "prompt_tokens": promptTokens,
             "first_token_seconds": forecast.firstTokenSeconds(promptTokens: promptTokens), "longest_seconds": solution.longestSeconds,
             "bound_seconds": solution.boundSeconds,
+            "replicas": replicas.plans.map { $0.stages.map { host($0.worker).name } }, "tokens_per_second_replicas": replicas.all,
             "bottleneck": ["stage": bottleneck.stage.map { $0 as Any } ?? NSNull(), "cause": bottleneck.cause.rawValue] as [String: Any],
         ]
         return String(decoding: try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys]), as: UTF8.self)

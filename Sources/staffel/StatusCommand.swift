@@ -80,6 +80,7 @@ struct StatusCommand: AsyncParsableCommand {
         [
             "steps": sums.steps, "compute_seconds": seconds(sums.computeNanoseconds), "idle_seconds": seconds(sums.idleNanoseconds),
             "queue_seconds": seconds(sums.queueNanoseconds), "hand_over_seconds": seconds(sums.handOverNanoseconds), "sent_bytes": sums.sentBytes,
+            "read_bytes": sums.readBytes, "achieved_read_bytes_per_second": sums.readBytesPerSecond,
         ]
     }
 

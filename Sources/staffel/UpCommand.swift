@@ -21,7 +21,7 @@ struct UpCommand: AsyncParsableCommand {
     @Option(help: "How many worker processes. (default: 2)")
     var workers: Int?
 
-    @Option(help: "Into how many pipelines the workers are divided: a number, or auto for as many as are predicted to give the most tokens. (default: 1)")
+    @Option(help: "Into how many pipelines the workers are divided: a number, or auto, which on one machine is one. (default: auto)")
     var replicas: String?
 
     @Option(help: "Port of the HTTP API. (default: 8080)")
@@ -55,6 +55,7 @@ struct UpCommand: AsyncParsableCommand {
     var metricsPort: Int?
 
     @OptionGroup var caching: CacheOptions
+    @OptionGroup var queueing: QueueOptions
     @OptionGroup var speculating: SpeculationOptions
     @OptionGroup var common: CommonOptions
 
@@ -71,7 +72,8 @@ struct UpCommand: AsyncParsableCommand {
         _ = try speculating.mode(settings)
         _ = try speculating.draft(settings, servedPath: plan.model, contextTokens: 1)
         let children = try plan.children(
-            in: directory.path, passing: common.forwardedFlags, coordinator: speculating.forwardedFlags, workers: caching.forwardedFlags)
+            in: directory.path, passing: common.forwardedFlags, coordinator: speculating.forwardedFlags + queueing.forwardedFlags,
+            workers: caching.forwardedFlags)
         let broken = Mutex<String?>(nil)
         let onEnd: @Sendable (ChildProcess.End) -> Void = { end in
             switch end {

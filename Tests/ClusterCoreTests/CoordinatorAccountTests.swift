@@ -16,6 +16,7 @@ import Testing
             var model = ToyModel().profile
             model.kvBytesPerTokenPerLayer = 1
             var configuration = CoordinatorConfiguration(session: 1, model: model, modelPath: "/m", expectedWorkers: 2, contextTokens: 64)
+            configuration.replicas = .exactly(1)
             configuration.tracesSteps = traces
             coordinator = Coordinator(configuration: configuration, at: Instant(nanoseconds: 0))
         }

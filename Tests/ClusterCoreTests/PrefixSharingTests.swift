@@ -153,8 +153,8 @@ struct ScheduledRun {
 
     init(
         blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true, cachePercent: Int = 100,
-        context: Int = 2_048, vocabulary: Int = 1_000, endTokens: [TokenID] = [], draftTokensMax: Int = 0, timing: ((Int) -> UInt64)? = nil,
-        modelSeed: UInt64? = nil
+        context: Int = 2_048, vocabulary: Int = 1_000, endTokens: [TokenID] = [], draftTokensMax: Int = 0, stretch: Double = 4,
+        timing: ((Int) -> UInt64)? = nil, modelSeed: UInt64? = nil
     ) {
         model = modelSeed.map { SeededNumbers(seed: $0) }
         self.blocks = blocks
@@ -167,6 +167,7 @@ struct ScheduledRun {
             stepRowsMax: rowsMax, prefillRowsPerStep: prefillRows, sequencesRunningMax: running, contextTokens: context,
             vocabulary: vocabulary, endTokens: endTokens)
         settings.sharesPrefixes = sharesPrefixes
+        settings.tenantStretchMax = stretch
         settings.draftTokensMax = draftTokensMax
         settings.hasDraftModel = modelSeed != nil
         settings.prefixCachePercent = cachePercent

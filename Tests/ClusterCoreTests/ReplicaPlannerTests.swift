@@ -4,15 +4,19 @@ import Testing
 
 @Suite struct ReplicaPlannerTests {
     private static func model(layers: Int, layerBytes: UInt64 = 1_000_000, head: UInt64 = 0, kv: UInt64 = 100) -> ModelProfile {
-        ModelProfile(
+        var model = ModelProfile(
             digest: ModelDigest(bytes: [UInt8](repeating: 1, count: 32))!, name: "m",
             layerBytes: [UInt64](repeating: layerBytes, count: layers), embeddingBytes: head, headBytes: head, headIsTied: true, hidden: 8,
             vocabulary: 100, contextTokens: 64, kvBytesPerTokenPerLayer: kv, endTokens: [])
+        // Weights of four and a half bits.
+        model.arithmetic.layers = model.layerBytes.map { .init(int8Weights: $0 * 16 / 9) }
+        model.arithmetic.head = .init(int8Weights: head * 16 / 9)
+        return model
     }
 
     /// Slow enough that hops don't count.
     private static func worker(_ index: Int, memory: UInt64 = 1 << 40, speed: Double = 1e7) -> ReplicaPlanner.Candidate {
-        ReplicaPlanner.Candidate(key: ToyCluster.key(index), memoryBytes: memory, readBytesPerSecond: speed, opsPerSecond: 20 * speed)
+        ReplicaPlanner.Candidate(key: ToyCluster.key(index), memoryBytes: memory, readBytesPerSecond: speed, opsPerSecond: 8 * speed)
     }
 
     private static func planner(_ model: ModelProfile, batch: Int = 16) -> ReplicaPlanner {
@@ -39,6 +43,33 @@ import Testing
         let fast = (0..<3).map { Self.worker($0, speed: 1e12) }
         #expect(try groups(Self.planner(Self.model(layers: 30)).best(of: fast, atMost: 64)) == [1, 1, 1])
         #expect(try groups(Self.planner(Self.model(layers: 30)).best(of: fast, atMost: 2)).count == 2)
+    }
+
+    /// Two boxes with two workers each: a replica a box where hops weigh most, never two in one box.
+    @Test func workersOfOneMachineStayTogether() throws {
+        var fast = (0..<4).map { Self.worker($0, speed: 1e12) }
+        #expect(try groups(Self.planner(Self.model(layers: 30)).best(of: fast, atMost: 64)) == [1, 1, 1, 1])
+        for index in fast.indices { fast[index].machine = UInt64(7 + index % 2) }
+        let two = try Self.planner(Self.model(layers: 30)).best(of: fast, atMost: 64).get()
+        #expect(two.map { Set($0.stages.map(\.worker)) } == [[ToyCluster.key(0), ToyCluster.key(2)], [ToyCluster.key(1), ToyCluster.key(3)]])
+        for index in fast.indices { fast[index].machine = 7 }
+        #expect(try groups(Self.planner(Self.model(layers: 30)).best(of: fast, atMost: 64)) == [4])
+        // Who asks for two gets two.
+        #expect(try groups(Self.planner(Self.model(layers: 30)).most(of: fast, atMost: 2)).count == 2)
+    }
+
+    /// What was measured between the stages counts: over slow hops each for itself, where quick ones make one pipeline as good.
+    @Test func measuredHopsDecide() throws {
+        let workers = (0..<2).map { Self.worker($0, speed: 1e9) }
+        func replicas(hop: Double) throws -> Int {
+            var demand = PlanDemand()
+            demand.linkLatencySeconds = hop
+            return try ReplicaPlanner(model: Self.model(layers: 10), contextTokens: 64, kvBlocksMax: 1_000, batch: 16, demand: demand)
+                .best(of: workers, atMost: 2).get().count
+        }
+        // A token takes 11 ms.
+        #expect(try replicas(hop: 1e-4) == 1)
+        #expect(try replicas(hop: 1e-2) == 2)
     }
 
     @Test func everyReplicaHoldsTheModel() throws {

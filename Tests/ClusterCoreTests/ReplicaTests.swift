@@ -10,6 +10,8 @@ import Testing
         var settings = ToyCluster.Settings()
         settings.workers = workers
         settings.replicas = replicas
+        // Rows cost time.
+        settings.configure = { $0.model.arithmetic.layers = $0.model.layerBytes.map { .init(int8Weights: $0 * 16 / 9) } }
         change(&settings)
         return ToyCluster(seed: seed, settings: settings)
     }
@@ -320,7 +322,7 @@ import Testing
         #expect(after.pipeline.stepsByRows.reduce(0, +) == after.stepsDone)
     }
 
-    /// Left alone, a cluster that was patched together goes back to the division that the planner prefers.
+    /// Left alone, a cluster that was patched together takes everybody in again. Which go together stays, where others would not be faster by much.
     @Test func whenNobodyWaitsTheWorkersAreDividedAnew() {
         // One worker can't hold the model, and the planner would make three replicas of pairs.
         var cluster = Self.cluster(seed: 14, workers: 6, replicas: .automatic) { $0.workerMemory = 4_500 }
@@ -333,7 +335,7 @@ import Testing
         #expect(cluster.coordinator.fleet.serving.count == 2 && cluster.coordinator.fleet.workersInUse == 4)
         for index in 0..<6 where !cluster.isUp(index) { cluster.startWorker(index) }
         cluster.run(milliseconds: 6_000)
-        #expect(groups(cluster) == before && cluster.coordinator.fleet.serving.count == 3)
+        #expect(groups(cluster).map(\.count) == [2, 2, 2] && cluster.coordinator.fleet.serving.count == 3)
         for _ in 0..<8 { cluster.submit(cluster.inventRequest()) }
         cluster.run(milliseconds: 60_000, until: Self.allOver)
         check(cluster)

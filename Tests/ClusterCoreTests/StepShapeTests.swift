@@ -61,6 +61,19 @@ import Testing
         #expect(shape.groups(decoding: 4, inFlightMax: 2) == 1, "and given up again")
     }
 
+    /// From some rows on steps take in proportion to them: longer ones only keep others waiting.
+    @Test func longStepsAreDividedWhereThatIsFree() {
+        let shape = Self.shape([(40, 10), (40, 10)], rows: Self.sizes)
+        let groups = shape.groups(decoding: 256, inFlightMax: 2)
+        let rows = (256 + groups - 1) / groups
+        // 40 + 10 r is 8 times 50 at 36; a step of 128 takes 1,320. Groups of 36 take 400 each.
+        #expect(rows >= 36 && rows <= 64 && 40.0 / Double(rows) + 10 <= (40.0 / 128 + 10) * (1 + StepShape.calmCostMax))
+        // Where every row more is nearly free, steps stay as long as they are.
+        #expect(Self.shape([(40, 1)], rows: Self.sizes).groups(decoding: 64, inFlightMax: 1) == 1)
+        #expect(shape.groups(decoding: 16, inFlightMax: 2) == 2)
+        #expect(shape.rows(within: 4, of: 1, atMost: 512) == 16 && shape.rows(within: 1, of: 8, atMost: 5) == 5)
+    }
+
     @Test func prefillKeepsWithinTheBudget() {
         // A step of r rows takes 1 ms + r · 0.1 ms on each of two stages; four decode in each of two groups.
         let stages = [(1_000.0, 100.0), (1_000.0, 100.0)]

@@ -34,6 +34,7 @@ private struct CoordinatorPlayer {
         var model = ToyModel().profile
         model.kvBytesPerTokenPerLayer = 1
         var configuration = CoordinatorConfiguration(session: 1, model: model, modelPath: "/m", expectedWorkers: 2, contextTokens: 64)
+        configuration.replicas = .exactly(1)
         configuration.kvBlocksMax = 4
         configuration.prefillRowsPerStep = 4
         configuration.recoveryWaitMs = 8_000

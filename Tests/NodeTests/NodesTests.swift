@@ -37,7 +37,8 @@ import ZeroMQ
         return try WorkerNode(
             settings: WorkerSettings(
                 enrolment: enrolment, keys: CurveKeyFile(path: state.file("node.key")).load(), session: 2, name: "worker",
-                capabilities: WorkerCapabilities(memoryBytes: 1 << 28, threads: 1, isa: "portable", readBytesPerSecond: 1e9, opsPerSecond: 1e9),
+                capabilities: WorkerCapabilities(
+                    memoryBytes: 1 << 28, threads: 1, isa: "portable", readBytesPerSecond: 1e9, opsPerSecond: 1e9, machine: 1),
                 dataListen: dataListen, dataAdvertise: nil,
                 stage: StageThreadConfiguration(threads: 1, instructionSet: .portable, modelPath: nil)),
             logger: logger)

@@ -175,7 +175,7 @@ extension Seeded {
     mutating func timing() -> StageTiming {
         StageTiming(
             queueNanoseconds: next() >> 14, computeNanoseconds: next() >> 14, idleNanoseconds: bool() ? 0 : next() >> 14,
-            handOverNanoseconds: bool() ? 0 : next() >> 14)
+            handOverNanoseconds: bool() ? 0 : next() >> 14, readBytes: bool() ? 0 : next() >> 14)
     }
     mutating func heartbeat() -> Heartbeat {
         Heartbeat(
@@ -192,7 +192,7 @@ extension Seeded {
             memoryBytes: next() >> 14, threads: int(1...WireLimits.threadsMax), isa: name(),
             readBytesPerSecond: Double.random(in: 0...1e12, using: &self),
             opsPerSecond: Double.random(in: 0...1e15, using: &self),
-            floatOpsPerSecond: bool() ? 0 : Double.random(in: 1...1e15, using: &self))
+            floatOpsPerSecond: bool() ? 0 : Double.random(in: 1...1e15, using: &self), machine: bool() ? 0 : next())
     }
 
     mutating func emitted() -> EmittedToken {
@@ -292,7 +292,7 @@ extension Seeded {
     private mutating func sums() -> StageSums {
         var sums = StageSums()
         (sums.steps, sums.computeNanoseconds, sums.idleNanoseconds) = (count(), count(), count())
-        (sums.queueNanoseconds, sums.handOverNanoseconds, sums.sentBytes) = (count(), count(), count())
+        (sums.queueNanoseconds, sums.handOverNanoseconds, sums.sentBytes, sums.readBytes) = (count(), count(), count(), count())
         return sums
     }
 

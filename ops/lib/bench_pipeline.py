@@ -6,6 +6,7 @@ machines change their speed every few seconds.
 
     streams    tokens a second of 1, 4 and 8 streams beside llama.cpp over RPC with two servers of one thread; of 16 beside one worker
     idle       share of the time in which each stage had nothing to do, with 8 streams; and with a neighbour that takes half of a processor
+    slow       the same with one worker slowed down to half, before and after the planner has cut anew; see bench_slow.py
     prefill    time to the first token of a prompt of 4,096 tokens, two workers beside one
     itl        time between tokens of running streams while such a prompt is prefilled, beside what it is without
     prefix     64 requests with the same 1,000 tokens first, with and without prefix sharing
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import time
 
+import bench_slow
 from pipeline_cluster import Cluster, StageThread, Stream, run_streams, shared_window, tokens_per_second
 from rpc_client import Peer
 
@@ -255,6 +257,11 @@ class Neighbour:
         self.process.wait()
 
 
+def slow(bench):
+    """Item 2, the uneven cut corrected by the planner."""
+    return bench_slow.slow(bench, words, bench.model(EVEN), Neighbour, figure, say)
+
+
 def prefill(bench):
     """Item 3."""
     model = bench.model(EVEN)
@@ -442,7 +449,7 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-ITEMS = {"streams": streams, "idle": idle, "prefill": prefill, "itl": itl, "prefix": prefix, "overhead": overhead}
+ITEMS = {"streams": streams, "idle": idle, "slow": slow, "prefill": prefill, "itl": itl, "prefix": prefix, "overhead": overhead}
 
 
 def main():
@@ -455,6 +462,7 @@ def main():
     parser.add_argument("--peer", help="an interpreter that has llama-cpp-python; without it llama.cpp is left out")
     parser.add_argument("--cpus", type=lambda text: [int(word) for word in text.split(",")], default=[0, 1])
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--slow", choices=["neighbour", "quota"], default="neighbour", help="how a worker is slowed down")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--traces", help="a folder for the step traces of each cluster")
     parser.add_argument("--json", help="a file for all figures")

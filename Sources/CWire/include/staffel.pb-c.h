@@ -326,10 +326,15 @@ struct  Staffel__V1__WorkerCapabilities
    */
   protobuf_c_boolean has_float_ops_per_second;
   double float_ops_per_second;
+  /*
+   * Equal for workers of one machine. Absent: unknown.
+   */
+  protobuf_c_boolean has_machine;
+  uint64_t machine;
 };
 #define STAFFEL__V1__WORKER_CAPABILITIES__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__worker_capabilities__descriptor) \
-    , 0, 0, 0, 0, 0, {0,NULL}, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__HeldSlice
@@ -783,10 +788,12 @@ struct  Staffel__V1__StageTiming
   uint64_t idle_nanoseconds;
   protobuf_c_boolean has_hand_over_nanoseconds;
   uint64_t hand_over_nanoseconds;
+  protobuf_c_boolean has_read_bytes;
+  uint64_t read_bytes;
 };
 #define STAFFEL__V1__STAGE_TIMING__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_timing__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__PoisonedSequence
@@ -1044,10 +1051,15 @@ struct  Staffel__V1__StageSums
   uint64_t hand_over_nanoseconds;
   protobuf_c_boolean has_sent_bytes;
   uint64_t sent_bytes;
+  /*
+   * Left out where it is zero.
+   */
+  protobuf_c_boolean has_read_bytes;
+  uint64_t read_bytes;
 };
 #define STAFFEL__V1__STAGE_SUMS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_sums__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__PlanningStatus

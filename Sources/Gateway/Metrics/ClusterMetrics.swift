@@ -104,6 +104,15 @@ package enum ClusterMetrics {
             seconds($0.total.handOverNanoseconds)
         }
         family("staffel_stage_sent_bytes_total", "counter", "Bytes of rows sent to the next stage.") { Double($0.total.sentBytes) }
+        family("staffel_stage_read_bytes_total", "counter", "Weights, keys and values that its steps had to read, each once a step.") {
+            Double($0.total.readBytes)
+        }
+        family("staffel_stage_achieved_read_bytes_per_second", "gauge", "Those bytes in the last seconds over the time in which the stage computed.") {
+            $0.window.readBytesPerSecond
+        }
+        family("staffel_stage_read_bytes_per_second", "gauge", "Read bandwidth that its worker measured at start.") { stage in
+            report.workers.first { $0.key == stage.worker }?.capabilities.readBytesPerSecond ?? 0
+        }
         family("staffel_stage_busy_share", "gauge", "Share of the last seconds in which the stage computed.") { $0.window.busyShare }
         family("staffel_stage_idle_share", "gauge", "Share of the last seconds in which it had nothing to compute.") { $0.window.idleShare }
     }

@@ -28,6 +28,12 @@ package enum WorkerMetricsText {
         text.gauge("staffel_worker_threads", "Compute threads.", labels, report.capabilities.threads)
         text.gauge("staffel_worker_memory_bytes", "Memory for weights and KV.", labels, report.capabilities.memoryBytes)
         text.gauge("staffel_worker_read_bytes_per_second", "Read bandwidth measured at start.", labels, report.capabilities.readBytesPerSecond)
+        text.counter(
+            "staffel_worker_weight_read_bytes_total", "Weights, keys and values that its steps had to read, each once a step.", labels,
+            metrics.readBytes)
+        text.gauge(
+            "staffel_worker_achieved_read_bytes_per_second", "Those bytes over the time in which the stage computed, since its start.", labels,
+            metrics.readBytesPerSecond)
         if let process = ProcessUsage.current() { text.process(process) }
         return text.bytes
     }
