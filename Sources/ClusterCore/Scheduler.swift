@@ -154,7 +154,7 @@ package struct Scheduler: Sendable {
         addDecodeRows(to: &draft, groups: groups)
         // Where others decode but are all in flight, their next step is as much in this one's way.
         let beside = decoding == 0 ? 0 : max(draft.parts.count, (decoding + groups - 1) / groups)
-        addPrefillRows(to: &draft, atMost: shape.prefillRows(beside: beside, groups: groups))
+        addPrefillRows(to: &draft, beside: beside, groups: groups)
         addGuesses(to: &draft, groups: groups)
         return draft.isEmpty ? nil : launch(draft, at: now)
     }
@@ -170,10 +170,10 @@ package struct Scheduler: Sendable {
     }
 
     /// Prompts in the order of shares; a prompt's next chunk may follow while earlier ones are in flight.
-    private mutating func addPrefillRows(to draft: inout StepDraft, atMost rows: Int) {
-        var budget = min(rows, draft.rowsLeft)
-        let hasPrompts = running.contains { !sequences[$0]!.isDecoding && sequences[$0]!.pending > 0 }
-        for id in hasPrompts ? inOrderOfShares() : [] where budget > 0 {
+    private mutating func addPrefillRows(to draft: inout StepDraft, beside rows: Int, groups: Int) {
+        guard running.contains(where: { !sequences[$0]!.isDecoding && sequences[$0]!.pending > 0 }) else { return }
+        var budget = min(shape.prefillRows(beside: rows, groups: groups), draft.rowsLeft)
+        for id in inOrderOfShares() where budget > 0 {
             guard let sequence = sequences[id], !sequence.isDecoding, sequence.pending > 0 else { continue }
             let rows = min(sequence.pending, budget)
             draft.add(id, rows: rows)
