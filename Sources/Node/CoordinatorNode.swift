@@ -77,6 +77,7 @@ private struct CoordinatorLoop: ~Copyable {
     /// The connection over which each key spoke last.
     private var routes: [PeerKey: [UInt8]] = [:]
     private var senders = SenderKeys()
+    private var givingWay = GivingWay()
     private let trace: TraceFile?
     private var hasEnded = false
 
@@ -215,8 +216,7 @@ private struct CoordinatorLoop: ~Copyable {
                 perform(effect)
             }
         }
-        // libzmq's thread, if it has to share this processor, sends the step now and not when this thread sleeps.
-        if hasSentStep { sched_yield() }
+        if hasSentStep { givingWay.giveWay() }
         for effect in tokens { perform(effect) }
         if let trace {
             let sent = effects.count { if case .send(.step, _) = $0 { true } else { false } }

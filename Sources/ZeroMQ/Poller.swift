@@ -61,30 +61,33 @@ package struct Poller: ~Copyable {
     /// A signal does not shorten the wait.
     package mutating func wait(milliseconds: Int) throws(ZeroMQError) -> Int {
         precondition(milliseconds >= 0, "no wait without a deadline")
-        var deadline: Int?
-        var isWorthAsking = true
+        return try wait(nanoseconds: Int64(milliseconds) * 1_000_000)
+    }
+
+    package mutating func wait(nanoseconds: Int64) throws(ZeroMQError) -> Int {
+        precondition(nanoseconds >= 0, "no wait without a deadline")
+        var deadline: Int64?
         while true {
             // What a socket has already shows in no descriptor: with such a socket this is a look and no wait.
-            let hasEvents = isWorthAsking ? try askSockets() : false
-            let left = hasEvents ? 0 : try self.left(until: &deadline, milliseconds)
-            let found = poll(&descriptors, nfds_t(descriptors.count), Int32(clamping: left))
+            let left = try askSockets() ? 0 : Self.left(until: &deadline, nanoseconds)
+            var time = timespec(tv_sec: Int(left / 1_000_000_000), tv_nsec: Int(left % 1_000_000_000))
+            let found = ppoll(&descriptors, nfds_t(descriptors.count), &time, nil)
             if found < 0 {
                 guard errno == EINTR else { throw ZeroMQError(errorNumber: errno, "waiting for \(watches.count) sockets and descriptors") }
                 continue
             }
             let ready = try take(found)
             if ready > 0 || left == 0 { return ready }
-            isWorthAsking = found > 0
         }
     }
 
-    /// Milliseconds that are left; the clock is read only when there is a second time.
-    private func left(until deadline: inout Int?, _ milliseconds: Int) throws(ZeroMQError) -> Int {
-        if milliseconds == 0 { return 0 }
-        let now = Self.nowMs()
+    /// What is left; the clock is read only when there is something to wait for.
+    private static func left(until deadline: inout Int64?, _ nanoseconds: Int64) -> Int64 {
+        if nanoseconds == 0 { return 0 }
+        let now = Self.now()
         guard let end = deadline else {
-            deadline = now + milliseconds
-            return milliseconds
+            deadline = now + nanoseconds
+            return nanoseconds
         }
         return max(0, end - now)
     }
@@ -151,10 +154,10 @@ package struct Poller: ~Copyable {
         return interest
     }
 
-    private static func nowMs() -> Int {
+    private static func now() -> Int64 {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
-        return time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
+        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
     }
 }
 
