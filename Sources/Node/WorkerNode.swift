@@ -172,27 +172,24 @@ private struct WorkerLoop: ~Copyable {
     /// Sleeps, but for the short window in which the stage expects a step: then this thread looks for it, and lets others have the processor
     /// between two looks. Where one takes it for long, sleeping is better: who wakes is served before those that never slept.
     private func wait(_ poller: inout Poller) throws {
-        if let window = arrivals.window, let now = try sleep(until: window.lowerBound, &poller) {
-            var before = now
-            while before < window.upperBound {
+        if let window = arrivals.window {
+            var now = MonotonicClock.now
+            if now < window.lowerBound {
+                let left = min(window.lowerBound.nanoseconds(since: now), UInt64(millisecondsUntilDeadline()) * 1_000_000)
+                if try poller.wait(nanoseconds: Int64(left)) > 0 { return }
+                now = MonotonicClock.now
+                // The machine's deadline comes first.
+                if now < window.lowerBound { return }
+            }
+            while now < window.upperBound {
                 if try poller.wait(nanoseconds: 0) > 0 { return }
                 sched_yield()
-                let after = MonotonicClock.now
-                if after.nanoseconds(since: before) > Self.lookNanosecondsMax { break }
-                before = after
+                let before = now
+                now = MonotonicClock.now
+                if now.nanoseconds(since: before) > Self.lookNanosecondsMax { break }
             }
-        } else if arrivals.window != nil {
-            return
         }
         _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
-    }
-
-    /// The time then; `nil` when something came before.
-    private func sleep(until instant: Instant, _ poller: inout Poller) throws -> Instant? {
-        let now = MonotonicClock.now
-        guard now < instant else { return now }
-        let left = Int64(min(instant.nanoseconds(since: now), UInt64(millisecondsUntilDeadline()) * 1_000_000))
-        return try poller.wait(nanoseconds: left) > 0 ? nil : MonotonicClock.now
     }
 
     private func millisecondsUntilDeadline() -> Int {
