@@ -70,8 +70,7 @@ package struct Poller: ~Copyable {
         while true {
             // What a socket has already shows in no descriptor: with such a socket this is a look and no wait.
             let left = try askSockets() ? 0 : Self.left(until: &deadline, nanoseconds)
-            var time = timespec(tv_sec: Int(left / 1_000_000_000), tv_nsec: Int(left % 1_000_000_000))
-            let found = ppoll(&descriptors, nfds_t(descriptors.count), &time, nil)
+            let found = poll_nanoseconds(&descriptors, nfds_t(descriptors.count), left)
             if found < 0 {
                 guard errno == EINTR else { throw ZeroMQError(errorNumber: errno, "waiting for \(watches.count) sockets and descriptors") }
                 continue
