@@ -82,8 +82,6 @@ private struct WorkerLoop: ~Copyable {
     /// How long the stage thread's present step may take to end after the machine has.
     static let stageEndMs = 1_000
     static let flushMs = 50
-    /// A look at the sockets that takes longer took somebody else's turn with it.
-    static let lookNanosecondsMax: UInt64 = 60_000
     /// A step's rows at the most: of the widest model, as f32.
     static let rowsBytesMax = Limits.stepRowsMax * Limits.hiddenMax * 4
 
@@ -102,9 +100,6 @@ private struct WorkerLoop: ~Copyable {
     private var payloads: [PayloadHandle: ActivationBuffer] = [:]
     private var payloadsMade: UInt64 = 0
     private var senders = SenderKeys()
-    private var arrivals = ArrivalForecast()
-    /// Steps that the stage thread has.
-    private var stepsGiven = 0
     private var isRefusalTold = false
     private var end: Result<Void, NodeError>?
 
@@ -146,7 +141,7 @@ private struct WorkerLoop: ~Copyable {
             let (messages, refusals) = coordinator.watched(by: &poller)
             let posted = poller.watch(inputs)
             downstream?.watched(by: &poller)
-            try wait(&poller)
+            _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
 
             if poller.isReadable(handshakes) { try access.answerPending() }
             if poller.isReadable(posted) {
@@ -167,29 +162,6 @@ private struct WorkerLoop: ~Copyable {
         usleep(UInt32(Self.flushMs * 1000))
         if !stage.end(timeoutMs: Self.stageEndMs) { logger.warning("the stage thread is still in a step; ending without it") }
         try end!.get()
-    }
-
-    /// Sleeps, but for the short window in which the stage expects a step: then this thread looks for it, and lets others have the processor
-    /// between two looks. Where one takes it for long, sleeping is better: who wakes is served before those that never slept.
-    private func wait(_ poller: inout Poller) throws {
-        if let window = arrivals.window {
-            var now = MonotonicClock.now
-            if now < window.lowerBound {
-                let left = min(window.lowerBound.nanoseconds(since: now), UInt64(millisecondsUntilDeadline()) * 1_000_000)
-                if try poller.wait(nanoseconds: Int64(left)) > 0 { return }
-                now = MonotonicClock.now
-                // The machine's deadline comes first.
-                if now < window.lowerBound { return }
-            }
-            while now < window.upperBound {
-                if try poller.wait(nanoseconds: 0) > 0 { return }
-                sched_yield()
-                let before = now
-                now = MonotonicClock.now
-                if now.nanoseconds(since: before) > Self.lookNanosecondsMax { break }
-            }
-        }
-        _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
     }
 
     private func millisecondsUntilDeadline() -> Int {
@@ -251,23 +223,9 @@ private struct WorkerLoop: ~Copyable {
         case .report(.loaded(let epoch)): handle(.loaded(epoch))
         case .report(.loadFailed(let epoch, let failure)): handle(.loadFailed(epoch, failure))
         case .report(.computed(let epoch, let number, let outcome, let output)):
-            noteReport()
             handle(.stepComputed(epoch, number, outcome, payload: output.map { keep($0) }))
-        case .report(.failed(let epoch, let number, let failure)):
-            noteReport()
-            handle(.stepFailed(epoch, number, failure))
+        case .report(.failed(let epoch, let number, let failure)): handle(.stepFailed(epoch, number, failure))
         }
-    }
-
-    /// Steps of an epoch that is over are not reported: `stepsGiven` then begins anew with the next stage.
-    private mutating func noteReport() {
-        stepsGiven = max(0, stepsGiven - 1)
-        if stepsGiven == 0 { arrivals.becameIdle(at: MonotonicClock.now) }
-    }
-
-    private mutating func noteStep() {
-        if stepsGiven == 0 { arrivals.stepCame(at: MonotonicClock.now) }
-        stepsGiven += 1
     }
 
     private mutating func keep(_ buffer: ActivationBuffer) -> PayloadHandle {
@@ -300,19 +258,14 @@ private struct WorkerLoop: ~Copyable {
         switch effect {
         case .send(let message):
             if try !coordinator.send(message) { logger.warning("a message for the coordinator was dropped: too many wait") }
-        case .load(let assignment):
-            stepsGiven = 0
-            post(.load(assignment))
-        case .unload:
-            stepsGiven = 0
-            post(.unload)
+        case .load(let assignment): post(.load(assignment))
+        case .unload: post(.unload)
         case .connectDownstream(let peer):
             downstreamPeer = peer
             downstream = nil
         case .admitUpstream(let key):
             access.admitOnly(key.map { [$0.curve] } ?? [])
         case .compute(let frame, let payload):
-            noteStep()
             post(.compute(frame, input: payload.map { take($0) }))
         case .forward(let frame, let payload):
             let buffer = take(payload)
