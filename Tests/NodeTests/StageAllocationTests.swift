@@ -67,7 +67,8 @@
             return counts.differences
         }
 
-        /// As in the engine's tests: optimised, nothing at all; unoptimised code boxes, but always the same number.
+        /// As in the engine's tests: optimised, nothing at all; unoptimised code boxes, the same number in most steps. Tokens whose hashes collide,
+        /// by this process's seed, box 14 times more for each of those that meet.
         @Test(arguments: [0..<4, 0..<2, 2..<4])
         func aDecodeStepAllocatesNothing(layers: Range<Int>) throws {
             let folder = try TemporaryFolder()
@@ -77,7 +78,7 @@
             try #require(counts.count >= 40)
             #if DEBUG
                 let usual = counts.sorted()[counts.count / 2]
-                #expect(counts.allSatisfy { abs($0 - usual) <= 16 } && counts.count { $0 != usual } <= counts.count / 4, "\(counts)")
+                #expect(counts.allSatisfy { abs($0 - usual) <= 64 } && counts.count { $0 != usual } <= counts.count / 2, "\(counts)")
             #else
                 #expect(counts.allSatisfy { $0 == 0 }, "\(counts)")
             #endif
