@@ -85,7 +85,8 @@ let package = Package(
         .testTarget(
             name: "NodeTests",
             dependencies: [
-                "Node", "ClusterCore", "Wire", "ZeroMQ", "Engine", "ModelFiles", .product(name: "Logging", package: "swift-log"),
+                "Node", "ClusterCore", "Wire", "ZeroMQ", "Engine", "ModelFiles", "AllocationCounter",
+                .product(name: "Logging", package: "swift-log"),
             ]),
         .testTarget(name: "GatewayTests", dependencies: [
                 "Gateway", "ClusterCore", "Prompt", "Wire", "ZeroMQ", .product(name: "Logging", package: "swift-log"),

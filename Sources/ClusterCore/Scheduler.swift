@@ -156,15 +156,14 @@ package struct Scheduler: Sendable {
         let decoding = running.count { sequences[$0]!.isDecoding }
         var groups = shape.groups(decoding: decoding, inFlightMax: inFlightMax)
         var share = (decoding + groups - 1) / groups
-        let bounds = turn()
-        if let bounds, share > 0 {
-            share = bounds.decodeRows(share)
+        let turn = turn()
+        if let turn, share > 0 {
+            share = turn.decodeRows(share)
             groups = (decoding + share - 1) / share
         }
         addDecodeRows(to: &draft, atMost: share)
         // Where others decode but are all in flight, their next step is as much in this one's way.
-        let prompts = shape.prefillRows(beside: max(draft.parts.count, share), groups: groups)
-        addPrefillRows(to: &draft, atMost: bounds?.promptRows(prompts, beside: draft.parts.count) ?? prompts)
+        addPrefillRows(to: &draft, beside: max(draft.parts.count, share), groups: groups, turn: turn)
         addGuesses(to: &draft)
         return draft.isEmpty ? nil : launch(draft, at: now)
     }
@@ -177,10 +176,11 @@ package struct Scheduler: Sendable {
     }
 
     /// Prompts in the order of shares; a prompt's next chunk may follow while earlier ones are in flight.
-    private mutating func addPrefillRows(to draft: inout StepDraft, atMost rows: Int) {
-        var budget = min(rows, draft.rowsLeft)
-        let hasPrompts = running.contains { !sequences[$0]!.isDecoding && sequences[$0]!.pending > 0 }
-        for id in hasPrompts ? inOrderOfShares() : [] where budget > 0 {
+    private mutating func addPrefillRows(to draft: inout StepDraft, beside rows: Int, groups: Int, turn: Turn?) {
+        guard running.contains(where: { !sequences[$0]!.isDecoding && sequences[$0]!.pending > 0 }) else { return }
+        let fitting = shape.prefillRows(beside: rows, groups: groups)
+        var budget = min(turn?.promptRows(fitting, beside: draft.parts.count) ?? fitting, draft.rowsLeft)
+        for id in inOrderOfShares() where budget > 0 {
             guard let sequence = sequences[id], !sequence.isDecoding, sequence.pending > 0 else { continue }
             let rows = min(sequence.pending, budget)
             draft.add(id, rows: rows)

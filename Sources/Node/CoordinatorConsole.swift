@@ -30,7 +30,7 @@ package struct CoordinatorConsole: ~Copyable {
         let deadline = MonotonicClock.now.advanced(milliseconds: timeoutMs)
         while MonotonicClock.now < deadline {
             var poller = Poller()
-            let messages = link.watched(by: &poller)
+            let (messages, _) = link.watched(by: &poller)
             _ = try poller.wait(milliseconds: Self.pollMs)
             if try link.isRefused() {
                 throw NodeError(.enrolmentFailed, "the coordinator at \(endpoint) doesn't admit the key in its own folder: it was started with another --state")

@@ -42,7 +42,7 @@ package enum CoordinatorExchange {
         let deadline = MonotonicClock.now.advanced(milliseconds: timeoutMs)
         while MonotonicClock.now < deadline {
             var poller = Poller()
-            let messages = link.watched(by: &poller)
+            let (messages, _) = link.watched(by: &poller)
             _ = try poller.wait(milliseconds: pollMs)
             if try link.isRefused() {
                 throw NodeError(

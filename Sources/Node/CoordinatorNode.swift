@@ -80,6 +80,8 @@ private struct CoordinatorLoop: ~Copyable {
     private var tokensRead = Instant(nanoseconds: 0)
     /// The connection over which each key spoke last.
     private var routes: [PeerKey: [UInt8]] = [:]
+    private var senders = SenderKeys()
+    private var givingWay = GivingWay()
     private let trace: TraceFile?
     private let drafter: DraftThread?
     private var hasEnded = false
@@ -119,9 +121,10 @@ private struct CoordinatorLoop: ~Copyable {
 
     mutating func run(commands mailbox: Mailbox<CoordinatorNode.Command>, inquiries: Inquiries<StatusReport>) throws {
         defer { trace?.end() }
+        var poller = Poller()
         while !hasEnded {
             if MonotonicClock.now.milliseconds(since: tokensRead) >= Self.tokenRefreshMs { refreshTokens() }
-            var poller = Poller()
+            poller.removeAll()
             let handshakes = poller.watch(access.socket)
             let messages = poller.watch(socket)
             let commands = poller.watch(descriptor: commandsDescriptor)
@@ -178,20 +181,25 @@ private struct CoordinatorLoop: ~Copyable {
             let received = try socket.receive(maxParts: 2) { tooLarge += 1 }
             for _ in 0..<tooLarge { handle(.malformedFrame(from: nil)) }
             guard let message = received else { return }
-            let key = message.authenticatedKey.map(PeerKey.init)
+            let key = senders.key(of: message)
             guard let key, message.count == 2 else {
                 handle(.malformedFrame(from: key))
                 continue
             }
             do {
                 let decoded = try message.withBytes(of: 1, WireCodec.decodeToCoordinator)
-                routes[key] = message.bytes(of: 0)
+                noteRoute(message, to: key)
                 dispatch(decoded, from: key)
             } catch {
                 logger.debug("malformed frame", metadata: ["peer": "\(key)", "reason": "\(error)"])
                 handle(.malformedFrame(from: key))
             }
         }
+    }
+
+    private mutating func noteRoute(_ message: borrowing Message, to key: PeerKey) {
+        let isKnown = message.withBytes(of: 0) { found in routes[key].map { found.elementsEqual($0) } ?? false }
+        if !isKnown { routes[key] = message.bytes(of: 0) }
     }
 
     /// A one-time token's key may enrol and nothing else; a known key may do everything but that.
@@ -212,16 +220,20 @@ private struct CoordinatorLoop: ~Copyable {
         // Stages wait for a step and nobody's stream does for a token's last microseconds: a step goes before the tokens of the one before it,
         // and before nothing else.
         var tokens: [Coordinator.Effect] = []
+        var hasSentStep = false
         for effect in effects {
             switch effect {
             case .send(.tokens, _): tokens.append(effect)
-            case .send(.step, _): perform(effect)
+            case .send(.step, _):
+                perform(effect)
+                hasSentStep = true
             default:
                 for effect in tokens { perform(effect) }
                 tokens.removeAll()
                 perform(effect)
             }
         }
+        if hasSentStep { givingWay.giveWay() }
         for effect in tokens { perform(effect) }
         if let trace {
             let sent = effects.count { if case .send(.step, _) = $0 { true } else { false } }

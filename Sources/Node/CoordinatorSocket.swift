@@ -45,5 +45,8 @@ struct CoordinatorSocket: ~Copyable {
         return refused
     }
 
-    borrowing func watched(by poller: inout Poller) -> Poller.Entry { poller.watch(socket, queue.interest) }
+    /// The second is readable when there may be something for `isRefused` to tell.
+    borrowing func watched(by poller: inout Poller) -> (messages: Poller.Entry, refusals: Poller.Entry) {
+        (poller.watch(socket, queue.interest), poller.watch(monitor.socket))
+    }
 }

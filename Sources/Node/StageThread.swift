@@ -7,7 +7,8 @@ import Synchronization
 
 /// The thread that owns a worker's weights and KV and does nothing else: it takes one command after the other and reports each.
 ///
-/// Its pool's other threads belong to it; nothing here runs on Swift's cooperative threads.
+/// Its pool's other threads belong to it; nothing here runs on Swift's cooperative threads. A step that decodes asks nothing of the heap here,
+/// from taking the command to reporting it: what it needs was made with the steps before.
 final class StageThread: Sendable {
     /// More than the machine ever has open: two steps, one load or unload, and the end.
     static let commandsMax = 16
@@ -43,6 +44,7 @@ final class StageThread: Sendable {
 
     /// Starts the thread. `report` is called on it and must not block.
     init(configuration: StageThreadConfiguration, report: @escaping @Sendable (Report) -> Void) {
+        queue.withLock { $0.commands.reserveCapacity(Self.commandsMax) }
         let thread = Thread { [self] in
             NodeThread.nameCurrent("stage")
             var stage = StageHolder(configuration: configuration, isSuperseded: { [self] in isSuperseded })
@@ -123,6 +125,13 @@ private struct StageHolder {
     private var digest: ClusterCore.ModelDigest?
     private var stage: Stage?
     private var traffic: StageTraffic?
+    // Filled anew with each step.
+    private var batch = StageBatch(segments: [])
+    private var outputs = ActivationBuffers()
+    private var outcomes = [[ClusterCore.SampledToken]](repeating: [], count: Self.outcomesKept)
+    private var nextOutcome = 0
+    /// An outcome's tokens are done with before so many steps come after it.
+    private static let outcomesKept = 4
 
     init(configuration: StageThreadConfiguration, isSuperseded: @escaping () -> Bool) {
         self.configuration = configuration
@@ -229,21 +238,23 @@ private struct StageHolder {
             ])
     }
 
-    private func compute(_ frame: StepFrame, input: ActivationBuffer?) throws -> (StepOutcome, ActivationBuffer?) {
+    private mutating func compute(_ frame: StepFrame, input: ActivationBuffer?) throws -> (StepOutcome, ActivationBuffer?) {
         guard let stage, let weights else {
             throw NodeError(.wrongStep, "a step came for a stage that holds no layers")
         }
-        let batch = StageBatch(frame)
+        batch.fill(frame)
         let rowsBytes = batch.rowCount * stage.boundaryRowBytes
         if !weights.slice.hasEmbedding, input?.count != rowsBytes {
             throw NodeError(
                 .wrongStep, "step \(frame.step.number.value) has \(batch.rowCount) rows, \(rowsBytes) bytes, but \(input?.count ?? 0) bytes came with it")
         }
-        let output = weights.slice.hasHead ? nil : ActivationBuffer(byteCount: rowsBytes)
+        let output = weights.slice.hasHead ? nil : outputs.next(byteCount: rowsBytes)
         let started = MonotonicClock.now
         let result = try stage.run(
             batch, input: UnsafeRawBufferPointer(input?.rows ?? .init(start: nil, count: 0)), output: output?.rows ?? .init(start: nil, count: 0))
-        var outcome = StepOutcome(result, computeNanoseconds: MonotonicClock.now.nanoseconds(since: started), startedAt: started)
+        let nanoseconds = MonotonicClock.now.nanoseconds(since: started)
+        nextOutcome = (nextOutcome + 1) % Self.outcomesKept
+        var outcome = StepOutcome(result, computeNanoseconds: nanoseconds, startedAt: started, tokens: &outcomes[nextOutcome])
         outcome.readBytes = UInt64(traffic?.bytes(batch) ?? 0)
         return (outcome, output)
     }

@@ -6,16 +6,37 @@ import Engine
 extension StageBatch {
     /// The engine's form of a step that arrives with `frame`.
     init(_ frame: StepFrame) {
-        self.init(
-            closes: frame.step.closes.map(\.value),
-            copies: frame.step.copies.map { StageBatch.BlockCopy(from: Int32($0.from.value), to: Int32($0.to.value)) },
-            opens: frame.step.opens.map(SequenceOpening.init),
-            segments: frame.step.segments.map { segment in
-                BatchSegment(
-                    sequence: segment.sequence.value, start: segment.start, tokens: segment.tokens,
-                    newBlocks: segment.newBlocks.map { Int32($0.value) }, samples: segment.samples, drafts: segment.drafts)
-            },
-            poisoned: frame.poisoned.map(\.sequence.value))
+        self.init(segments: [])
+        fill(frame)
+    }
+
+    /// Becomes the engine's form of another step, in the memory that it has.
+    mutating func fill(_ frame: StepFrame) {
+        closes.removeAll(keepingCapacity: true)
+        for sequence in frame.step.closes { closes.append(sequence.value) }
+        copies.removeAll(keepingCapacity: true)
+        for copy in frame.step.copies { copies.append(BlockCopy(from: Int32(copy.from.value), to: Int32(copy.to.value))) }
+        opens.removeAll(keepingCapacity: true)
+        for open in frame.step.opens { opens.append(SequenceOpening(open)) }
+        if segments.count > frame.step.segments.count { segments.removeLast(segments.count - frame.step.segments.count) }
+        for (index, segment) in frame.step.segments.enumerated() {
+            if index == segments.count { segments.append(BatchSegment(sequence: 0, start: 0, tokens: [], newBlocks: [], samples: false)) }
+            segments[index].become(segment)
+        }
+        poisoned.removeAll(keepingCapacity: true)
+        for entry in frame.poisoned { poisoned.append(entry.sequence.value) }
+    }
+}
+
+extension BatchSegment {
+    fileprivate mutating func become(_ segment: Segment) {
+        sequence = segment.sequence.value
+        start = segment.start
+        tokens = segment.tokens
+        newBlocks.removeAll(keepingCapacity: true)
+        for block in segment.newBlocks { newBlocks.append(Int32(block.value)) }
+        samples = segment.samples
+        drafts = segment.drafts
     }
 }
 
@@ -39,14 +60,21 @@ extension SamplingSettings {
 }
 
 extension StepOutcome {
-    init(_ result: StageResult, computeNanoseconds: UInt64, startedAt: Instant? = nil) {
+    /// - Parameter tokens: memory for the outcome's tokens, which nobody else holds; what was in it goes.
+    init(_ result: StageResult, computeNanoseconds: UInt64, startedAt: Instant? = nil, tokens: inout [ClusterCore.SampledToken]) {
+        tokens.removeAll(keepingCapacity: true)
+        for sample in result.samples {
+            tokens.append(
+                ClusterCore.SampledToken(sequence: SequenceID(sample.sequence), position: sample.position, emitted: EmittedToken(sample.token)))
+        }
         self.init(
             poisoned: result.poisoned.map { PoisonedSequence(sequence: SequenceID($0.sequence), layers: $0.layers) },
-            tokens: result.samples.map { sample in
-                ClusterCore.SampledToken(
-                    sequence: SequenceID(sample.sequence), position: sample.position, emitted: EmittedToken(sample.token))
-            },
-            computeNanoseconds: computeNanoseconds, startedAt: startedAt)
+            tokens: tokens, computeNanoseconds: computeNanoseconds, startedAt: startedAt)
+    }
+
+    init(_ result: StageResult, computeNanoseconds: UInt64, startedAt: Instant? = nil) {
+        var tokens: [ClusterCore.SampledToken] = []
+        self.init(result, computeNanoseconds: computeNanoseconds, startedAt: startedAt, tokens: &tokens)
     }
 }
 

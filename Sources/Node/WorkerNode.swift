@@ -99,6 +99,7 @@ private struct WorkerLoop: ~Copyable {
     /// Activations that the machine knows by handle.
     private var payloads: [PayloadHandle: ActivationBuffer] = [:]
     private var payloadsMade: UInt64 = 0
+    private var senders = SenderKeys()
     private var isRefusalTold = false
     private var end: Result<Void, NodeError>?
 
@@ -131,25 +132,30 @@ private struct WorkerLoop: ~Copyable {
 
     mutating func run(_ inquiries: Inquiries<WorkerReport>) throws {
         handle(.start)
+        var poller = Poller()
+        var posts: [WorkerNode.Input] = []
         while end == nil {
-            var poller = Poller()
+            poller.removeAll()
             let handshakes = poller.watch(access.socket)
             let activations = poller.watch(data)
-            let messages = coordinator.watched(by: &poller)
+            let (messages, refusals) = coordinator.watched(by: &poller)
             let posted = poller.watch(inputs)
             downstream?.watched(by: &poller)
             _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
 
             if poller.isReadable(handshakes) { try access.answerPending() }
             if poller.isReadable(posted) {
-                for input in inputs.drain() { handle(input) }
+                inputs.drain(into: &posts)
+                for input in posts { handle(input) }
+                // What a report brought is somebody else's by now, and the stage thread looks whether it may use the memory again.
+                posts.removeAll(keepingCapacity: true)
                 inquiries.answer { machine.report }
             }
             if poller.isReadable(activations) { try receiveActivations() }
             if poller.isReadable(messages) { try receiveFromCoordinator() }
             try coordinator.flush()
             try downstream?.flush()
-            try tellRefusal()
+            if poller.isReadable(refusals) { try tellRefusal() }
             if let deadline = machine.nextDeadline, deadline <= MonotonicClock.now { handle(.deadline) }
         }
         // The last messages leave on libzmq's own thread.
@@ -181,7 +187,7 @@ private struct WorkerLoop: ~Copyable {
             guard let message = received else { return }
             // Parts arrive together; what it takes to unpack them counts as waiting in the stage, not as wire.
             let arrived = MonotonicClock.now
-            let sender = message.authenticatedKey.map(PeerKey.init)
+            let sender = senders.key(of: message)
             guard let sender, message.count == 2, let frame = try? message.withBytes(of: 0, WireCodec.decodeStepFrame) else {
                 handle(.malformedFrame(from: sender))
                 continue

@@ -34,13 +34,20 @@ package final class Mailbox<Element: Sendable>: Sendable {
 
     /// Takes everything that waits, oldest first. Only the consuming thread calls this.
     package func drain() -> [Element] {
+        var taken: [Element] = []
+        drain(into: &taken)
+        return taken
+    }
+
+    /// `drain` for a thread that does so often: what was in `taken` goes, and its memory holds what comes next, so that neither side
+    /// allocates once both have held as much as ever waits.
+    package func drain(into taken: inout [Element]) {
+        taken.removeAll(keepingCapacity: true)
         // The descriptor is cleared before the queue is taken: a post in between then wakes once too often, never once too seldom.
         var posts: eventfd_t = 0
         _ = eventfd_read(descriptor, &posts)
-        return queue.withLock { queue in
-            let taken = queue
-            queue = []
-            return taken
+        queue.withLock { queue in
+            swap(&queue, &taken)
         }
     }
 

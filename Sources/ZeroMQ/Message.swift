@@ -57,6 +57,12 @@ package struct Message: ~Copyable {
         return try? CurvePublicKey(z85: String(cString: text))
     }
 
+    /// `authenticatedKey` in the form that libzmq keeps, which costs no conversion: for a receiver that knows its senders already.
+    package var senderText: SenderText? {
+        guard count > 0, let text = zmq_msg_gets(part(count - 1), "User-Id") else { return nil }
+        return SenderText(text)
+    }
+
     /// For `Socket`, which hands the part to libzmq and then calls `dropSentPart`.
     func part(_ index: Int) -> UnsafeMutablePointer<zmq_msg_t> {
         precondition(index >= 0 && index < count, "part \(index) of a message of \(count)")

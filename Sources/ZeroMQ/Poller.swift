@@ -4,6 +4,9 @@ import Glibc
 /// Waits for sockets and file descriptors together, never without a deadline.
 ///
 /// Watching does not keep a socket alive: call `removeAll` and watch again after closing one. Cheap enough to do before each wait.
+///
+/// zmq_poll asks every socket twice a wait, each time with two system calls. This asks only those on which a call was made since they were asked
+/// last or whose descriptor says that something happened (`SocketReadiness`).
 package struct Poller: ~Copyable {
     package struct Interest: OptionSet, Sendable {
         package let rawValue: Int16
@@ -11,6 +14,7 @@ package struct Poller: ~Copyable {
 
         package static let readable = Interest(rawValue: Int16(ZMQ_POLLIN))
         package static let writable = Interest(rawValue: Int16(ZMQ_POLLOUT))
+        static let all: Interest = [.readable, .writable]
     }
 
     /// Names what `watch` added, until `removeAll`.
@@ -18,53 +22,141 @@ package struct Poller: ~Copyable {
         fileprivate let index: Int
     }
 
-    private var items: [zmq_pollitem_t] = []
+    private struct Watch {
+        /// `nil`: a plain descriptor.
+        var socket: UnsafeMutableRawPointer?
+        var readiness: UnsafeMutablePointer<SocketReadiness>?
+        var interest: Interest
+        var found: Interest = []
+    }
+
+    private var watches: [Watch] = []
+    /// Beside `watches`.
+    private var descriptors: [pollfd] = []
 
     package init() {}
 
     package mutating func watch(_ socket: borrowing Socket, _ interest: Interest = .readable) -> Entry {
-        append(zmq_pollitem_t(socket: socket.handle, fd: 0, events: interest.rawValue, revents: 0))
+        append(Watch(socket: socket.handle, readiness: socket.readiness, interest: interest), socket.readiness.pointee.descriptor)
     }
 
     package mutating func watch(descriptor: Int32, _ interest: Interest = .readable) -> Entry {
-        append(zmq_pollitem_t(socket: nil, fd: descriptor, events: interest.rawValue, revents: 0))
+        append(Watch(interest: interest), descriptor)
     }
 
     package mutating func watch<Element>(_ mailbox: Mailbox<Element>) -> Entry { watch(descriptor: mailbox.descriptor) }
 
     /// Changes what is waited for, for example writability only while something waits to be sent.
-    package mutating func change(_ entry: Entry, to interest: Interest) { items[entry.index].events = interest.rawValue }
+    package mutating func change(_ entry: Entry, to interest: Interest) {
+        watches[entry.index].interest = interest
+        if watches[entry.index].socket == nil { descriptors[entry.index].events = Self.pollEvents(interest) }
+    }
 
-    package mutating func removeAll() { items.removeAll(keepingCapacity: true) }
+    package mutating func removeAll() {
+        watches.removeAll(keepingCapacity: true)
+        descriptors.removeAll(keepingCapacity: true)
+    }
 
     /// Waits until something is ready or `milliseconds` have passed; answers how many entries are ready.
     /// A signal does not shorten the wait.
     package mutating func wait(milliseconds: Int) throws(ZeroMQError) -> Int {
         precondition(milliseconds >= 0, "no wait without a deadline")
-        let deadline = Self.nowMs() + milliseconds
+        return try wait(nanoseconds: Int64(milliseconds) * 1_000_000)
+    }
+
+    package mutating func wait(nanoseconds: Int64) throws(ZeroMQError) -> Int {
+        precondition(nanoseconds >= 0, "no wait without a deadline")
+        var deadline: Int64?
         while true {
-            let left = max(0, deadline - Self.nowMs())
-            let ready = items.withUnsafeMutableBufferPointer { zmq_poll($0.baseAddress, Int32($0.count), left) }
-            if ready >= 0 { return Int(ready) }
-            guard zmq_errno() == EINTR else { throw ZeroMQError.last("waiting for \(items.count) sockets and descriptors") }
+            // What a socket has already shows in no descriptor: with such a socket this is a look and no wait.
+            let left = try askSockets() ? 0 : Self.left(until: &deadline, nanoseconds)
+            let found = poll_nanoseconds(&descriptors, nfds_t(descriptors.count), left)
+            if found < 0 {
+                guard errno == EINTR else { throw ZeroMQError(errorNumber: errno, "waiting for \(watches.count) sockets and descriptors") }
+                continue
+            }
+            let ready = try take(found)
+            if ready > 0 || left == 0 { return ready }
         }
+    }
+
+    /// What is left; the clock is read only when there is something to wait for.
+    private static func left(until deadline: inout Int64?, _ nanoseconds: Int64) -> Int64 {
+        if nanoseconds == 0 { return 0 }
+        let now = Self.now()
+        guard let end = deadline else {
+            deadline = now + nanoseconds
+            return nanoseconds
+        }
+        return max(0, end - now)
+    }
+
+    /// Asks the sockets that may have what is waited for. Whether one of them has.
+    private mutating func askSockets() throws(ZeroMQError) -> Bool {
+        var hasEvents = false
+        for index in watches.indices where watches[index].socket != nil {
+            watches[index].found = []
+            if !watches[index].readiness!.pointee.absent.isSuperset(of: watches[index].interest), try ask(index) { hasEvents = true }
+        }
+        return hasEvents
+    }
+
+    private mutating func ask(_ index: Int) throws(ZeroMQError) -> Bool {
+        var events: Int32 = 0
+        var size = MemoryLayout<Int32>.size
+        while zmq_getsockopt(watches[index].socket, ZMQ_EVENTS, &events, &size) != 0 {
+            guard zmq_errno() == EINTR else { throw ZeroMQError.last("asking a socket what it has") }
+        }
+        let present = Interest(rawValue: Int16(events))
+        watches[index].readiness!.pointee.absent = Interest.all.subtracting(present)
+        watches[index].found = present.intersection(watches[index].interest)
+        return !watches[index].found.isEmpty
+    }
+
+    /// After poll(2): how many entries are ready.
+    private mutating func take(_ found: Int32) throws(ZeroMQError) -> Int {
+        var ready = 0
+        for index in watches.indices {
+            let seen = found > 0 ? descriptors[index].revents : 0
+            if watches[index].socket == nil {
+                watches[index].found = Self.interest(seen)
+            } else if seen != 0, watches[index].found.isEmpty {
+                _ = try ask(index)
+            }
+            if !watches[index].found.isEmpty { ready += 1 }
+        }
+        return ready
     }
 
     /// What the last `wait` found for `entry`. A hint: a CURVE connection that has just been admitted makes its socket readable once with
     /// nothing to receive.
-    package borrowing func ready(_ entry: Entry) -> Interest { Interest(rawValue: items[entry.index].revents) }
+    package borrowing func ready(_ entry: Entry) -> Interest { watches[entry.index].found }
     package borrowing func isReadable(_ entry: Entry) -> Bool { ready(entry).contains(.readable) }
     package borrowing func isWritable(_ entry: Entry) -> Bool { ready(entry).contains(.writable) }
 
-    private mutating func append(_ item: zmq_pollitem_t) -> Entry {
-        items.append(item)
-        return Entry(index: items.count - 1)
+    private mutating func append(_ watch: Watch, _ descriptor: Int32) -> Entry {
+        let events = watch.socket == nil ? Self.pollEvents(watch.interest) : Int16(POLLIN)
+        watches.append(watch)
+        descriptors.append(pollfd(fd: descriptor, events: events, revents: 0))
+        return Entry(index: watches.count - 1)
     }
 
-    private static func nowMs() -> Int {
+    private static func pollEvents(_ interest: Interest) -> Int16 {
+        Int16((interest.contains(.readable) ? POLLIN : 0) | (interest.contains(.writable) ? POLLOUT : 0))
+    }
+
+    /// An error or a hang-up counts as readable: whoever reads learns of it.
+    private static func interest(_ events: Int16) -> Interest {
+        var interest: Interest = []
+        if events & Int16(POLLIN | POLLERR | POLLHUP | POLLNVAL) != 0 { interest.insert(.readable) }
+        if events & Int16(POLLOUT) != 0 { interest.insert(.writable) }
+        return interest
+    }
+
+    private static func now() -> Int64 {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
-        return time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
+        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
     }
 }
 

@@ -20,6 +20,8 @@ package struct Socket: ~Copyable {
     }
 
     let handle: UnsafeMutableRawPointer
+    /// For `Poller`, which may outlive a change of this value's place but not the socket.
+    let readiness: UnsafeMutablePointer<SocketReadiness>
     package let kind: Kind
     /// Where a CURVE server may listen only while an access list answers for the context.
     private let context: Context
@@ -29,6 +31,8 @@ package struct Socket: ~Copyable {
 
     package init(_ context: Context, _ kind: Kind, _ options: SocketOptions = SocketOptions()) throws(ZeroMQError) {
         handle = try Self.open(context, kind, options)
+        readiness = .allocate(capacity: 1)
+        readiness.initialize(to: SocketReadiness(descriptor: Self.descriptor(of: handle)))
         self.kind = kind
         self.context = context
         security = options.security
@@ -44,6 +48,7 @@ package struct Socket: ~Copyable {
             // Without a list libzmq would let everybody in.
             throw ZeroMQError(.accessListMissing, "listening at \(endpoint) for keys of \(domain): the context has no AccessList; make one first")
         }
+        readiness.pointee.absent = []
         guard zmq_bind(handle, endpoint) == 0 else { throw ZeroMQError.last("listening at \(endpoint)") }
         return try lastEndpoint()
     }
@@ -51,14 +56,17 @@ package struct Socket: ~Copyable {
     /// Begins to connect and goes on trying; success shows in messages only.
     package borrowing func connect(_ endpoint: String) throws(ZeroMQError) {
         try check(endpoint, "connecting to")
+        readiness.pointee.absent = []
         guard zmq_connect(handle, endpoint) == 0 else { throw ZeroMQError.last("connecting to \(endpoint)") }
     }
 
     package borrowing func disconnect(_ endpoint: String) throws(ZeroMQError) {
+        readiness.pointee.absent = []
         guard zmq_disconnect(handle, endpoint) == 0 else { throw ZeroMQError.last("disconnecting from \(endpoint)") }
     }
 
     package borrowing func unbind(_ endpoint: String) throws(ZeroMQError) {
+        readiness.pointee.absent = []
         guard zmq_unbind(handle, endpoint) == 0 else { throw ZeroMQError.last("closing the listener at \(endpoint)") }
     }
 
@@ -67,6 +75,7 @@ package struct Socket: ~Copyable {
     /// the caller counts it and receives on.
     package borrowing func receive(maxParts: Int = Message.partsMax) throws(ZeroMQError) -> Message? {
         precondition(maxParts > 0 && maxParts <= Message.partsMax)
+        readiness.pointee.absent = []
         var message = Message()
         var parts = 0
         var bytes = 0
@@ -105,6 +114,7 @@ package struct Socket: ~Copyable {
     /// used up and lost).
     package borrowing func send(_ message: inout Message) throws(ZeroMQError) -> Bool {
         precondition(message.count > 0, "a message has at least one part")
+        readiness.pointee.absent = []
         var isFirst = true
         while message.count > 0 {
             let flags = ZMQ_DONTWAIT | (message.count > 1 ? ZMQ_SNDMORE : 0)
@@ -148,7 +158,11 @@ package struct Socket: ~Copyable {
         while zmq_msg_recv(&part.message, handle, isFirst ? ZMQ_DONTWAIT : 0) < 0 {
             let error = zmq_errno()
             if error == EINTR { continue }
-            if error == EAGAIN && isFirst { return false }
+            if error == EAGAIN && isFirst {
+                // libzmq has looked at all that happened before it says so.
+                readiness.pointee.absent = .readable
+                return false
+            }
             throw ZeroMQError(errorNumber: error, "receiving a message")
         }
         return true
@@ -186,7 +200,27 @@ package struct Socket: ~Copyable {
         return String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 
-    deinit { zmq_close(handle) }
+    private static func descriptor(of handle: UnsafeMutableRawPointer) -> Int32 {
+        var descriptor: Int32 = -1
+        var size = MemoryLayout<Int32>.size
+        let asked = zmq_getsockopt(handle, ZMQ_FD, &descriptor, &size)
+        precondition(asked == 0, "a socket that was just made has a descriptor")
+        return descriptor
+    }
+
+    deinit {
+        zmq_close(handle)
+        readiness.deallocate()
+    }
+}
+
+/// What spares `Poller` most of its questions. libzmq's descriptor of a socket turns readable when something happened to it, but any call may
+/// take that notice away; so only after a call the socket itself has to be asked, which costs as much as asking for all descriptors at once.
+struct SocketReadiness {
+    /// Readable after something happened, for poll(2).
+    let descriptor: Int32
+    /// What the socket is known not to be: it was asked, and no call was made since.
+    var absent: Poller.Interest = []
 }
 
 @available(*, unavailable)

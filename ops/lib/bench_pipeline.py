@@ -10,7 +10,7 @@ machines change their speed every few seconds.
     prefill    time to the first token of a prompt of 4,096 tokens, two workers beside one
     itl        time between tokens of running streams while such a prompt is prefilled, beside what it is without
     prefix     64 requests with the same 1,000 tokens first, with and without prefix sharing
-    overhead   a step's time without what its stages compute
+    overhead   a step's time without what its stages compute, and what the threads that compute ask of the heap
 
 Every output is compared with that of `staffel generate`.
 """
@@ -26,6 +26,7 @@ import sys
 import time
 
 import bench_slow
+from allocation_counts import AllocationCounts
 from pipeline_cluster import Cluster, StageThread, Stream, run_streams, shared_window, tokens_per_second
 from rpc_client import Peer
 
@@ -398,7 +399,26 @@ def overhead(bench):
         figure("a step without them, p50", "us", [step - ran for step, ran, _ in found], at_most=400)]
     if all(own is not None for _, _, own in found):
         figures.append(figure("the coordinator's account, p50", "us", [own for _, _, own in found], at_most=400))
+    figures.append(figure("allocations of the stages' threads, a step", "", stage_allocations(bench, model), at_most=0))
     return {"figures": figures, "missing": sorted(missing), "outputs": bench.check_outputs()}
+
+
+def stage_allocations(bench, model):
+    """By stage, in a cluster of its own, because counting takes time. Between the 145th and the 245th position or so: tables that double have
+    their size then, and three blocks of keys and values are begun."""
+    first, last = 120, 220
+    with AllocationCounts() as counts, bench.cluster(model) as cluster:
+        threads = [StageThread(pid).id for pid, _ in cluster.stages()]
+        stream = Stream(cluster, words("allocations", 12), 250)
+        stream.start()
+        wait_for([stream], first)
+        before, begin = [counts.of(thread) for thread in threads], len(stream.arrived)
+        wait_for([stream], last)
+        after, end = [counts.of(thread) for thread in threads], len(stream.arrived)
+        bench.note(model, [stream.finish()])
+    if not all(before):
+        raise SystemExit("the allocations of a stage's thread were not counted: not even its first ones")
+    return [(new - old) / (end - begin) for old, new in zip(before, after)]
 
 
 def own_account(cluster, missing):

@@ -191,6 +191,7 @@ class StageThread:
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/comm") as comm:
                 if comm.read().strip() == "stage":
+                    self.id = int(thread)
                     self.account = f"/proc/{pid}/task/{thread}/schedstat"
                     return
         raise SystemExit(f"process {pid} has no stage thread")
