@@ -9,7 +9,7 @@ import Testing
     /// Fields that may be missing, because their absence means something.
     static let mayBeMissing: Set<String> = [
         "replica", "planning", "float_ops_per_second", "holding", "top_logprobs", "logprob", "loaded_share", "retry_after_seconds", "drafts",
-        "machine", "read_bytes",
+        "machine", "read_bytes", "drafts_modelled",
     ]
     /// Fields that came later than their messages.
     static let mayBeMissingOf: Set<String> = [
