@@ -161,7 +161,8 @@ package struct Scheduler: Sendable {
             share = turn.decodeRows(share)
             groups = (decoding + share - 1) / share
         }
-        addDecodeRows(to: &draft, atMost: share)
+        // Where fewer groups are better than are in flight, the next waits for one of them, or they would never become fewer.
+        if inFlight.count(where: { $0.decodeRows > 0 }) < groups { addDecodeRows(to: &draft, atMost: share) }
         // Where others decode but are all in flight, their next step is as much in this one's way.
         addPrefillRows(to: &draft, beside: max(draft.parts.count, share), groups: groups, turn: turn)
         addGuesses(to: &draft)

@@ -49,7 +49,8 @@ package struct StepShape: Sendable {
         var best = most
         var shortest = Double.infinity
         for groups in (1...most).reversed() {
-            guard let time = decodeInterval(rows: (count + groups - 1) / groups, groups: groups) else { return most }
+            // A single group of so many rows that was never measured is tried once: that costs one step.
+            guard let time = decodeInterval(rows: (count + groups - 1) / groups, groups: groups, isHoped: groups == 1) else { return most }
             if time <= shortest { (best, shortest) = (groups, time) }
         }
         return divided(count, into: best, interval: shortest)

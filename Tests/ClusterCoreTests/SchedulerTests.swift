@@ -53,6 +53,29 @@ import Testing
         #expect(first.segments[0].newBlocks.count == 2 && second.segments[0].newBlocks.count == 2)
     }
 
+    /// Two stages that slow each other down: two groups were in flight, and become one.
+    @Test func groupsBecomeFewerWhereThatIsFaster() throws {
+        var scheduler = Self.scheduler()
+        var inFlight: [Step] = []
+        var rows: [Int] = []
+        func round() throws {
+            while let step = scheduler.nextStep(at: now) { inFlight.append(step) }
+            let timing = StageTiming(queueNanoseconds: 0, computeNanoseconds: inFlight.count > 1 ? 100_000_000 : 50_000_000)
+            var answer = result(inFlight.removeFirst())
+            answer.timings = [timing, timing]
+            rows.append(answer.tokens.count)
+            guard case .done = take(&scheduler, answer) else { throw ToyFailure() }
+        }
+        scheduler.add(Self.sequence(1, prompt: 2))
+        for _ in 0..<4 { try round() }
+        for id in 2...4 { scheduler.add(Self.sequence(UInt64(id), prompt: 2)) }
+        for _ in 0..<20 { try round() }
+        #expect(rows.contains(2), "two groups at first")
+        #expect(rows.suffix(5) == [4, 4, 4, 4, 4])
+    }
+
+    private struct ToyFailure: Error {}
+
     @Test func decodeRowsAreSplitOverTheStages() throws {
         var scheduler = Self.scheduler(inFlight: 3)
         for id in 1...9 { scheduler.add(Self.sequence(UInt64(id), prompt: 2)) }
