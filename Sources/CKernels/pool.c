@@ -90,15 +90,16 @@ void sk_pool_wake(pool_node *node) {
 static void wait_for_turn(pool_node *node, const atomic_uint *turn, unsigned done) {
     if (spin(turn, done, true, LEADER_SPIN_MICROSECONDS)) return;
     pthread_mutex_lock(&node->lock);
-    atomic_store(&node->leader_asleep, true);
+    atomic_exchange(&node->leader_asleep, true);
     while (atomic_load(turn) != done) pthread_cond_wait(&node->finished, &node->lock);
     atomic_store(&node->leader_asleep, false);
     pthread_mutex_unlock(&node->lock);
 }
 
-/// A share or a node is done; the leader of `node` waits for it.
+/// A share or a node is done; the leader of `node` waits for it. Exchanges and no stores where each side writes its own and then reads the
+/// other's variable: they are the same instruction on x86-64, and an emulated AArch64 keeps their order, which it does not of a store.
 static void end_turn(pool_node *node, atomic_uint *turn, unsigned done) {
-    atomic_store(turn, done);
+    atomic_exchange(turn, done);
     if (!atomic_load(&node->leader_asleep)) return;
     pthread_mutex_lock(&node->lock);
     pthread_cond_signal(&node->finished);
@@ -168,7 +169,8 @@ static void call(sk_pool *pool, sk_pool_fn fn, void *arg, bool each_on_its_threa
         atomic_store_explicit(&node->arg, arg, memory_order_relaxed);
         node->each_on_its_thread = each_on_its_thread;
         const unsigned calls = atomic_load_explicit(&node->calls, memory_order_relaxed) + 1;
-        atomic_store_explicit(&node->calls, calls, several ? memory_order_release : memory_order_seq_cst);
+        if (several) atomic_store_explicit(&node->calls, calls, memory_order_release);
+        else atomic_exchange(&node->calls, calls);
     }
     if (several) atomic_thread_fence(memory_order_seq_cst);
     for (int32_t k = pool->nodes - 1; k >= 0; k--) sk_pool_wake(pool->node[k]);
