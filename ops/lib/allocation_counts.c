@@ -2,7 +2,6 @@
 // zeros that the benchmark has made: pairs of thread id and count, claimed one after the other by threads that allocate.
 
 #include <fcntl.h>
-#include <errno.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,11 +23,6 @@ struct table {
     atomic_llong unused;
     struct slot slots[SLOTS];
 };
-
-extern void *__libc_malloc(size_t);
-extern void *__libc_calloc(size_t, size_t);
-extern void *__libc_realloc(void *, size_t);
-extern void *__libc_memalign(size_t, size_t);
 
 static _Atomic(struct table *) table;
 static _Thread_local struct slot *mine __attribute__((tls_model("initial-exec")));
@@ -54,32 +48,4 @@ static void count(void) {
     atomic_fetch_add_explicit(&mine->count, 1, memory_order_relaxed);
 }
 
-void *malloc(size_t size) {
-    count();
-    return __libc_malloc(size);
-}
-
-void *calloc(size_t elements, size_t size) {
-    count();
-    return __libc_calloc(elements, size);
-}
-
-void *realloc(void *memory, size_t size) {
-    count();
-    return __libc_realloc(memory, size);
-}
-
-void *memalign(size_t alignment, size_t size) {
-    count();
-    return __libc_memalign(alignment, size);
-}
-
-void *aligned_alloc(size_t alignment, size_t size) { return memalign(alignment, size); }
-
-int posix_memalign(void **memory, size_t alignment, size_t size) {
-    if (alignment < sizeof(void *) || (alignment & (alignment - 1)) != 0) return EINVAL;
-    void *found = memalign(alignment, size);
-    if (found == NULL) return ENOMEM;
-    *memory = found;
-    return 0;
-}
+#include "../../Tests/AllocationCounter/heap_hooks.h"
