@@ -27,6 +27,8 @@ package struct Coordinator: Sendable {
     var nextArrival: UInt64 = 1
     /// Steps that came back and are in no account yet.
     var unsettled: [ReturnedStep] = []
+    /// And in no trace.
+    var untold: [StepTrace] = []
     private(set) var lastHandled: Instant
     private(set) var hasEnded = false
 
@@ -81,7 +83,9 @@ package struct Coordinator: Sendable {
     /// The second half: the accounts of the steps that came back, and what the gateways hear of the cluster's health.
     package mutating func settle(into effects: inout [Effect]) {
         guard !hasEnded else { return }
-        settleAccounts(&effects)
+        settleAccounts()
+        for trace in untold { effects.append(.trace(.step(trace))) }
+        untold.removeAll(keepingCapacity: true)
         announceHealth(&effects)
     }
 

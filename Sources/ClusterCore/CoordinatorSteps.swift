@@ -64,22 +64,18 @@ extension Coordinator {
         }
     }
 
-    /// What a step took is noted when the next one is on its way already.
-    mutating func settleAccounts(_ effects: inout [Effect]) {
+    /// What a step took is noted when the next one is on its way already, and before its epoch ends.
+    mutating func settleAccounts() {
         guard !unsettled.isEmpty else { return }
         for returned in unsettled {
             let (step, timings) = (returned.step, returned.timings)
             let timeline = StepTimeline(sentAt: step.sentAt, returnedAt: returned.at, timings: timings)
-            // The epoch may have ended with the event that brought the result, and its accounts with it.
-            if let replica = fleet.replica(in: returned.epoch) {
-                fleet[replica].watch.note(step, timings, inFlight: returned.inFlight, at: returned.at, &speeds)
-                fleet[replica].account.note(step, timings, timeline, tokens: returned.tokens)
-            }
+            guard let replica = fleet.replica(in: returned.epoch) else { preconditionFailure("an epoch ended before its steps were in its accounts") }
+            fleet[replica].watch.note(step, timings, inFlight: returned.inFlight, at: returned.at, &speeds)
+            fleet[replica].account.note(step, timings, timeline, tokens: returned.tokens)
             guard configuration.tracesSteps else { continue }
-            effects.append(
-                .trace(
-                    .step(
-                        StepTrace(epoch: returned.epoch, number: step.number, rows: step.rowCount, decodeRows: step.decodeRows, timeline: timeline))))
+            untold.append(
+                StepTrace(epoch: returned.epoch, number: step.number, rows: step.rowCount, decodeRows: step.decodeRows, timeline: timeline))
         }
         unsettled.removeAll(keepingCapacity: true)
     }
