@@ -15,6 +15,7 @@
 
 #include "pool_nodes.h"
 #include "require.h"
+#include "spin_pause.h"
 
 #include <sched.h>
 #include <time.h>
@@ -32,14 +33,6 @@ enum {
 
 // ---- Waiting
 
-static inline void spin_pause(void) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("isb");  // `yield` is nothing on most cores
-#endif
-}
-
 static int64_t microseconds_now(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -52,7 +45,7 @@ static bool spin(const atomic_uint *value, unsigned mark, bool until_equal, int6
     for (;;) {
         for (int i = 0; i < SPINS_BETWEEN_LOOKS_AT_THE_CLOCK; i++) {
             if ((atomic_load_explicit(value, memory_order_acquire) == mark) == until_equal) return true;
-            spin_pause();
+            sk_spin_pause();
         }
         int64_t now = microseconds_now();
         if (end == 0) end = now + limit_microseconds;

@@ -25,6 +25,10 @@ package struct Coordinator: Sendable {
     var announced: ClusterHealth
     var nextSequence: UInt64 = 1
     var nextArrival: UInt64 = 1
+    /// Steps that came back and are in no account yet.
+    var unsettled: [ReturnedStep] = []
+    /// And in no trace.
+    var untold: [StepTrace] = []
     private(set) var lastHandled: Instant
     private(set) var hasEnded = false
 
@@ -54,6 +58,13 @@ package struct Coordinator: Sendable {
     }
 
     package mutating func handle(_ event: Event, at now: Instant, into effects: inout [Effect]) {
+        decide(event, at: now, into: &effects)
+        settle(into: &effects)
+    }
+
+    /// The first half of `handle`: what somebody waits for, the next step above all. Between it and `settle` its effects may be performed; nothing
+    /// but `settle` may come before the next event.
+    package mutating func decide(_ event: Event, at now: Instant, into effects: inout [Effect]) {
         guard !hasEnded else { return }
         lastHandled = now
         switch event {
@@ -69,13 +80,21 @@ package struct Coordinator: Sendable {
         carryOn(now, &effects)
     }
 
-    /// What follows every event: look for silence, give up what waited too long, plan, fill the pipeline, tell the gateways.
+    /// The second half: the accounts of the steps that came back, and what the gateways hear of the cluster's health.
+    package mutating func settle(into effects: inout [Effect]) {
+        guard !hasEnded else { return }
+        settleAccounts()
+        for trace in untold { effects.append(.trace(.step(trace))) }
+        untold.removeAll(keepingCapacity: true)
+        announceHealth(&effects)
+    }
+
+    /// What follows every event: look for silence, give up what waited too long, plan, fill the pipeline.
     private mutating func carryOn(_ now: Instant, _ effects: inout [Effect]) {
         failOverdue(now, &effects)
         expireRequests(now, &effects)
         deploy(now, &effects)
         fillPipeline(now, &effects)
-        announceHealth(&effects)
     }
 
     private mutating func received(

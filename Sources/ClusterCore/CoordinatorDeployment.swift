@@ -244,6 +244,7 @@ extension Coordinator {
     }
 
     mutating func endEpoch(of replica: Int, _ now: Instant) {
+        settleAccounts()
         fleet[replica].watch.end(at: now, &speeds)
         fleet[replica].scheduler.halt()
         fleet[replica].account.end()

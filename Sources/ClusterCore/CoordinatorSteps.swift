@@ -1,5 +1,16 @@
 // Steps go out, results come in.
 
+/// What the accounts need to know of a step that came back.
+struct ReturnedStep: Sendable {
+    var epoch: Epoch
+    var step: StepInFlight
+    var timings: [StageTiming]
+    var tokens: Int
+    /// Steps on their way when its result came, itself included.
+    var inFlight: Int
+    var at: Instant
+}
+
 extension Coordinator {
     /// Keeps as many steps on their way as the pipeline takes.
     mutating func fillPipeline(_ now: Instant, _ effects: inout [Effect]) {
@@ -42,21 +53,31 @@ extension Coordinator {
             drop(.invalid, from: worker, &effects)
             strike(worker, Failure(.internalError, "the last stage \(fault)"), now, &effects)
         case .done(let step, let advances, let poisoned):
-            fleet[replica].watch.note(step, result.timings, inFlight: fleet[replica].scheduler.inFlight.count + 1, at: now, &speeds)
+            metrics.stepsDone += 1
+            unsettled.append(
+                ReturnedStep(
+                    epoch: result.epoch, step: step, timings: result.timings, tokens: result.tokens.count,
+                    inFlight: fleet[replica].scheduler.inFlight.count + 1, at: now))
             if case .proving = fleet[replica].deployment.phase { serve(replica, plan, now, &effects) }
-            account(for: step, of: replica, result, now, &effects)
             for advance in advances { deliver(advance, &effects) }
             for entry in poisoned { failPoisoned(entry, in: replica, &effects) }
         }
     }
 
-    private mutating func account(for step: StepInFlight, of replica: Int, _ result: StepResult, _ now: Instant, _ effects: inout [Effect]) {
-        metrics.stepsDone += 1
-        let timeline = StepTimeline(sentAt: step.sentAt, returnedAt: now, timings: result.timings)
-        fleet[replica].account.note(step, result.timings, timeline, tokens: result.tokens.count)
-        guard configuration.tracesSteps else { return }
-        effects.append(
-            .trace(.step(StepTrace(epoch: result.epoch, number: step.number, rows: step.rowCount, decodeRows: step.decodeRows, timeline: timeline))))
+    /// What a step took is noted when the next one is on its way already, and before its epoch ends.
+    mutating func settleAccounts() {
+        guard !unsettled.isEmpty else { return }
+        for returned in unsettled {
+            let (step, timings) = (returned.step, returned.timings)
+            let timeline = StepTimeline(sentAt: step.sentAt, returnedAt: returned.at, timings: timings)
+            guard let replica = fleet.replica(in: returned.epoch) else { preconditionFailure("an epoch ended before its steps were in its accounts") }
+            fleet[replica].watch.note(step, timings, inFlight: returned.inFlight, at: returned.at, &speeds)
+            fleet[replica].account.note(step, timings, timeline, tokens: returned.tokens)
+            guard configuration.tracesSteps else { continue }
+            untold.append(
+                StepTrace(epoch: returned.epoch, number: step.number, rows: step.rowCount, decodeRows: step.decodeRows, timeline: timeline))
+        }
+        unsettled.removeAll(keepingCapacity: true)
     }
 
     func traceEpoch(_ epoch: Epoch, _ plan: Plan, _ effects: inout [Effect]) {
@@ -74,8 +95,10 @@ extension Coordinator {
 
     /// A step that takes far too long: the first stage that has not finished it is the suspect. If all say they have, its result was lost.
     mutating func failOverdueStep(of replica: Int, _ now: Instant, _ effects: inout [Effect]) {
+        // Asked first, since it is asked at each event.
+        guard let deadline = fleet[replica].scheduler.deadline, deadline <= now else { return }
         let (deployment, scheduler) = (fleet[replica].deployment, fleet[replica].scheduler)
-        guard let plan = deployment.plan, let deadline = scheduler.deadline, deadline <= now, let step = scheduler.inFlight.first else { return }
+        guard let plan = deployment.plan, let step = scheduler.inFlight.first else { return }
         let suspect = plan.stages.first { stage in
             guard let progress = membership.workers[stage.worker]?.progress else { return true }
             return progress.epoch != deployment.epoch || progress.lastStep < step.number

@@ -224,7 +224,7 @@ package struct Worker: Sendable {
     // MARK: - Steps arrive
 
     private mutating func arrived(_ step: Step, _ now: Instant, _ effects: inout [Effect]) {
-        guard let stage, stage.state == .serving, stage.assignment.isFirst else { return drop(.wrongState, from: nil, &effects) }
+        guard stage?.state == .serving, stage!.assignment.isFirst else { return drop(.wrongState, from: nil, &effects) }
         enqueue(Arrival(frame: StepFrame(step: step), payload: nil, at: now), from: nil, &effects)
         computeNext(now, &effects)
     }
@@ -254,21 +254,21 @@ package struct Worker: Sendable {
     /// this stage's part in the epoch.
     private mutating func enqueue(_ arrival: Arrival, from peer: PeerKey?, _ effects: inout [Effect]) {
         let step = arrival.frame.step
-        guard let stage else { preconditionFailure("steps are taken by a stage") }
+        precondition(stage != nil, "steps are taken by a stage")
         func refuse(_ cause: DropCause) {
             if let payload = arrival.payload { effects.append(.discard(payload)) }
             drop(cause, from: peer, &effects)
         }
-        guard step.epoch == stage.assignment.epoch else { return refuse(.oldEpoch) }
-        guard step.number > stage.lastArrived else { return refuse(.unknownStep) }
-        guard step.number.value == stage.lastArrived.value + 1 else {
+        guard step.epoch == stage!.assignment.epoch else { return refuse(.oldEpoch) }
+        guard step.number > stage!.lastArrived else { return refuse(.unknownStep) }
+        guard step.number.value == stage!.lastArrived.value + 1 else {
             refuse(.unknownStep)
-            let lost = StepNumber(stage.lastArrived.value + 1)
+            let lost = StepNumber(stage!.lastArrived.value + 1)
             return breakStage(Failure(.frameLost, "step \(step.number.value) came where \(lost.value) was due"), at: lost, &effects)
         }
-        guard stage.queue.count < configuration.stepsQueuedMax else {
+        guard stage!.queue.count < configuration.stepsQueuedMax else {
             refuse(.queueFull)
-            return breakStage(Failure(.limitExceeded, "\(stage.queue.count) steps wait for the stage thread already"), at: step.number, &effects)
+            return breakStage(Failure(.limitExceeded, "\(stage!.queue.count) steps wait for the stage thread already"), at: step.number, &effects)
         }
         if let fault = self.stage!.ledger.take(step) {
             refuse(.invalid)
@@ -281,9 +281,8 @@ package struct Worker: Sendable {
     // MARK: - Steps are computed
 
     private mutating func computeNext(_ now: Instant, _ effects: inout [Effect]) {
-        while let stage, stage.computing.count < configuration.stepsGivenMax, let arrival = stage.queue.first {
-            self.stage!.queue.removeFirst()
-            self.stage!.computing.append(Computing(frame: arrival.frame, arrivedAt: arrival.at, givenAt: now))
+        while let given = stage?.computing.count, given < configuration.stepsGivenMax, let arrival = stage!.queue.popFirst() {
+            stage!.computing.append(Computing(frame: arrival.frame, arrivedAt: arrival.at, givenAt: now))
             effects.append(.compute(arrival.frame, payload: arrival.payload))
         }
     }
@@ -295,27 +294,29 @@ package struct Worker: Sendable {
     private mutating func computed(
         _ epoch: Epoch, _ number: StepNumber, _ outcome: StepOutcome, _ payload: PayloadHandle?, _ now: Instant, _ effects: inout [Effect]
     ) {
-        guard isComputing(epoch, number), let stage, let computing = stage.computing.first else {
+        guard isComputing(epoch, number) else {
             if let payload { effects.append(.discard(payload)) }
             return
         }
-        self.stage!.computing.removeFirst()
-        self.stage!.lastComputed = number
+        // Taken out whole: a second holder of the stage's queues would have them copied at each change.
+        var computing = stage!.computing.removeFirst()
+        stage!.lastComputed = number
         var timing = timing(of: outcome, computing, now)
         timing.readBytes = outcome.readBytes
         metrics.computed(computing.frame.step, timing)
-        var frame = computing.frame
-        frame.timings.append(timing)
+        computing.frame.timings.append(timing)
         // Whoever saw it first names the layers.
-        frame.poisoned += outcome.poisoned.filter { new in !frame.poisoned.contains { $0.sequence == new.sequence } }
-        if stage.assignment.isLast {
+        let known = computing.frame.poisoned
+        computing.frame.poisoned += outcome.poisoned.filter { new in !known.contains { $0.sequence == new.sequence } }
+        if stage!.assignment.isLast {
             precondition(payload == nil, "the last stage hands no activations on")
+            let frame = computing.frame
             let result = StepResult(epoch: epoch, number: number, tokens: outcome.tokens, poisoned: frame.poisoned, timings: frame.timings)
             effects.append(.send(.stepResult(result)))
         } else {
             guard let payload else { preconditionFailure("a stage that is not the last hands activations on") }
             // Later stages have no use for the opens' tokens beyond their own state, but the value stays whole: it is one thing.
-            effects.append(.forward(frame, payload: payload))
+            effects.append(.forward(computing.frame, payload: payload))
         }
         computeNext(now, &effects)
     }

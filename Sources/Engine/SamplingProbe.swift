@@ -8,7 +8,8 @@ package final class SamplingProbe {
 
     /// A draw of one sequence; made once, used for any number of rows.
     package func draws(_ settings: SamplingSettings) -> (_ logits: UnsafePointer<Float>) -> Int32? {
-        let state = SequenceState(SequenceOpening(sequence: 0, tokens: [0], promptLength: 1, sampling: settings), counts: settings.countsTokens)
+        let opening = SequenceOpening(sequence: 0, tokens: [0], promptLength: 1, sampling: settings)
+        let state = SequenceState(opening, positionsMax: 1, counts: settings.countsTokens)
         return { [sampler] logits in sampler.draw(logits: logits, for: state)?.token }
     }
 }

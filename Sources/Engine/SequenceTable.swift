@@ -37,7 +37,11 @@ struct SequenceTable {
         try checkCopies(batch)
         try checkSegments(batch)
         for sequence in batch.closes { forget(sequence) }
-        for opening in batch.opens { sequences[opening.sequence] = SequenceState(opening, counts: draws && opening.sampling.countsTokens) }
+        for opening in batch.opens {
+            sequences[opening.sequence] = SequenceState(
+                opening, positionsMax: min(contextLength, holders.count * KVMemory.positionsPerBlock),
+                counts: draws && opening.sampling.countsTokens)
+        }
         for segment in batch.segments {
             for block in segment.newBlocks { holders[Int(block)] += 1 }
             sequences[segment.sequence]!.advance(segment)
@@ -192,17 +196,22 @@ final class SequenceState {
     var drawn: Int32?
     /// How often each token was seen; nil where no penalty asks.
     private(set) var counts: TokenCounts?
-    private let table = BlockTable()
+    private let table: BlockTable
 
     var blocks: UnsafeBufferPointer<Int32> { table.blocks }
 
-    init(_ opening: SequenceOpening, counts wanted: Bool) {
+    /// Has room from the start for `positionsMax` positions, the most that the stage can hold: a step that decodes should not ask for memory.
+    /// What is never written to costs addresses only.
+    init(_ opening: SequenceOpening, positionsMax: Int, counts wanted: Bool) {
+        table = BlockTable(capacity: (positionsMax + KVMemory.positionsPerBlock - 1) / KVMemory.positionsPerBlock)
         sampling = opening.sampling
         choice = opening.choice
         endTokens = opening.endTokens
         topLogprobs = opening.topLogprobs
         promptLength = opening.promptLength
-        tokens = opening.tokens
+        tokens = []
+        tokens.reserveCapacity(max(positionsMax, opening.tokens.count))
+        tokens += opening.tokens
         length = opening.cached
         if wanted { counts = TokenCounts(tokens: tokens, promptLength: promptLength) }
     }
@@ -234,22 +243,28 @@ final class SequenceState {
 /// A sequence's KV block ids at an address that the kernels may keep for the length of a batch.
 private final class BlockTable {
     private(set) var blocks = UnsafeBufferPointer<Int32>(start: nil, count: 0)
-    private var storage: UnsafeMutablePointer<Int32>?
-    private var capacity = 0
+    private var storage: UnsafeMutablePointer<Int32>
+    private var capacity: Int
+
+    init(capacity: Int) {
+        self.capacity = max(1, capacity)
+        storage = .allocate(capacity: self.capacity)
+    }
 
     func append(_ new: [Int32]) {
         guard !new.isEmpty else { return }
         let count = blocks.count + new.count
+        // More than a sequence can fill are still a sound batch.
         if count > capacity {
-            capacity = max(16, count, 2 * capacity)
+            capacity = max(count, 2 * capacity)
             let larger = UnsafeMutablePointer<Int32>.allocate(capacity: capacity)
-            if let storage { larger.update(from: storage, count: blocks.count) }
-            storage?.deallocate()
+            larger.update(from: storage, count: blocks.count)
+            storage.deallocate()
             storage = larger
         }
-        for (index, block) in new.enumerated() { storage![blocks.count + index] = block }
+        for (index, block) in new.enumerated() { storage[blocks.count + index] = block }
         blocks = UnsafeBufferPointer(start: storage, count: count)
     }
 
-    deinit { storage?.deallocate() }
+    deinit { storage.deallocate() }
 }

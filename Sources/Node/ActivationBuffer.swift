@@ -36,6 +36,9 @@ struct ActivationBuffers {
     /// Prompts' rows may be more; their memory is made when it is needed and not kept.
     static let keptBytesMax = 2 << 20
 
+    /// Smaller ones are made together.
+    static let keptAtOnceBytesMax = 256 << 10
+
     private var kept: [ActivationBuffer] = []
 
     /// Of unspecified content.
@@ -53,8 +56,15 @@ struct ActivationBuffers {
             return kept[index]
         }
         // A power of two, so that batches that grow row by row don't ask for memory with each.
-        let made = ActivationBuffer(byteCount: byteCount, capacity: 1 << (Int.bitWidth - max(byteCount - 1, 1).leadingZeroBitCount))
-        if let tooSmall { kept[tooSmall] = made } else if kept.count < Self.keptMax { kept.append(made) }
+        let capacity = 1 << (Int.bitWidth - max(byteCount - 1, 1).leadingZeroBitCount)
+        let made = ActivationBuffer(byteCount: byteCount, capacity: capacity)
+        if let tooSmall {
+            kept[tooSmall] = made
+        } else if kept.count < Self.keptMax {
+            kept.append(made)
+            // All at once where they are small: else the step after one that left late would ask for memory.
+            while kept.count < Self.keptMax, capacity <= Self.keptAtOnceBytesMax { kept.append(ActivationBuffer(byteCount: 0, capacity: capacity)) }
+        }
         return made
     }
 }

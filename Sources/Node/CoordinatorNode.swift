@@ -216,7 +216,7 @@ private struct CoordinatorLoop: ~Copyable {
     private mutating func handle(_ event: Coordinator.Event) {
         var effects: [Coordinator.Effect] = []
         let now = MonotonicClock.now
-        machine.handle(event, at: now, into: &effects)
+        machine.decide(event, at: now, into: &effects)
         // Stages wait for a step and nobody's stream does for a token's last microseconds: a step goes before the tokens of the one before it,
         // and before nothing else.
         var tokens: [Coordinator.Effect] = []
@@ -235,8 +235,11 @@ private struct CoordinatorLoop: ~Copyable {
         }
         if hasSentStep { givingWay.giveWay() }
         for effect in tokens { perform(effect) }
+        let sent = trace == nil ? 0 : effects.count { if case .send(.step, _) = $0 { true } else { false } }
+        effects.removeAll(keepingCapacity: true)
+        machine.settle(into: &effects)
+        for effect in effects { perform(effect) }
         if let trace {
-            let sent = effects.count { if case .send(.step, _) = $0 { true } else { false } }
             if sent > 0 { trace.note(turn: TraceTurn(from: now, to: MonotonicClock.now, stepsSent: sent)) }
         }
     }

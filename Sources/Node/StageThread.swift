@@ -99,18 +99,21 @@ package struct StageThreadConfiguration: Sendable {
     package var modelPath: String?
     /// Where packed weights are kept from one start to the next; `nil` for nowhere.
     package var cache: PackedCache?
+    /// Whether a processor is kept from halting while a lone stream's next step is expected, unless a control group limits processor time.
+    package var staysAwake: Bool
     /// Hears how loading goes; `nil` for silence.
     package var logger: Logger?
 
     package init(
         threads: Int, processors: [Int32]? = nil, instructionSet: InstructionSet, modelPath: String?, cache: PackedCache? = nil,
-        logger: Logger? = nil
+        staysAwake: Bool = true, logger: Logger? = nil
     ) {
         self.threads = threads
         self.processors = processors
         self.instructionSet = instructionSet
         self.modelPath = modelPath
         self.cache = cache
+        self.staysAwake = staysAwake
         self.logger = logger
     }
 }
@@ -125,6 +128,8 @@ private struct StageHolder {
     private var digest: ClusterCore.ModelDigest?
     private var stage: Stage?
     private var traffic: StageTraffic?
+    private var watch: ProcessorWatch?
+    private var expectation = StepExpectation()
     // Filled anew with each step.
     private var batch = StageBatch(segments: [])
     private var outputs = ActivationBuffers()
@@ -156,9 +161,12 @@ private struct StageHolder {
         case .compute(let frame, let input):
             // Its epoch is over, and nobody waits for it.
             guard !isSuperseded() else { return }
+            expectation.began(at: MonotonicClock.now)
+            watch?.rest()
             do {
                 let (outcome, output) = try compute(frame, input: input)
                 report(.computed(frame.step.epoch, frame.step.number, outcome, output: output))
+                if let window = expectation.ended(frame.step, at: MonotonicClock.now) { watch?.keep(nanoseconds: window) }
             } catch {
                 report(.failed(frame.step.epoch, frame.step.number, Failure(.internalError, "\(error)")))
             }
@@ -183,6 +191,8 @@ private struct StageHolder {
     private mutating func load(_ assignment: StageAssignment, report: (StageThread.Report) -> Void) throws {
         let slice = StageSlice(assignment)
         stage = nil
+        // Before the pool, which pins this thread: others start where this one may run.
+        if watch == nil, configuration.staysAwake, !ProcessorQuota.isSet { watch = ProcessorWatch(processor: configuration.processors?.first) }
         let pool = try pool ?? ComputePool(threads: configuration.threads, processors: configuration.processors)
         self.pool = pool
         if weights?.slice != slice || digest != assignment.modelDigest {

@@ -3,6 +3,9 @@ import Glibc
 
 /// Memory of the C structs of one message while it is packed; all of it is freed at once.
 final class PackArena {
+    /// What one small message takes: up to so many bytes the heap keeps what is given back in the thread's own lists, and above it looks each time
+    /// whether it can give some of it to the system.
+    private static let firstChunkBytes = 1_024
     private static let chunkBytes = 16 << 10
     private static let alignment = 16
 
@@ -45,7 +48,7 @@ final class PackArena {
     private func allocate(_ bytes: Int) -> UnsafeMutableRawPointer {
         let rounded = (max(bytes, 1) + Self.alignment - 1) & ~(Self.alignment - 1)
         if next.count < rounded {
-            let size = max(rounded, Self.chunkBytes)
+            let size = max(rounded, chunks.isEmpty ? Self.firstChunkBytes : Self.chunkBytes)
             let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: Self.alignment)
             chunks.append(chunk.baseAddress!)
             next = chunk

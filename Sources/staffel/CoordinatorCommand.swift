@@ -120,7 +120,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         }
     }
 
-    private static func onOrOff(_ name: String, _ text: String?) throws -> Bool? {
+    static func onOrOff(_ name: String, _ text: String?) throws -> Bool? {
         switch text {
         case nil: nil
         case "on": true

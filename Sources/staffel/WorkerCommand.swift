@@ -20,6 +20,9 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: "Processors that they are pinned to: a list such as 0-3,8 with one for each, auto (only when they fill what the process may use) or none. (default: auto)")
     var cpus: String?
 
+    @Option(help: "Whether a processor is kept from halting between the steps of a lone stream: on or off. (default: on)")
+    var stayAwake: String?
+
     @Option(help: "For weights and KV, such as 48GiB. (default: 80 % of what is free)")
     var memory: String?
 
@@ -68,7 +71,9 @@ struct WorkerCommand: AsyncParsableCommand {
                 capabilities: capabilities, dataListen: try settings.endpoint("data-listen", flag: dataListen) ?? "tcp://127.0.0.1:0",
                 dataAdvertise: try settings.endpoint("data-advertise", flag: dataAdvertise),
                 stage: StageThreadConfiguration(
-                    threads: threads, processors: processors, instructionSet: instructionSet, modelPath: path, cache: cache, logger: logger)),
+                    threads: threads, processors: processors, instructionSet: instructionSet, modelPath: path, cache: cache,
+                    staysAwake: try CoordinatorCommand.onOrOff("stay-awake", settings.string("stay-awake", flag: stayAwake)) ?? true,
+                    logger: logger)),
             logger: logger)
         let metrics = try metrics.services(settings, logger: logger) { await node.report().map(WorkerMetricsText.text) }
         try await Services.run(name: "worker", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, beside: metrics, logger: logger)

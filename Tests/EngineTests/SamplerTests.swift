@@ -12,7 +12,7 @@ import Testing
         SequenceState(
             SequenceOpening(
                 sequence: 0, tokens: tokens, promptLength: promptLength, sampling: settings, choice: choice, endTokens: endTokens,
-                topLogprobs: topLogprobs), counts: settings.countsTokens)
+                topLogprobs: topLogprobs), positionsMax: 1, counts: settings.countsTokens)
     }
 
     private func draw(_ logits: [Float], _ state: SequenceState, set: InstructionSet = .supported.last!) -> SampledToken? {

@@ -55,6 +55,8 @@ sk_isa sk_kernels_isa(const sk_kernels *k);
 
 // ---- Thread pool -----------------------------------------------------------------------------
 
+// What keeps a processor awake between two runs is in staffel_watch.h.
+
 /// A fixed set of threads. One owner at a time calls `sk_pool_run` and takes part as thread 0.
 typedef struct sk_pool sk_pool;
 
