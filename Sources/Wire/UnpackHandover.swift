@@ -112,13 +112,13 @@ extension Unpack {
         let f = Fields("HandoverCounts")
         let m = p.pointee
         var counts = HandoverCounts()
-        counts.done = try f.counterOrZero(m.has_done, m.done, "done")
-        counts.rolledBack = try f.counterOrZero(m.has_rolled_back, m.rolled_back, "rolled_back")
-        counts.bytesMoved = try f.counterOrZero(m.has_bytes_moved, m.bytes_moved, "bytes_moved")
-        counts.lastPauseNanoseconds = try f.counterOrZero(m.has_last_pause_nanoseconds, m.last_pause_nanoseconds, "last_pause_nanoseconds")
-        counts.longestPauseNanoseconds = try f.counterOrZero(
+        counts.done = try f.counter(m.has_done, m.done, "done")
+        counts.rolledBack = try f.counter(m.has_rolled_back, m.rolled_back, "rolled_back")
+        counts.bytesMoved = try f.counter(m.has_bytes_moved, m.bytes_moved, "bytes_moved")
+        counts.lastPauseNanoseconds = try f.counter(m.has_last_pause_nanoseconds, m.last_pause_nanoseconds, "last_pause_nanoseconds")
+        counts.longestPauseNanoseconds = try f.counter(
             m.has_longest_pause_nanoseconds, m.longest_pause_nanoseconds, "longest_pause_nanoseconds")
-        counts.positionsRecomputed = try f.counterOrZero(m.has_positions_recomputed, m.positions_recomputed, "positions_recomputed")
+        counts.positionsRecomputed = try f.counter(m.has_positions_recomputed, m.positions_recomputed, "positions_recomputed")
         return counts
     }
 }
