@@ -15,6 +15,9 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
 
     /// The first plan waits for so many workers.
     package var expectedWorkers: Int
+    /// So many of the workers that are there are kept back for the next loss, and all others serve, however many join while streams run. `nil`:
+    /// `expectedWorkers` serve and all others stand by.
+    package var standbyWorkers: Int?
     /// How many pipelines the workers are divided into.
     package var replicas = ReplicaCount.automatic
     /// The load that the number of replicas is chosen for: so many sequences at once in all.

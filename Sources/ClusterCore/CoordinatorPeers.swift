@@ -66,6 +66,7 @@ extension Coordinator {
         fleet.lastChange = now
         fleet.triedInVain = nil
         fleet.widenedInVain = nil
+        fleet.grownInVain = nil
         log(
             .notice, "worker joined",
             [
@@ -78,6 +79,8 @@ extension Coordinator {
     private mutating func greetAgain(_ hello: WorkerHello, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
         membership.workers[worker]!.hello = hello
         membership.workers[worker]!.lastHeard = now
+        // An order or a report may be lost.
+        giveUpHandovers(with: worker, because: "a worker reconnected", now, &effects)
         guard let replica = fleet.replica(of: worker), let stage = fleet[replica].deployment.stage(of: worker) else { return }
         let deployment = fleet[replica].deployment
         let holdsThisEpoch = hello.holding?.epoch == deployment.epoch
@@ -124,6 +127,8 @@ extension Coordinator {
         guard let member = membership.workers.removeValue(forKey: worker) else { return }
         log(.warning, "worker lost", [.init("peer", worker), .init("name", member.hello.name), .init("reason", reason)], &effects)
         fleet.lastChange = now
+        fleet.grownInVain = nil
+        if fleet.replica(of: worker) == nil { giveUpHandovers(with: worker, because: reason, now, &effects) }
         if let replica = fleet.replica(of: worker) { recover(replica, reason, now, &effects) }
     }
 

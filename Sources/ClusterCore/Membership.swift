@@ -11,7 +11,7 @@ package struct Membership: Hashable, Sendable {
 
     /// Workers that a plan may use now, in order of their keys.
     package func candidates(at now: Instant) -> [WorkerMember] {
-        workers.values.filter { strikes[$0.key].map { $0.suspendedUntil <= now } ?? true }.sorted { $0.key < $1.key }
+        workers.values.filter { $0.drain == nil && (strikes[$0.key].map { $0.suspendedUntil <= now } ?? true) }.sorted { $0.key < $1.key }
     }
 
     /// When the next suspension of a present worker ends.
@@ -30,6 +30,8 @@ package struct WorkerMember: Hashable, Sendable {
     package var progress: Heartbeat
     /// Whether it has, or was told to have, a slice in memory.
     package var holdsSlice: Bool
+    /// Where it is to have layers no more.
+    package var drain: Drain?
 }
 
 package struct GatewayMember: Hashable, Sendable {

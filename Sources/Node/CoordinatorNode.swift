@@ -191,6 +191,7 @@ private struct CoordinatorLoop: ~Copyable {
                 noteRoute(message, to: key)
                 dispatch(decoded, from: key)
             } catch {
+                if error.code == .versionMismatch { refuseVersion(of: key, over: message.bytes(of: 0), error) }
                 logger.debug("malformed frame", metadata: ["peer": "\(key)", "reason": "\(error)"])
                 handle(.malformedFrame(from: key))
             }
@@ -200,6 +201,13 @@ private struct CoordinatorLoop: ~Copyable {
     private mutating func noteRoute(_ message: borrowing Message, to key: PeerKey) {
         let isKnown = message.withBytes(of: 0) { found in routes[key].map { found.elementsEqual($0) } ?? false }
         if !isKnown { routes[key] = message.bytes(of: 0) }
+    }
+
+    /// A peer of another major can't read what we say, but sees from the header of any answer why; and whoever looks after the cluster sees it here.
+    private mutating func refuseVersion(of key: PeerKey, over route: [UInt8], _ error: WireError) {
+        routes[key] = route
+        logger.warning("a peer speaks another protocol", metadata: ["peer": "\(key)", "reason": "\(error.message)"])
+        send(.refused(Failure(.versionMismatch, error.message)), to: key)
     }
 
     /// A one-time token's key may enrol and nothing else; a known key may do everything but that.

@@ -9,12 +9,13 @@ import ZeroMQ
 package final class WorkerNode: Sendable {
     fileprivate enum Input: Sendable {
         case shutdown
+        case leave(withinMs: UInt64)
         case inquiry
         case report(StageThread.Report)
     }
 
     /// Reports and commands that wait for the socket thread; far more than the stage thread makes while one poll returns.
-    private static let inputsMax = 256
+    private static let inputsMax = 256 + StageThread.commandsMax
 
     private let inputs: Mailbox<Input>
     private let inquiries = Inquiries<WorkerReport>()
@@ -41,6 +42,9 @@ package final class WorkerNode: Sendable {
 
     /// What this worker holds and did; `nil` when it has ended or too many ask at once. May be called from any thread.
     package func report() async -> WorkerReport? { await inquiries.ask { [inputs] in inputs.post(.inquiry) } }
+
+    /// Has others take its layers over, for so long at most, and ends. Called again: ends at once. May be called from any thread.
+    package func leave(withinMs milliseconds: UInt64) { _ = inputs.post(.leave(withinMs: milliseconds)) }
 
     /// Tells the coordinator and ends. May be called from any thread.
     package func shutdown() { _ = inputs.post(.shutdown) }
@@ -96,6 +100,9 @@ private struct WorkerLoop: ~Copyable {
     private var coordinator: CoordinatorSocket
     private var downstreamPeer: StagePeer?
     private var downstream: DownstreamLink?
+    private var upstreamKey: PeerKey?
+    private var transferKeys: [PeerKey] = []
+    private var transfers = TransferLinks()
     /// Activations that the machine knows by handle.
     private var payloads: [PayloadHandle: ActivationBuffer] = [:]
     private var payloadsMade: UInt64 = 0
@@ -141,6 +148,7 @@ private struct WorkerLoop: ~Copyable {
             let (messages, refusals) = coordinator.watched(by: &poller)
             let posted = poller.watch(inputs)
             downstream?.watched(by: &poller)
+            transfers.watched(by: &poller)
             _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
 
             if poller.isReadable(handshakes) { try access.answerPending() }
@@ -155,6 +163,7 @@ private struct WorkerLoop: ~Copyable {
             if poller.isReadable(messages) { try receiveFromCoordinator() }
             try coordinator.flush()
             try downstream?.flush()
+            try transfers.flush()
             if poller.isReadable(refusals) { try tellRefusal() }
             if let deadline = machine.nextDeadline, deadline <= MonotonicClock.now { handle(.deadline) }
         }
@@ -188,6 +197,10 @@ private struct WorkerLoop: ~Copyable {
             // Parts arrive together; what it takes to unpack them counts as waiting in the stage, not as wire.
             let arrived = MonotonicClock.now
             let sender = senders.key(of: message)
+            if let sender, message.withBytes(of: 0, WireCodec.isTransferFrame) {
+                receiveTransfer(message, from: sender, at: arrived)
+                continue
+            }
             guard let sender, message.count == 2, let frame = try? message.withBytes(of: 0, WireCodec.decodeStepFrame) else {
                 handle(.malformedFrame(from: sender))
                 continue
@@ -202,11 +215,28 @@ private struct WorkerLoop: ~Copyable {
         }
     }
 
+    /// Parts: the frame; beside keys and values, their bytes.
+    private mutating func receiveTransfer(_ message: borrowing Message, from sender: PeerKey, at arrived: Instant) {
+        guard let frame = try? message.withBytes(of: 0, WireCodec.decodeTransferFrame) else { return handle(.malformedFrame(from: sender)) }
+        var payload: PayloadHandle?
+        if message.count == 2 {
+            payload = message.withBytes(of: 1) { bytes in
+                let buffer = ActivationBuffer(byteCount: bytes.count)
+                buffer.rows.copyMemory(from: bytes)
+                return keep(buffer)
+            }
+        }
+        handle(.transfer(frame, payload: payload, from: sender), at: arrived)
+    }
+
     private mutating func receiveFromCoordinator() throws {
         for _ in 0..<Self.messagesPerRound {
             let arrived = MonotonicClock.now
             switch try coordinator.receive() {
             case .success(let message): handle(.received(message), at: arrived)
+            case .failure(let error) where error.code == .versionMismatch:
+                // It answered, so it will not have us: with other words than ours.
+                handle(.received(.refused(Failure(.versionMismatch, "the coordinator speaks another protocol: \(error.message)"))), at: arrived)
             case .failure(let error):
                 logger.debug("malformed frame", metadata: ["reason": "\(error)"])
                 handle(.malformedFrame(from: settings.enrolment.coordinatorKey))
@@ -218,6 +248,12 @@ private struct WorkerLoop: ~Copyable {
     private mutating func handle(_ input: WorkerNode.Input) {
         switch input {
         case .shutdown: handle(Worker.Event.shutdown)
+        case .leave(let milliseconds): handle(Worker.Event.leave(withinMs: milliseconds))
+        case .report(.prepared(let epoch)): handle(.prepared(epoch))
+        case .report(.handoverFailed(let epoch, let failure)): handle(.handoverFailed(epoch, failure))
+        case .report(.read(let frame, let bytes)): handle(.blocksRead(frame, payload: keep(bytes), bytes: bytes.count))
+        case .report(.written(let frame, let peer)): handle(.blocksWritten(frame, from: peer))
+        case .report(.switched(let epoch)): handle(.switched(epoch))
         case .inquiry: break
         case .report(.loadProgressed(let epoch, let done, let total)): handle(.loadProgressed(epoch, bytesDone: done, bytesTotal: total))
         case .report(.loaded(let epoch)): handle(.loaded(epoch))
@@ -264,7 +300,22 @@ private struct WorkerLoop: ~Copyable {
             downstreamPeer = peer
             downstream = nil
         case .admitUpstream(let key):
-            access.admitOnly(key.map { [$0.curve] } ?? [])
+            upstreamKey = key
+            admit()
+        case .admitPeers(let keys):
+            transferKeys = keys
+            admit()
+        case .prepare(let assignment): post(.prepare(assignment))
+        case .dropPrepared: post(.dropPrepared)
+        case .readBlocks(let frame): post(.read(frame))
+        case .writeBlocks(let frame, let payload, let peer): post(.write(frame, take(payload), from: peer))
+        case .adopt(let assignment): post(.adopt(assignment))
+        case .transfer(let frame, let payload, let peer):
+            let bytes = payload.map { take($0) }
+            if try !transfers.send(frame, bytes, to: peer, context, settings.keys) {
+                logger.warning("keys and values for another worker were dropped: too many wait")
+            }
+        case .closeTransfers: transfers.close()
         case .compute(let frame, let payload):
             post(.compute(frame, input: payload.map { take($0) }))
         case .forward(let frame, let payload):
@@ -282,6 +333,10 @@ private struct WorkerLoop: ~Copyable {
         case .ended(let failure):
             end = failure.map { .failure(NodeError(.ended, $0.message)) } ?? .success(())
         }
+    }
+
+    private mutating func admit() {
+        access.admitOnly(((upstreamKey.map { [$0] } ?? []) + transferKeys).map(\.curve))
     }
 
     private func post(_ command: StageThread.Command) {

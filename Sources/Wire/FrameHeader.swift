@@ -9,6 +9,7 @@ enum FrameHeader {
         case toCoordinator = 1
         case fromCoordinator = 2
         case stepFrame = 3
+        case transferFrame = 40
     }
 
     /// Magic, major (little-endian), kind, zero.

@@ -48,6 +48,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
     var prefixSharing: String?
 
     @OptionGroup var planning: PlanningOptions
+    @OptionGroup var resizing: ResizeOptions
     @Option(help: "Percent of the KV memory for beginnings that nobody uses, beyond what requests needed at the busiest moment. (default: 25)")
     var prefixCachePercent: Int?
 
@@ -94,6 +95,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         if let mode = try speculating.mode(settings) { configuration.speculation = mode }
         try planning.apply(to: &configuration, settings)
         try queueing.apply(to: &configuration, settings)
+        try resizing.apply(to: &configuration, settings)
         var nodeSettings = CoordinatorSettings(
             state: try StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),
             listen: try settings.endpoint("listen", flag: listen) ?? "tcp://127.0.0.1:7300",

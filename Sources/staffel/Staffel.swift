@@ -16,7 +16,7 @@ struct Staffel: AsyncParsableCommand {
         version: version,
         subcommands: [
             UpCommand.self, GenerateCommand.self, CoordinatorCommand.self, WorkerCommand.self, GatewayCommand.self,
-            StatusCommand.self, TopCommand.self, PlanCommand.self, TokenCommand.self, InspectCommand.self,
+            StatusCommand.self, TopCommand.self, DrainCommand.self, PlanCommand.self, TokenCommand.self, InspectCommand.self,
         ])
 
     /// Exit codes: 0 done, 1 failed, 2 wrong usage. ArgumentParser's own main would exit with 64.

@@ -168,6 +168,8 @@ private struct CoordinatorPlayer {
         case .failed(let id, let failure): "failed \(id.low) \(failure.code): \(failure.message)"
         case .status: "status"
         case .closing: "closing"
+        case .handover(let order): "hand over \(order)"
+        case .drainStatus(let status): "drain \(status.state): \(status.detail)"
         }
     }
 

@@ -88,6 +88,9 @@ import Testing
         case .stepFrame:
             let value = try decodeStepFrame(bytes)
             #expect(try decodeStepFrame(WireCodec.encode(value)) == value, "seed \(seed), round \(round)")
+        case .transferFrame:
+            let value = try decodeTransferFrame(bytes)
+            #expect(try decodeTransferFrame(WireCodec.encode(value)) == value, "seed \(seed), round \(round)")
         }
     }
 }

@@ -15,7 +15,8 @@ import Testing
     static let mayBeMissingOf: Set<String> = [
         "Heartbeat.expected_wait_ms", "StageTiming.idle_nanoseconds", "StageTiming.hand_over_nanoseconds", "StatusReport.pipeline", "StatusReport.kv_blocks_shared",
         "StatusReport.prompt_tokens", "StatusReport.requests_finished", "StatusReport.requests_cancelled", "StatusReport.requests_failed",
-        "StatusReport.recoveries", "StatusReport.recovery_nanoseconds", "StatusReport.last_recovery_nanoseconds",
+        "StatusReport.recoveries", "StatusReport.recovery_nanoseconds", "StatusReport.last_recovery_nanoseconds", "StatusReport.handovers",
+        "Heartbeat.last_received",
     ]
 
     @Test func everyMissingFieldIsNamed() throws {
