@@ -19,6 +19,7 @@ package struct Coordinator: Sendable {
     var refusal: Refusal?
     var lastPrecedence: UInt64 = 0
     var speeds = MeasuredSpeeds()
+    var weights = WeightSources()
     /// In the order of submission.
     var requests: OrderedDictionary<RequestID, OpenRequest> = [:]
     package internal(set) var metrics = CoordinatorMetrics()
@@ -59,6 +60,7 @@ package struct Coordinator: Sendable {
         case .received(let message, let peer, let role): received(message, from: peer, role: role, now, &effects)
         case .enrolRequested(let request, let token): enrol(request, over: token, &effects)
         case .malformedFrame(let peer): drop(.malformed, from: peer, &effects)
+        case .weightsHashed(let hashed): weights.hashed = hashed
         case .disconnected(let peer): disconnected(peer, now, &effects)
         case .revoked(let peer): revoked(peer, now, &effects)
         case .deadline: break
@@ -107,6 +109,7 @@ package struct Coordinator: Sendable {
         case .stepResult(let result): stepReturned(result, worker, now, &effects)
         case .stepFailed(let epoch, _, let failure): stepFailed(epoch, failure, worker, now, &effects)
         case .leaving: lose(worker: worker, because: "the worker left", now, &effects)
+        case .weightsQuery(let model): weightsQueried(model, by: worker, &effects)
         case .enrol, .workerHello, .gatewayHello, .submit, .cancel, .cancelChoice, .statusQuery: drop(.wrongRole, from: worker, &effects)
         }
     }
@@ -124,7 +127,8 @@ package struct Coordinator: Sendable {
         case .cancel(let id): cancel(id, from: gateway, &effects)
         case .cancelChoice(let id, let choice): cancel(choice, of: id, from: gateway, &effects)
         case .leaving: lose(gateway: gateway, because: "the gateway left", &effects)
-        case .enrol, .workerHello, .gatewayHello, .loadProgress, .loaded, .loadFailed, .stepResult, .stepFailed, .statusQuery:
+        case .enrol, .workerHello, .gatewayHello, .loadProgress, .loaded, .loadFailed, .stepResult, .stepFailed, .statusQuery,
+            .weightsQuery:
             drop(.wrongRole, from: gateway, &effects)
         }
     }

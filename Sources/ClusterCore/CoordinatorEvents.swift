@@ -11,6 +11,8 @@ extension Coordinator {
         case disconnected(PeerKey)
         /// The key was taken from the key store: its peer is cut off at once.
         case revoked(PeerKey)
+        /// How far the hashing is that `.hashWeights` began, or that it is done.
+        case weightsHashed(HashedWeights)
         /// `nextDeadline` has come.
         case deadline
         /// End on purpose. `.ended` follows in the same batch of effects.
@@ -26,6 +28,10 @@ extension Coordinator {
         case admit(PeerKey, PeerRole, name: String)
         /// The token has done its work: no peer may connect with it again.
         case consumeToken(PeerKey)
+        /// Only these workers may ask for weights that are here.
+        case admitFetchers([PeerKey])
+        /// Somebody needs the model's manifest: begin to make it, unless that was done.
+        case hashWeights
         case log(LogEntry)
         /// Only where `CoordinatorConfiguration.tracesSteps` says so.
         case trace(TraceEvent)

@@ -175,7 +175,7 @@ package struct GatewayLink: Sendable {
         case .status(let report) where isStatusAsked:
             isStatusAsked = false
             effects.append(.status(report))
-        case .enrolled, .workerWelcome, .assign, .release, .step, .status: drop(.wrongRole, &effects)
+        case .enrolled, .workerWelcome, .assign, .release, .step, .status, .weightsOffer, .weightsFetchers: drop(.wrongRole, &effects)
         }
     }
 

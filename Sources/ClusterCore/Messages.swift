@@ -43,6 +43,8 @@ package enum ToCoordinator: Hashable, Sendable {
     /// One choice is not needed any more (a stop string was found in its text); the others go on.
     case cancelChoice(RequestID, UInt32)
     case statusQuery
+    /// A worker that must load a slice has no file of this model. Asked again every `Limits.weightsQueryIntervalMs` while it fetches.
+    case weightsQuery(ModelDigest)
 }
 
 /// From the coordinator to a worker, gateway or console.
@@ -66,6 +68,10 @@ package enum FromCoordinator: Hashable, Sendable {
     case status(StatusReport)
     /// The coordinator ends on purpose.
     case closing
+    /// The answer to `.weightsQuery`.
+    case weightsOffer(WeightsOffer)
+    /// These workers fetch weights: let them, and nobody else, ask for what is here. Whenever it changes.
+    case weightsFetchers([PeerKey])
 }
 
 package struct EnrolRequest: Hashable, Sendable {
@@ -95,11 +101,14 @@ package struct WorkerHello: Hashable, Sendable {
     package var holding: HeldSlice?
     /// The highest epoch it ever took part in, so that a restarted coordinator's epochs lie above it. At most `Limits.epochMax`.
     package var lastEpoch: Epoch
+    /// Where it hands weights on; `nil` from a worker that does not.
+    package var weightsEndpoint: String?
 
     package init(
         version: ProtocolVersion, session: UInt64, name: String, capabilities: WorkerCapabilities, dataEndpoint: String,
-        holding: HeldSlice?, lastEpoch: Epoch = Epoch(0)
+        holding: HeldSlice?, lastEpoch: Epoch = Epoch(0), weightsEndpoint: String? = nil
     ) {
+        self.weightsEndpoint = weightsEndpoint
         self.version = version
         self.session = session
         self.name = name

@@ -80,6 +80,7 @@ package struct Worker: Sendable {
         case .stepComputed(let epoch, let number, let outcome, let payload): computed(epoch, number, outcome, payload, now, &effects)
         case .stepFailed(let epoch, let number, let failure):
             if isComputing(epoch, number) { breakStage(failure, at: number, &effects) }
+        case .weightsWanted(let model): if link.isJoined { effects.append(.send(.weightsQuery(model))) }
         case .malformedFrame(let peer): drop(.malformed, from: peer, &effects)
         case .deadline: break
         case .shutdown:
@@ -105,7 +106,7 @@ package struct Worker: Sendable {
     private var hello: WorkerHello {
         WorkerHello(
             version: .current, session: configuration.session, name: configuration.name, capabilities: configuration.capabilities,
-            dataEndpoint: configuration.dataEndpoint, holding: holding, lastEpoch: lastEpoch)
+            dataEndpoint: configuration.dataEndpoint, holding: holding, lastEpoch: lastEpoch, weightsEndpoint: configuration.weightsEndpoint)
     }
 
     private var holding: HeldSlice? {
@@ -133,6 +134,8 @@ package struct Worker: Sendable {
         case .closing:
             effects.append(.log(LogEntry(.notice, "the coordinator ends; waiting for the next one")))
             link.dismissed(at: now)
+        case .weightsOffer(let offer): effects.append(.offerWeights(offer))
+        case .weightsFetchers(let keys): effects.append(.admitFetchers(keys))
         case .enrolled, .gatewayWelcome, .health, .tokens, .finished, .failed, .status: drop(.wrongRole, from: nil, &effects)
         }
     }

@@ -42,6 +42,8 @@ extension Worker {
         case stepFailed(Epoch, StepNumber, Failure)
         /// A frame that `Wire` refused; the key is missing where the transport cannot tell it.
         case malformedFrame(from: PeerKey?)
+        /// A load needs a model file that is not here; said again until it is.
+        case weightsWanted(ModelDigest)
         case deadline
         /// End on purpose: `.leaving` is sent, then `.ended(nil)`.
         case shutdown
@@ -66,6 +68,10 @@ extension Worker {
         case forward(StepFrame, payload: PayloadHandle)
         /// The payload's bytes are not needed.
         case discard(PayloadHandle)
+        /// For whoever said `.weightsWanted`.
+        case offerWeights(WeightsOffer)
+        /// Only these may ask for weights that are here, from now on.
+        case admitFetchers([PeerKey])
         /// Throw the coordinator socket away and make a new one.
         case reconnect
         case log(LogEntry)

@@ -10,15 +10,24 @@ package final class CoordinatorNode: Sendable {
     private let inquiries = Inquiries<StatusReport>()
     private let thread: NodeThread
 
-    fileprivate enum Command: Sendable { case shutdown, inquiry }
+    fileprivate enum Command: Sendable, Equatable {
+        case shutdown, inquiry
+        case hashed(HashedWeights)
+    }
+
+    /// Waiting for the socket thread: more than hashing says, and people ask, while one poll returns.
+    private static let commandsMax = 16
 
     /// Listens at once, so that a caller may start workers when this returns. Throws `NodeError` and `ZeroMQError`.
     package init(settings: CoordinatorSettings, model: ServedModel, logger: Logger) throws {
-        let commands = try Mailbox<Command>(capacity: 4)
+        let commands = try Mailbox<Command>(capacity: Self.commandsMax)
         self.commands = commands
         thread = try NodeThread(name: "coordinator") { [inquiries] started in
             defer { inquiries.close() }
-            var loop = try CoordinatorLoop(settings: settings, model: model, logger: logger, commandsDescriptor: commands.descriptor)
+            var loop = try CoordinatorLoop(settings: settings, model: model, logger: logger, commandsDescriptor: commands.descriptor) { hashed in
+                // Progress may be lost; that it is done may not.
+                while !commands.post(.hashed(hashed)), hashed.manifest != nil { usleep(10_000) }
+            }
             started()
             try loop.run(commands: commands, inquiries: inquiries)
         }
@@ -44,6 +53,8 @@ package struct CoordinatorSettings: Sendable {
     package var configuration: CoordinatorConfiguration
     /// Hears of every step.
     package var trace: TraceFile?
+    /// `nil`: workers can't fetch weights from the coordinator, nor learn what they should be.
+    package var weightServer: WeightServerSettings?
 
     package init(state: StateDirectory, listen: String, advertise: String?, configuration: CoordinatorConfiguration) {
         self.state = state
@@ -77,9 +88,12 @@ private struct CoordinatorLoop: ~Copyable {
     /// The connection over which each key spoke last.
     private var routes: [PeerKey: [UInt8]] = [:]
     private let trace: TraceFile?
+    private let hashing: ModelHashing?
+    private let weights: WeightServer?
+    private let tellHashed: @Sendable (HashedWeights) -> Void
     private var hasEnded = false
 
-    init(settings: CoordinatorSettings, model: ServedModel, logger: Logger, commandsDescriptor: Int32) throws {
+    init(settings: CoordinatorSettings, model: ServedModel, logger: Logger, commandsDescriptor: Int32, tellHashed: @escaping @Sendable (HashedWeights) -> Void) throws {
         try AdvertisedEndpoint.check(listen: settings.listen, advertise: settings.advertise, option: "--advertise")
         let keys = try CurveKeyFile(path: settings.state.file("coordinator.key")).createIfMissing()
         let console = try CurveKeyFile(path: settings.state.file("console.key")).createIfMissing()
@@ -95,9 +109,18 @@ private struct CoordinatorLoop: ~Copyable {
         try peers.admit(PeerStore.Entry(key: PeerKey(console.publicKey), role: .console, name: "console"))
         access.admitOnly(peers.entries.map(\.key.curve))
         let tokens = try TokenStore(directory: settings.state)
+        let holdings = WeightHoldings()
+        let hashing = try settings.weightServer.map { _ in
+            try ModelHashing(path: model.path, fallback: settings.state.file("manifests"), holdings: holdings, logger: logger)
+        }
+        let weights = try settings.weightServer.map { try WeightServer(keys: keys, settings: $0, holdings: holdings, logger: logger) }
         trace = settings.trace
+        self.hashing = hashing
+        self.weights = weights
+        self.tellHashed = tellHashed
         var configuration = settings.configuration
         configuration.tracesSteps = settings.trace != nil
+        configuration.weightsPeer = weights.map { StagePeer(key: PeerKey(keys.publicKey), endpoint: $0.endpoint) }
         self.machine = Coordinator(configuration: configuration, at: MonotonicClock.now)
         self.model = model
         self.logger = logger
@@ -111,7 +134,10 @@ private struct CoordinatorLoop: ~Copyable {
     }
 
     mutating func run(commands mailbox: Mailbox<CoordinatorNode.Command>, inquiries: Inquiries<StatusReport>) throws {
-        defer { trace?.end() }
+        defer {
+            trace?.end()
+            weights?.end()
+        }
         while !hasEnded {
             if MonotonicClock.now.milliseconds(since: tokensRead) >= Self.tokenRefreshMs { refreshTokens() }
             var poller = Poller()
@@ -125,7 +151,9 @@ private struct CoordinatorLoop: ~Copyable {
                 try access.answerPending()
             }
             if poller.isReadable(commands) {
-                if mailbox.drain().contains(.shutdown) { handle(.shutdown) }
+                let posted = mailbox.drain()
+                for case .hashed(let hashed) in posted { handle(.weightsHashed(hashed)) }
+                if posted.contains(.shutdown) { handle(.shutdown) }
                 inquiries.answer { machine.status(at: MonotonicClock.now) }
             }
             if poller.isReadable(messages) { try receive() }
@@ -227,6 +255,8 @@ private struct CoordinatorLoop: ~Copyable {
             tokens.remove(key)
             tokenKeys.remove(key)
             access.revoke(key.curve)
+        case .admitFetchers(let keys): weights?.admit(keys)
+        case .hashWeights: hashing?.begin(tell: tellHashed)
         case .log(let entry):
             logger.log(entry)
         case .trace(let event):

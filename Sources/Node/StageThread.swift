@@ -99,6 +99,8 @@ package struct StageThreadConfiguration: Sendable {
     package var cache: PackedCache?
     /// Hears how loading goes; `nil` for silence.
     package var logger: Logger?
+    /// Gives the model file, fetched from others where need be; `nil`: it must be on this box.
+    var supply: WeightSupply?
 
     package init(
         threads: Int, processors: [Int32]? = nil, instructionSet: InstructionSet, modelPath: String?, cache: PackedCache? = nil,
@@ -189,13 +191,10 @@ private struct StageHolder {
     private func loadWeights(
         _ assignment: StageAssignment, _ slice: StageSlice, _ pool: ComputePool, _ report: (StageThread.Report) -> Void
     ) throws -> StageWeights {
-        let file = try ModelLocator.open(digest: assignment.modelDigest, paths: [configuration.modelPath, assignment.modelPath])
         let started = MonotonicClock.now
         var reported = started
         var logged = started
-        let weights = try StageWeights(
-            file: file, model: ModelConfiguration(file: file), slice: slice, pool: pool, cache: configuration.cache
-        ) { done, total in
+        func progressed(_ done: Int, _ total: Int) throws {
             if isSuperseded() { throw Superseded() }
             let now = MonotonicClock.now
             if now.milliseconds(since: reported) >= StageThread.progressIntervalMs {
@@ -207,6 +206,15 @@ private struct StageHolder {
                 configuration.logger?.info("loading", metadata: ["done_mib": "\(done >> 20)", "of_mib": "\(total >> 20)"])
             }
         }
+        // Bytes that are fetched count as progress like those that are packed then.
+        var fetched = 0
+        let file = try configuration.supply?.open(assignment, path: configuration.modelPath) { done, total in
+            fetched = done
+            try progressed(done, total)
+        } ?? ModelLocator.open(digest: assignment.modelDigest, paths: [configuration.modelPath, assignment.modelPath])
+        let weights = try StageWeights(
+            file: file, model: ModelConfiguration(file: file), slice: slice, pool: pool, cache: configuration.cache
+        ) { done, total in try progressed(fetched + done, fetched + total) }
         log(weights, milliseconds: MonotonicClock.now.milliseconds(since: started))
         if weights.unkeptBytes > 0 { keeper?.keep(weights) }
         return weights

@@ -24,6 +24,7 @@ extension PackArena {
             case .cancelChoice(let id, let choice):
                 (m.kind_case, m.cancel_choice) = (STAFFEL__V1__TO_COORDINATOR__KIND_CANCEL_CHOICE, cancelChoice(id, choice))
             case .statusQuery: (m.kind_case, m.status_query) = (STAFFEL__V1__TO_COORDINATOR__KIND_STATUS_QUERY, make(staffel__v1__empty__init))
+            case .weightsQuery(let model): (m.kind_case, m.weights_query) = (STAFFEL__V1__TO_COORDINATOR__KIND_WEIGHTS_QUERY, weightsQuery(model))
             }
         }
     }
@@ -49,6 +50,9 @@ extension PackArena {
             case .failed(let request, let failure): (m.kind_case, m.failed) = (STAFFEL__V1__FROM_COORDINATOR__KIND_FAILED, failed(request, failure))
             case .status(let value): (m.kind_case, m.status) = (STAFFEL__V1__FROM_COORDINATOR__KIND_STATUS, statusReport(value))
             case .closing: (m.kind_case, m.closing) = (STAFFEL__V1__FROM_COORDINATOR__KIND_CLOSING, make(staffel__v1__empty__init))
+            case .weightsOffer(let value): (m.kind_case, m.weights_offer) = (STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_OFFER, weightsOffer(value))
+            case .weightsFetchers(let keys):
+                (m.kind_case, m.weights_fetchers) = (STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_FETCHERS, weightsFetchers(keys))
             }
         }
     }
@@ -108,6 +112,7 @@ extension PackArena {
             (m.has_data_endpoint, m.data_endpoint) = (1, data(Array(value.dataEndpoint.utf8)))
             m.holding = value.holding.map(heldSlice)
             (m.has_last_epoch, m.last_epoch) = (1, value.lastEpoch.value)
+            if let endpoint = value.weightsEndpoint { (m.has_weights_endpoint, m.weights_endpoint) = (1, data(Array(endpoint.utf8))) }
         }
     }
 

@@ -35,6 +35,8 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: "For people: logs and 'staffel status'. (default: the host's name and the process id)")
     var name: String?
 
+    @OptionGroup var fetching: FetchOptions
+    @OptionGroup var sharing: WeightOptions
     @OptionGroup var caching: CacheOptions
     @OptionGroup var metrics: MetricsOptions
     @OptionGroup var child: ChildOptions
@@ -62,14 +64,16 @@ struct WorkerCommand: AsyncParsableCommand {
                 "read_gb_per_s": "\(Int(capabilities.readBytesPerSecond / 1e9))", "gop_per_s": "\(Int(capabilities.opsPerSecond / 1e9))",
             ])
         let path = try settings.string("model", flag: model).map { try ModelPath.resolve($0) }
-        let node = try WorkerNode(
-            settings: WorkerSettings(
+        let listen = try settings.endpoint("data-listen", flag: dataListen) ?? "tcp://127.0.0.1:0"
+        let advertise = try settings.endpoint("data-advertise", flag: dataAdvertise)
+        var workerSettings = WorkerSettings(
                 enrolment: membership.enrolment, keys: membership.keys, session: UInt64.random(in: 1 ... .max), name: name,
-                capabilities: capabilities, dataListen: try settings.endpoint("data-listen", flag: dataListen) ?? "tcp://127.0.0.1:0",
-                dataAdvertise: try settings.endpoint("data-advertise", flag: dataAdvertise),
+                capabilities: capabilities, dataListen: listen, dataAdvertise: advertise,
                 stage: StageThreadConfiguration(
-                    threads: threads, processors: processors, instructionSet: instructionSet, modelPath: path, cache: cache, logger: logger)),
-            logger: logger)
+                    threads: threads, processors: processors, instructionSet: instructionSet, modelPath: path, cache: cache, logger: logger))
+        try fetching.apply(to: &workerSettings, settings, caching: caching)
+        workerSettings.weightServer = try sharing.server(settings, besides: listen, advertise: advertise)
+        let node = try WorkerNode(settings: workerSettings, logger: logger)
         let metrics = try metrics.services(settings, logger: logger) { await node.report().map(WorkerMetricsText.text) }
         try await Services.run(name: "worker", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, beside: metrics, logger: logger)
     }

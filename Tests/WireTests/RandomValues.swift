@@ -19,8 +19,8 @@ struct Seeded: RandomNumberGenerator {
 
 /// Random messages that keep every rule; small mostly, at a limit now and then.
 extension Seeded {
-    static let toCoordinatorKinds = 14
-    static let fromCoordinatorKinds = 14
+    static let toCoordinatorKinds = 15
+    static let fromCoordinatorKinds = 16
 
     mutating func toCoordinator(kind: Int) -> ToCoordinator {
         switch kind {
@@ -29,7 +29,8 @@ extension Seeded {
             .workerHello(
                 WorkerHello(
                     version: version(), session: next(), name: name(), capabilities: capabilities(), dataEndpoint: endpoint(),
-                    holding: maybe { HeldSlice(epoch: $0.epoch(), modelDigest: $0.digest(), layers: $0.layers()) }, lastEpoch: epoch()))
+                    holding: maybe { HeldSlice(epoch: $0.epoch(), modelDigest: $0.digest(), layers: $0.layers()) }, lastEpoch: epoch(),
+                    weightsEndpoint: maybe { $0.endpoint() }))
         case 2: .gatewayHello(GatewayHello(version: version(), session: next(), name: name()))
         case 3: .heartbeat(heartbeat())
         case 4:
@@ -45,6 +46,7 @@ extension Seeded {
         case 10: .submit(generationRequest())
         case 11: .cancel(requestID())
         case 12: .cancelChoice(requestID(), UInt32(int(0...Limits.choicesMax - 1)))
+        case 13: .weightsQuery(digest())
         default: .statusQuery
         }
     }
@@ -73,6 +75,8 @@ extension Seeded {
         case 10: .finished(requestID(), choice: UInt32(int(0...Limits.choicesMax - 1)), tokenCount: int(0...1000), bool() ? .stop : .length)
         case 11: .failed(requestID(), failure())
         case 12: .status(status())
+        case 13: .weightsOffer(weightsOffer())
+        case 14: .weightsFetchers(many(0...4) { $0.key() }.sorted())
         default: .closing
         }
     }

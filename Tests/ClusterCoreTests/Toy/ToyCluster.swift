@@ -315,6 +315,8 @@ struct ToyCluster {
             routes.removeAll {
                 $0.route == Route(from: .worker(index), to: .coordinator) || $0.route == Route(from: .coordinator, to: .worker(index))
             }
+        // The toy's workers have their weights.
+        case .offerWeights, .admitFetchers: break
         case .log(let entry): if entry.level == .error { unexpected.append(entry.message) }
         case .ended(let failure): if let failure { unexpected.append("worker ended: \(failure.message)") }
         }
