@@ -143,24 +143,35 @@ final class WeightServer: Sendable {
         let received = try socket.receive(maxParts: 2) { tooLarge += 1 }
         tally.counts.withLock { $0.refused += tooLarge }
         guard let message = received else { return 0 }
-        // A key that was taken from the list may still have its connection.
-        guard message.count == 2, let key = message.authenticatedKey, admitted.contains(key),
-            let request = try? message.withBytes(of: 1, WireCodec.decodeWeightsRequest)
-        else {
+        guard let request = request(in: message, admitted) else {
             tally.counts.withLock { $0.refused += 1 }
             return 0
         }
         var reply = Message(copying: message.bytes(of: 0))
-        let bytes = answer(request, holdings, &reply)
-        if bytes == nil { tally.counts.withLock { $0.refused += 1 } }
-        let isSent: Bool
-        do { isSent = try socket.send(&reply) } catch where error.code == .peerUnreachable { return 0 }
-        guard isSent, let bytes, bytes > 0 else { return 0 }
+        let bytes = answer(request, holdings, &reply) ?? -1
+        let isSent = try send(reply, over: socket)
         tally.counts.withLock { counts in
-            counts.chunks += 1
-            counts.bytes += UInt64(bytes)
+            if bytes < 0 { counts.refused += 1 }
+            if isSent, bytes > 0 {
+                counts.chunks += 1
+                counts.bytes += UInt64(bytes)
+            }
         }
-        return bytes
+        return isSent ? max(0, bytes) : 0
+    }
+
+    private static func request(in message: borrowing Message, _ admitted: Set<CurvePublicKey>) -> WeightsRequest? {
+        // A key that was taken from the list may still have its connection.
+        guard message.count == 2, let key = message.authenticatedKey, admitted.contains(key) else { return nil }
+        return try? message.withBytes(of: 1, WireCodec.decodeWeightsRequest)
+    }
+
+    /// False when the fetcher has gone, or has not taken what it asked for before.
+    private static func send(_ reply: consuming Message, over socket: borrowing Socket) throws(ZeroMQError) -> Bool {
+        do { return try socket.send(reply) } catch {
+            guard error.code == .peerUnreachable else { throw error }
+            return false
+        }
     }
 
     /// Bytes of weights in the reply; `nil` where there is nothing to give.
