@@ -49,6 +49,8 @@ struct SliceFetcher: ~Copyable {
     private let query: () -> Void
     /// The slice's file, made or found, for others to have.
     private let open: (EncodedManifest) throws -> SliceFile
+    /// Hears how much came so far, many times a second.
+    private let told: (SliceFetchCounts) -> Void
     private let logger: Logger?
     private let context: Context
     private var machine: SliceFetch
@@ -64,8 +66,9 @@ struct SliceFetcher: ~Copyable {
 
     init(
         _ order: Order, cache: SliceCache, own: CurveKeyPair, offers: Mailbox<WeightsOffer>, logger: Logger?, query: @escaping () -> Void,
-        open: @escaping (EncodedManifest) throws -> SliceFile
+        open: @escaping (EncodedManifest) throws -> SliceFile, told: @escaping (SliceFetchCounts) -> Void
     ) throws {
+        self.told = told
         self.order = order
         self.cache = cache
         self.own = own
@@ -109,6 +112,7 @@ struct SliceFetcher: ~Copyable {
     }
 
     private func tell(_ tick: (Int, Int) throws -> Void) throws {
+        told(machine.counts)
         try tick(Int(hashedBytes) + doneBytes, Int(hashedBytes) + max(sliceBytes, doneBytes))
     }
 

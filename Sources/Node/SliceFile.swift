@@ -27,6 +27,8 @@ final class SliceFile: Sendable {
         var held: ChunkSet
         /// Of `held`: not behind a seal yet.
         var unsealed: Set<Int>
+        /// Of these: neither written nor looked at by this object.
+        var doubtful: Set<Int>
         /// Stored by this object.
         var stored: Set<Int> = []
     }
@@ -112,9 +114,9 @@ final class SliceFile: Sendable {
             }
         }
         let unsealed = since.filter { $0.value > sealedBytes && held.contains($0.key) }.keys
-        // A line that was cut off must not swallow the next one.
-        if read > 0, bytes[read - 1] != UInt8(ascii: "\n") { _ = write(record, "\n", 1) }
-        return State(held: held, unsealed: Set(unsealed))
+        // A line that was cut off must neither swallow the next one nor become whole.
+        if read > 0, bytes[read - 1] != UInt8(ascii: "\n") { _ = write(record, "?\n", 2) }
+        return State(held: held, unsealed: Set(unsealed), doubtful: Set(unsealed))
     }
 
     private func append(_ line: String) throws {
@@ -148,14 +150,17 @@ final class SliceFile: Sendable {
     func lacking(_ wanted: [Int], tick: (_ bytes: Int) throws -> Void) throws -> [Int] {
         var lacking: [Int] = []
         for index in wanted {
-            let (isHeld, isSure) = state.withLock { ($0.held.contains(index), !$0.unsealed.contains(index)) }
+            let (isHeld, isSure) = state.withLock { ($0.held.contains(index), !$0.doubtful.contains(index)) }
             if isHeld, !isSure {
                 let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: manifest.manifest.place(of: index).byteCount, alignment: 64)
                 defer { buffer.deallocate() }
                 try tick(buffer.count)
                 let isRead = (try? read(chunk: index, into: buffer)) != nil
-                if isRead, isIntact(index, UnsafeRawBufferPointer(buffer)) { continue }
-                state.withLock { $0.held.remove(index) }
+                if isRead, isIntact(index, UnsafeRawBufferPointer(buffer)) {
+                    state.withLock { _ = $0.doubtful.remove(index) }
+                    continue
+                }
+                drop([index])
             } else if isHeld {
                 continue
             }
@@ -182,13 +187,15 @@ final class SliceFile: Sendable {
         state.withLock { state in
             state.held.insert(index)
             state.unsealed.insert(index)
+            state.doubtful.remove(index)
             state.stored.insert(index)
         }
         setTime()
     }
 
-    /// Brings all to the disk: from now on it is trusted without being hashed.
+    /// Brings all to the disk: from now on it is trusted without being hashed. What nobody has looked at since it was in doubt is given up.
     func seal() throws {
+        drop(state.withLock { $0.doubtful }.sorted())
         guard !state.withLock({ $0.unsealed.isEmpty }) else { return }
         let end = lseek(record, 0, SEEK_END)
         for part in parts { guard fsync(part) == 0 else { throw Self.failure("\(folder) can't be brought to the disk") } }
@@ -204,6 +211,7 @@ final class SliceFile: Sendable {
         for index in indices {
             let isSealed = state.withLock { state in
                 state.held.remove(index)
+                state.doubtful.remove(index)
                 return state.unsealed.remove(index) == nil
             }
             if isSealed {

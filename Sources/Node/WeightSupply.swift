@@ -22,7 +22,9 @@ final class WeightSupply: Sendable {
     private struct State {
         var slice: SliceFile?
         var banned: [ClusterCore.ModelDigest: [PeerKey]] = [:]
+        /// Of fetches that ended, and of the one that runs.
         var counts = SliceFetchCounts()
+        var running = SliceFetchCounts()
     }
 
     let holdings = WeightHoldings()
@@ -48,7 +50,13 @@ final class WeightSupply: Sendable {
     }
 
     /// What was fetched since the start.
-    var counts: SliceFetchCounts { state.withLock { $0.counts } }
+    var counts: SliceFetchCounts {
+        state.withLock { state in
+            var counts = state.counts
+            counts += state.running
+            return counts
+        }
+    }
 
     /// An answer of the coordinator. When nobody fetches it lies here until somebody does, who throws it away.
     func offered(_ offer: WeightsOffer) { _ = offers.post(offer) }
@@ -83,12 +91,13 @@ final class WeightSupply: Sendable {
             banned: state.withLock { $0.banned[assignment.modelDigest] ?? [] })
         var fetcher = try SliceFetcher(
             order, cache: cache, own: keys, offers: offers, logger: logger, query: { [query] in query(assignment.modelDigest) },
-            open: { [self] manifest in try open(manifest, in: cache) })
+            open: { [self] manifest in try open(manifest, in: cache) }, told: { [self] counts in state.withLock { $0.running = counts } })
         // Also of a fetch that failed.
         defer {
             let (counts, banned) = (fetcher.counts, fetcher.banned)
             state.withLock { state in
                 state.counts += counts
+                state.running = SliceFetchCounts()
                 state.banned[assignment.modelDigest] = banned
             }
         }
