@@ -93,7 +93,10 @@ private struct CoordinatorLoop: ~Copyable {
     private let tellHashed: @Sendable (HashedWeights) -> Void
     private var hasEnded = false
 
-    init(settings: CoordinatorSettings, model: ServedModel, logger: Logger, commandsDescriptor: Int32, tellHashed: @escaping @Sendable (HashedWeights) -> Void) throws {
+    init(
+        settings: CoordinatorSettings, model: ServedModel, logger: Logger, commandsDescriptor: Int32,
+        tellHashed: @escaping @Sendable (HashedWeights) -> Void
+    ) throws {
         try AdvertisedEndpoint.check(listen: settings.listen, advertise: settings.advertise, option: "--advertise")
         let keys = try CurveKeyFile(path: settings.state.file("coordinator.key")).createIfMissing()
         let console = try CurveKeyFile(path: settings.state.file("console.key")).createIfMissing()

@@ -241,7 +241,8 @@ final class SliceFile: Sendable {
         let page = Int(sysconf(Int32(_SC_PAGESIZE)))
         let start = (place.offset + page - 1) / page * page
         let count = (place.offset + place.byteCount) / page * page - start
-        guard count > 0, let base = mmap(nil, count, PROT_READ | PROT_WRITE, MAP_SHARED, parts[place.part], off_t(start)), base != MAP_FAILED else { return }
+        guard count > 0, let base = mmap(nil, count, PROT_READ | PROT_WRITE, MAP_SHARED, parts[place.part], off_t(start)), base != MAP_FAILED
+        else { return }
         // MADV_REMOVE: Glibc's own call for holes is hidden from Swift.
         _ = madvise(base, count, 9)
         munmap(base, count)

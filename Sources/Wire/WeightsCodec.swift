@@ -217,7 +217,8 @@ extension Unpack {
         return WeightManifest.Extent(
             name: name, type: type, shape: shape, part: try f.integer(m.has_part, m.part, "part", 0...Limits.modelPartsMax - 1),
             offset: try bytes(m.has_offset, m.offset, "offset", f), byteCount: try bytes(m.has_byte_count, m.byte_count, "byte_count", f),
-            digest: try f.contentDigest(m.has_sha256, m.sha256, "sha256"), chunkHashes: Array(UnsafeBufferPointer(start: hashes.data, count: hashes.len)))
+            digest: try f.contentDigest(m.has_sha256, m.sha256, "sha256"),
+            chunkHashes: Array(UnsafeBufferPointer(start: hashes.data, count: hashes.len)))
     }
 
     private static func bytes(_ has: protobuf_c_boolean, _ value: UInt64, _ field: StaticString, _ f: Fields) throws(WireError) -> Int {

@@ -50,7 +50,8 @@ extension Seeded {
                 let chunks = (byteCount + WeightManifest.chunkBytes - 1) / WeightManifest.chunkBytes
                 extents.append(
                     WeightManifest.Extent(
-                        name: number == 0 ? "" : "t" + name(), type: number == 0 ? 0 : int(0...40), shape: number == 0 ? [] : many(1...4) { $0.int(1...9) },
+                        name: number == 0 ? "" : "t" + name(), type: number == 0 ? 0 : int(0...40),
+                        shape: number == 0 ? [] : many(1...4) { $0.int(1...9) },
                         part: part, offset: offset, byteCount: byteCount, digest: contentDigest(),
                         chunkHashes: (0..<chunks).flatMap { _ in digest().bytes }))
                 end = offset + byteCount
@@ -117,10 +118,9 @@ extension Seeded {
             let manifest = random.weightManifest()
             let chunks = manifest.extents.flatMap { extent in
                 stride(from: 0, to: extent.byteCount, by: WeightManifest.chunkBytes).enumerated().map { number, start in
-                    (
-                        WeightManifest.Place(part: extent.part, offset: extent.offset + start, byteCount: min(WeightManifest.chunkBytes, extent.byteCount - start)),
-                        Array(extent.chunkHashes[number * 32..<number * 32 + 32])
-                    )
+                    let byteCount = min(WeightManifest.chunkBytes, extent.byteCount - start)
+                    let place = WeightManifest.Place(part: extent.part, offset: extent.offset + start, byteCount: byteCount)
+                    return (place, Array(extent.chunkHashes[number * 32..<number * 32 + 32]))
                 }
             }
             #expect(manifest.chunkCount == chunks.count)

@@ -276,6 +276,7 @@ struct ToyCluster {
         coordinator.handle(event, at: now, into: &effects)
         for effect in effects {
             switch effect {
+            case .admitFetchers, .hashWeights: break
             case .send(let message, let key):
                 if key == Self.gatewayKey { send(.down(message), from: .coordinator, to: .gateway) }
                 if let index = workers.indices.first(where: { Self.key($0) == key }), workers[index] != nil {
