@@ -227,7 +227,7 @@ private struct WorkerLoop: ~Copyable {
         switch input {
         case .shutdown: handle(Worker.Event.shutdown)
         case .inquiry: break
-        case .weightsWanted(let model): handle(.weightsWanted(model))
+        case .weightsWanted(let model): handle(Worker.Event.weightsWanted(model))
         case .report(.loadProgressed(let epoch, let done, let total)): handle(.loadProgressed(epoch, bytesDone: done, bytesTotal: total))
         case .report(.loaded(let epoch)): handle(.loaded(epoch))
         case .report(.loadFailed(let epoch, let failure)): handle(.loadFailed(epoch, failure))
