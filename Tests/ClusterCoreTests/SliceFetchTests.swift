@@ -4,7 +4,7 @@ import Testing
 
 /// Fetching a slice as values: every way in which sources can be slow, away, empty, greedy or wrong.
 @Suite struct SliceFetchTests {
-    static let seeds: UInt64 = 4_000
+    static let seeds: UInt64 = 2_000
     static let model = ModelDigest(bytes: [UInt8](repeating: 7, count: 32))!
     static let manifest = ContentDigest(bytes: [UInt8](repeating: 9, count: 32))!
 
@@ -97,7 +97,7 @@ import Testing
 
     // MARK: - Worlds
 
-    /// Thousands of worlds of honest, slow, dying, empty, partial and corrupt sources. Whatever they do: a banned source is never asked, no
+    /// Thousands of little worlds of honest, slow, dying, empty, partial and corrupt sources. Whatever they do: a banned source is never asked, no
     /// chunk is stored twice, limits hold; and where an honest source has each chunk in the end, all are stored.
     @Test func whateverSourcesDo() {
         var ends: [String: Int] = [:]
@@ -112,7 +112,7 @@ import Testing
         print("\(Self.seeds) seeds: \(ends.sorted { $0.key < $1.key }), \(hits)")
         #expect(ends["done", default: 0] > Int(Self.seeds) / 2 && ends["failed", default: 0] > 20 && ends["none"] == nil)
         let faults = [hits.corruptChunks, hits.timeouts, hits.wastedBytes, hits.banned]
-        #expect(faults.allSatisfy { $0 > 1_000 }, "a fault that never happens proves nothing")
+        #expect(faults.allSatisfy { $0 > 500 }, "a fault that never happens proves nothing")
     }
 }
 
@@ -163,9 +163,10 @@ private struct FetchWorld {
 
     init(seed: UInt64) {
         numbers = SeededNumbers(seed: seed)
-        count = numbers.int(in: 1...40)
+        count = numbers.int(in: 1...25)
         manifestAt = numbers.oneIn(3) ? UInt64(numbers.int(in: 0...20_000)) : 0
         settings.answerTimeoutMs = 1_000
+        settings.restMaxMs = 1_000
         settings.stallTimeoutMs = 30_000
         fetch = SliceFetch(model: SliceFetchTests.model, settings: settings)
         for number in 0..<numbers.int(in: 0...6) {
@@ -215,7 +216,7 @@ private struct FetchWorld {
 
     private mutating func check() {
         guard end != nil else { return faults.append("it never ends") }
-        let able = sources.filter { $0.isHonest && $0.silentPercent < 50 }
+        let able = sources.filter { $0.isHonest && $0.silentPercent < 30 }
         let isPossible = (0..<count).allSatisfy { chunk in able.contains { $0.held.contains(chunk) } } && able.contains { $0.hasManifest }
         if end == "done", stored.count != count { faults.append("done without \(count - stored.count) chunks") }
         if end == "failed", isPossible { faults.append("failed though honest sources have all") }
