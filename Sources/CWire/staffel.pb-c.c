@@ -2662,7 +2662,322 @@ void   staffel__v1__worker_status__free_unpacked
   assert(message->base.descriptor == &staffel__v1__worker_status__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor staffel__v1__to_coordinator__field_descriptors[17] =
+void   staffel__v1__weights_query__init
+                     (Staffel__V1__WeightsQuery         *message)
+{
+  static const Staffel__V1__WeightsQuery init_value = STAFFEL__V1__WEIGHTS_QUERY__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__weights_query__get_packed_size
+                     (const Staffel__V1__WeightsQuery *message)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_query__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__weights_query__pack
+                     (const Staffel__V1__WeightsQuery *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_query__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__weights_query__pack_to_buffer
+                     (const Staffel__V1__WeightsQuery *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_query__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WeightsQuery *
+       staffel__v1__weights_query__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WeightsQuery *)
+     protobuf_c_message_unpack (&staffel__v1__weights_query__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__weights_query__free_unpacked
+                     (Staffel__V1__WeightsQuery *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__weights_query__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__weights_offer__init
+                     (Staffel__V1__WeightsOffer         *message)
+{
+  static const Staffel__V1__WeightsOffer init_value = STAFFEL__V1__WEIGHTS_OFFER__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__weights_offer__get_packed_size
+                     (const Staffel__V1__WeightsOffer *message)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_offer__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__weights_offer__pack
+                     (const Staffel__V1__WeightsOffer *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_offer__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__weights_offer__pack_to_buffer
+                     (const Staffel__V1__WeightsOffer *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_offer__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WeightsOffer *
+       staffel__v1__weights_offer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WeightsOffer *)
+     protobuf_c_message_unpack (&staffel__v1__weights_offer__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__weights_offer__free_unpacked
+                     (Staffel__V1__WeightsOffer *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__weights_offer__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__weights_fetchers__init
+                     (Staffel__V1__WeightsFetchers         *message)
+{
+  static const Staffel__V1__WeightsFetchers init_value = STAFFEL__V1__WEIGHTS_FETCHERS__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__weights_fetchers__get_packed_size
+                     (const Staffel__V1__WeightsFetchers *message)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_fetchers__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__weights_fetchers__pack
+                     (const Staffel__V1__WeightsFetchers *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_fetchers__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__weights_fetchers__pack_to_buffer
+                     (const Staffel__V1__WeightsFetchers *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_fetchers__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WeightsFetchers *
+       staffel__v1__weights_fetchers__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WeightsFetchers *)
+     protobuf_c_message_unpack (&staffel__v1__weights_fetchers__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__weights_fetchers__free_unpacked
+                     (Staffel__V1__WeightsFetchers *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__weights_fetchers__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__weight_manifest__init
+                     (Staffel__V1__WeightManifest         *message)
+{
+  static const Staffel__V1__WeightManifest init_value = STAFFEL__V1__WEIGHT_MANIFEST__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__weight_manifest__get_packed_size
+                     (const Staffel__V1__WeightManifest *message)
+{
+  assert(message->base.descriptor == &staffel__v1__weight_manifest__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__weight_manifest__pack
+                     (const Staffel__V1__WeightManifest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__weight_manifest__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__weight_manifest__pack_to_buffer
+                     (const Staffel__V1__WeightManifest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__weight_manifest__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WeightManifest *
+       staffel__v1__weight_manifest__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WeightManifest *)
+     protobuf_c_message_unpack (&staffel__v1__weight_manifest__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__weight_manifest__free_unpacked
+                     (Staffel__V1__WeightManifest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__weight_manifest__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__weight_extent__init
+                     (Staffel__V1__WeightExtent         *message)
+{
+  static const Staffel__V1__WeightExtent init_value = STAFFEL__V1__WEIGHT_EXTENT__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__weight_extent__get_packed_size
+                     (const Staffel__V1__WeightExtent *message)
+{
+  assert(message->base.descriptor == &staffel__v1__weight_extent__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__weight_extent__pack
+                     (const Staffel__V1__WeightExtent *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__weight_extent__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__weight_extent__pack_to_buffer
+                     (const Staffel__V1__WeightExtent *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__weight_extent__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WeightExtent *
+       staffel__v1__weight_extent__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WeightExtent *)
+     protobuf_c_message_unpack (&staffel__v1__weight_extent__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__weight_extent__free_unpacked
+                     (Staffel__V1__WeightExtent *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__weight_extent__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__weights_request__init
+                     (Staffel__V1__WeightsRequest         *message)
+{
+  static const Staffel__V1__WeightsRequest init_value = STAFFEL__V1__WEIGHTS_REQUEST__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__weights_request__get_packed_size
+                     (const Staffel__V1__WeightsRequest *message)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__weights_request__pack
+                     (const Staffel__V1__WeightsRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__weights_request__pack_to_buffer
+                     (const Staffel__V1__WeightsRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WeightsRequest *
+       staffel__v1__weights_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WeightsRequest *)
+     protobuf_c_message_unpack (&staffel__v1__weights_request__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__weights_request__free_unpacked
+                     (Staffel__V1__WeightsRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__weights_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__weights_reply__init
+                     (Staffel__V1__WeightsReply         *message)
+{
+  static const Staffel__V1__WeightsReply init_value = STAFFEL__V1__WEIGHTS_REPLY__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__weights_reply__get_packed_size
+                     (const Staffel__V1__WeightsReply *message)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_reply__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__weights_reply__pack
+                     (const Staffel__V1__WeightsReply *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_reply__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__weights_reply__pack_to_buffer
+                     (const Staffel__V1__WeightsReply *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_reply__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WeightsReply *
+       staffel__v1__weights_reply__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WeightsReply *)
+     protobuf_c_message_unpack (&staffel__v1__weights_reply__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__weights_reply__free_unpacked
+                     (Staffel__V1__WeightsReply *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__weights_reply__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+static const ProtobufCFieldDescriptor staffel__v1__to_coordinator__field_descriptors[18] =
 {
   {
     "enrol",
@@ -2868,6 +3183,18 @@ static const ProtobufCFieldDescriptor staffel__v1__to_coordinator__field_descrip
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "weights_query",
+    50,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, weights_query),
+    &staffel__v1__weights_query__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__to_coordinator__field_indices_by_name[] = {
   11,   /* field[11] = cancel */
@@ -2885,14 +3212,16 @@ static const unsigned staffel__v1__to_coordinator__field_indices_by_name[] = {
   8,   /* field[8] = step_failed */
   7,   /* field[7] = step_result */
   10,   /* field[10] = submit */
+  17,   /* field[17] = weights_query */
   16,   /* field[16] = wish_to_leave */
   1,   /* field[1] = worker_hello */
 };
-static const ProtobufCIntRange staffel__v1__to_coordinator__number_ranges[2 + 1] =
+static const ProtobufCIntRange staffel__v1__to_coordinator__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 40, 14 },
-  { 0, 17 }
+  { 50, 17 },
+  { 0, 18 }
 };
 const ProtobufCMessageDescriptor staffel__v1__to_coordinator__descriptor =
 {
@@ -2902,14 +3231,14 @@ const ProtobufCMessageDescriptor staffel__v1__to_coordinator__descriptor =
   "Staffel__V1__ToCoordinator",
   "staffel.v1",
   sizeof(Staffel__V1__ToCoordinator),
-  17,
+  18,
   staffel__v1__to_coordinator__field_descriptors,
   staffel__v1__to_coordinator__field_indices_by_name,
-  2,  staffel__v1__to_coordinator__number_ranges,
+  3,  staffel__v1__to_coordinator__number_ranges,
   (ProtobufCMessageInit) staffel__v1__to_coordinator__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__from_coordinator__field_descriptors[16] =
+static const ProtobufCFieldDescriptor staffel__v1__from_coordinator__field_descriptors[18] =
 {
   {
     "enrolled",
@@ -3103,6 +3432,30 @@ static const ProtobufCFieldDescriptor staffel__v1__from_coordinator__field_descr
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "weights_offer",
+    50,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, weights_offer),
+    &staffel__v1__weights_offer__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "weights_fetchers",
+    51,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, weights_fetchers),
+    &staffel__v1__weights_fetchers__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__from_coordinator__field_indices_by_name[] = {
   5,   /* field[5] = assign */
@@ -3120,13 +3473,16 @@ static const unsigned staffel__v1__from_coordinator__field_indices_by_name[] = {
   12,   /* field[12] = status */
   7,   /* field[7] = step */
   9,   /* field[9] = tokens */
+  17,   /* field[17] = weights_fetchers */
+  16,   /* field[16] = weights_offer */
   2,   /* field[2] = worker_welcome */
 };
-static const ProtobufCIntRange staffel__v1__from_coordinator__number_ranges[2 + 1] =
+static const ProtobufCIntRange staffel__v1__from_coordinator__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 40, 14 },
-  { 0, 16 }
+  { 50, 16 },
+  { 0, 18 }
 };
 const ProtobufCMessageDescriptor staffel__v1__from_coordinator__descriptor =
 {
@@ -3136,10 +3492,10 @@ const ProtobufCMessageDescriptor staffel__v1__from_coordinator__descriptor =
   "Staffel__V1__FromCoordinator",
   "staffel.v1",
   sizeof(Staffel__V1__FromCoordinator),
-  16,
+  18,
   staffel__v1__from_coordinator__field_descriptors,
   staffel__v1__from_coordinator__field_indices_by_name,
-  2,  staffel__v1__from_coordinator__number_ranges,
+  3,  staffel__v1__from_coordinator__number_ranges,
   (ProtobufCMessageInit) staffel__v1__from_coordinator__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -3480,7 +3836,7 @@ const ProtobufCMessageDescriptor staffel__v1__enrol_request__descriptor =
   (ProtobufCMessageInit) staffel__v1__enrol_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__worker_hello__field_descriptors[7] =
+static const ProtobufCFieldDescriptor staffel__v1__worker_hello__field_descriptors[8] =
 {
   {
     "version",
@@ -3566,6 +3922,18 @@ static const ProtobufCFieldDescriptor staffel__v1__worker_hello__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "weights_endpoint",
+    50,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WorkerHello, has_weights_endpoint),
+    offsetof(Staffel__V1__WorkerHello, weights_endpoint),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__worker_hello__field_indices_by_name[] = {
   3,   /* field[3] = capabilities */
@@ -3575,11 +3943,13 @@ static const unsigned staffel__v1__worker_hello__field_indices_by_name[] = {
   2,   /* field[2] = name */
   1,   /* field[1] = session */
   0,   /* field[0] = version */
+  7,   /* field[7] = weights_endpoint */
 };
-static const ProtobufCIntRange staffel__v1__worker_hello__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__worker_hello__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 50, 7 },
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor staffel__v1__worker_hello__descriptor =
 {
@@ -3589,10 +3959,10 @@ const ProtobufCMessageDescriptor staffel__v1__worker_hello__descriptor =
   "Staffel__V1__WorkerHello",
   "staffel.v1",
   sizeof(Staffel__V1__WorkerHello),
-  7,
+  8,
   staffel__v1__worker_hello__field_descriptors,
   staffel__v1__worker_hello__field_indices_by_name,
-  1,  staffel__v1__worker_hello__number_ranges,
+  2,  staffel__v1__worker_hello__number_ranges,
   (ProtobufCMessageInit) staffel__v1__worker_hello__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -8205,6 +8575,545 @@ const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor =
   staffel__v1__worker_status__field_indices_by_name,
   1,  staffel__v1__worker_status__number_ranges,
   (ProtobufCMessageInit) staffel__v1__worker_status__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__weights_query__field_descriptors[1] =
+{
+  {
+    "model_digest",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightsQuery, has_model_digest),
+    offsetof(Staffel__V1__WeightsQuery, model_digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__weights_query__field_indices_by_name[] = {
+  0,   /* field[0] = model_digest */
+};
+static const ProtobufCIntRange staffel__v1__weights_query__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor staffel__v1__weights_query__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WeightsQuery",
+  "WeightsQuery",
+  "Staffel__V1__WeightsQuery",
+  "staffel.v1",
+  sizeof(Staffel__V1__WeightsQuery),
+  1,
+  staffel__v1__weights_query__field_descriptors,
+  staffel__v1__weights_query__field_indices_by_name,
+  1,  staffel__v1__weights_query__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__weights_query__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__weights_offer__field_descriptors[5] =
+{
+  {
+    "model_digest",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightsOffer, has_model_digest),
+    offsetof(Staffel__V1__WeightsOffer, model_digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "manifest_digest",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightsOffer, has_manifest_digest),
+    offsetof(Staffel__V1__WeightsOffer, manifest_digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "hashed_bytes",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WeightsOffer, has_hashed_bytes),
+    offsetof(Staffel__V1__WeightsOffer, hashed_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "total_bytes",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WeightsOffer, has_total_bytes),
+    offsetof(Staffel__V1__WeightsOffer, total_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sources",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__WeightsOffer, n_sources),
+    offsetof(Staffel__V1__WeightsOffer, sources),
+    &staffel__v1__stage_peer__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__weights_offer__field_indices_by_name[] = {
+  2,   /* field[2] = hashed_bytes */
+  1,   /* field[1] = manifest_digest */
+  0,   /* field[0] = model_digest */
+  4,   /* field[4] = sources */
+  3,   /* field[3] = total_bytes */
+};
+static const ProtobufCIntRange staffel__v1__weights_offer__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor staffel__v1__weights_offer__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WeightsOffer",
+  "WeightsOffer",
+  "Staffel__V1__WeightsOffer",
+  "staffel.v1",
+  sizeof(Staffel__V1__WeightsOffer),
+  5,
+  staffel__v1__weights_offer__field_descriptors,
+  staffel__v1__weights_offer__field_indices_by_name,
+  1,  staffel__v1__weights_offer__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__weights_offer__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__weights_fetchers__field_descriptors[1] =
+{
+  {
+    "keys",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightsFetchers, n_keys),
+    offsetof(Staffel__V1__WeightsFetchers, keys),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__weights_fetchers__field_indices_by_name[] = {
+  0,   /* field[0] = keys */
+};
+static const ProtobufCIntRange staffel__v1__weights_fetchers__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor staffel__v1__weights_fetchers__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WeightsFetchers",
+  "WeightsFetchers",
+  "Staffel__V1__WeightsFetchers",
+  "staffel.v1",
+  sizeof(Staffel__V1__WeightsFetchers),
+  1,
+  staffel__v1__weights_fetchers__field_descriptors,
+  staffel__v1__weights_fetchers__field_indices_by_name,
+  1,  staffel__v1__weights_fetchers__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__weights_fetchers__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__weight_manifest__field_descriptors[4] =
+{
+  {
+    "model_digest",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightManifest, has_model_digest),
+    offsetof(Staffel__V1__WeightManifest, model_digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "chunk_bytes",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__WeightManifest, has_chunk_bytes),
+    offsetof(Staffel__V1__WeightManifest, chunk_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "part_bytes",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WeightManifest, n_part_bytes),
+    offsetof(Staffel__V1__WeightManifest, part_bytes),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "extents",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__WeightManifest, n_extents),
+    offsetof(Staffel__V1__WeightManifest, extents),
+    &staffel__v1__weight_extent__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__weight_manifest__field_indices_by_name[] = {
+  1,   /* field[1] = chunk_bytes */
+  3,   /* field[3] = extents */
+  0,   /* field[0] = model_digest */
+  2,   /* field[2] = part_bytes */
+};
+static const ProtobufCIntRange staffel__v1__weight_manifest__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor staffel__v1__weight_manifest__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WeightManifest",
+  "WeightManifest",
+  "Staffel__V1__WeightManifest",
+  "staffel.v1",
+  sizeof(Staffel__V1__WeightManifest),
+  4,
+  staffel__v1__weight_manifest__field_descriptors,
+  staffel__v1__weight_manifest__field_indices_by_name,
+  1,  staffel__v1__weight_manifest__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__weight_manifest__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__weight_extent__field_descriptors[8] =
+{
+  {
+    "name",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightExtent, has_name),
+    offsetof(Staffel__V1__WeightExtent, name),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "type",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__WeightExtent, has_type),
+    offsetof(Staffel__V1__WeightExtent, type),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "shape",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WeightExtent, n_shape),
+    offsetof(Staffel__V1__WeightExtent, shape),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "part",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__WeightExtent, has_part),
+    offsetof(Staffel__V1__WeightExtent, part),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "offset",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WeightExtent, has_offset),
+    offsetof(Staffel__V1__WeightExtent, offset),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "byte_count",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WeightExtent, has_byte_count),
+    offsetof(Staffel__V1__WeightExtent, byte_count),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sha256",
+    7,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightExtent, has_sha256),
+    offsetof(Staffel__V1__WeightExtent, sha256),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "chunk_hashes",
+    8,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightExtent, has_chunk_hashes),
+    offsetof(Staffel__V1__WeightExtent, chunk_hashes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__weight_extent__field_indices_by_name[] = {
+  5,   /* field[5] = byte_count */
+  7,   /* field[7] = chunk_hashes */
+  0,   /* field[0] = name */
+  4,   /* field[4] = offset */
+  3,   /* field[3] = part */
+  6,   /* field[6] = sha256 */
+  2,   /* field[2] = shape */
+  1,   /* field[1] = type */
+};
+static const ProtobufCIntRange staffel__v1__weight_extent__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 8 }
+};
+const ProtobufCMessageDescriptor staffel__v1__weight_extent__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WeightExtent",
+  "WeightExtent",
+  "Staffel__V1__WeightExtent",
+  "staffel.v1",
+  sizeof(Staffel__V1__WeightExtent),
+  8,
+  staffel__v1__weight_extent__field_descriptors,
+  staffel__v1__weight_extent__field_indices_by_name,
+  1,  staffel__v1__weight_extent__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__weight_extent__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__weights_request__field_descriptors[4] =
+{
+  {
+    "model_digest",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightsRequest, has_model_digest),
+    offsetof(Staffel__V1__WeightsRequest, model_digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "manifest",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__WeightsRequest, kind_case),
+    offsetof(Staffel__V1__WeightsRequest, manifest),
+    &staffel__v1__empty__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "held",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__WeightsRequest, kind_case),
+    offsetof(Staffel__V1__WeightsRequest, held),
+    &staffel__v1__empty__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "chunk",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__WeightsRequest, kind_case),
+    offsetof(Staffel__V1__WeightsRequest, chunk),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__weights_request__field_indices_by_name[] = {
+  3,   /* field[3] = chunk */
+  2,   /* field[2] = held */
+  1,   /* field[1] = manifest */
+  0,   /* field[0] = model_digest */
+};
+static const ProtobufCIntRange staffel__v1__weights_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor staffel__v1__weights_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WeightsRequest",
+  "WeightsRequest",
+  "Staffel__V1__WeightsRequest",
+  "staffel.v1",
+  sizeof(Staffel__V1__WeightsRequest),
+  4,
+  staffel__v1__weights_request__field_descriptors,
+  staffel__v1__weights_request__field_indices_by_name,
+  1,  staffel__v1__weights_request__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__weights_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__weights_reply__field_descriptors[5] =
+{
+  {
+    "model_digest",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightsReply, has_model_digest),
+    offsetof(Staffel__V1__WeightsReply, model_digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "manifest",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__WeightsReply, kind_case),
+    offsetof(Staffel__V1__WeightsReply, manifest),
+    &staffel__v1__empty__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "held",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__WeightsReply, kind_case),
+    offsetof(Staffel__V1__WeightsReply, held),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "chunk",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__WeightsReply, kind_case),
+    offsetof(Staffel__V1__WeightsReply, chunk),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "missing",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__WeightsReply, kind_case),
+    offsetof(Staffel__V1__WeightsReply, missing),
+    &staffel__v1__weights_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__weights_reply__field_indices_by_name[] = {
+  3,   /* field[3] = chunk */
+  2,   /* field[2] = held */
+  1,   /* field[1] = manifest */
+  4,   /* field[4] = missing */
+  0,   /* field[0] = model_digest */
+};
+static const ProtobufCIntRange staffel__v1__weights_reply__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor staffel__v1__weights_reply__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WeightsReply",
+  "WeightsReply",
+  "Staffel__V1__WeightsReply",
+  "staffel.v1",
+  sizeof(Staffel__V1__WeightsReply),
+  5,
+  staffel__v1__weights_reply__field_descriptors,
+  staffel__v1__weights_reply__field_indices_by_name,
+  1,  staffel__v1__weights_reply__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__weights_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCEnumValue staffel__v1__peer_role__enum_values_by_number[4] =

@@ -20,6 +20,7 @@ package struct Coordinator: Sendable {
     var lastPrecedence: UInt64 = 0
     var speeds = MeasuredSpeeds()
     var linkFaults = LinkFaults()
+    var weights = WeightSources()
     /// In the order of submission.
     var requests: OrderedDictionary<RequestID, OpenRequest> = [:]
     package internal(set) var metrics = CoordinatorMetrics()
@@ -61,6 +62,7 @@ package struct Coordinator: Sendable {
         case .received(let message, let peer, let role): received(message, from: peer, role: role, now, &effects)
         case .enrolRequested(let request, let token): enrol(request, over: token, &effects)
         case .malformedFrame(let peer): drop(.malformed, from: peer, &effects)
+        case .weightsHashed(let hashed): weights.hashed = hashed
         case .disconnected(let peer): disconnected(peer, now, &effects)
         case .revoked(let peer): revoked(peer, now, &effects)
         case .drafted(let sequence, let length, let tokens): drafted(sequence, atLength: length, tokens)
@@ -115,6 +117,7 @@ package struct Coordinator: Sendable {
         case .leaving: lose(worker: worker, because: "the worker left", now, &effects)
         case .handoverReport(let report): handoverReported(report, worker, now, &effects)
         case .wishToLeave: wishedToLeave(worker, now, &effects)
+        case .weightsQuery(let model): weightsQueried(model, by: worker, &effects)
         case .enrol, .workerHello, .gatewayHello, .submit, .cancel, .cancelChoice, .statusQuery, .drain: drop(.wrongRole, from: worker, &effects)
         }
     }
@@ -133,7 +136,7 @@ package struct Coordinator: Sendable {
         case .cancelChoice(let id, let choice): cancel(choice, of: id, from: gateway, &effects)
         case .leaving: lose(gateway: gateway, because: "the gateway left", &effects)
         case .enrol, .workerHello, .gatewayHello, .loadProgress, .loaded, .loadFailed, .stepResult, .stepFailed, .statusQuery,
-            .handoverReport, .drain, .wishToLeave:
+            .handoverReport, .drain, .wishToLeave, .weightsQuery:
             drop(.wrongRole, from: gateway, &effects)
         }
     }

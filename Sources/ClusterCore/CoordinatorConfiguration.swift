@@ -7,6 +7,8 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var modelPath: String
     package var parameterCount: UInt64
     package var modelBytes: UInt64
+    /// Where workers fetch weights from the coordinator's own file; `nil` for nowhere.
+    package var weightsPeer: StagePeer?
 
     /// Prompt and output together; never above the model's own.
     package var contextTokens: Int

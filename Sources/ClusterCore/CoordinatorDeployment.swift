@@ -208,6 +208,7 @@ extension Coordinator {
             return drop(.wrongState, from: worker, &effects)
         }
         stages[stage].isDone = true
+        endFetch(of: worker, &effects)
         fleet[replica].deployment.phase = .loading(plan, stages)
         if stages.allSatisfy(\.isDone) { prove(replica, plan, now, &effects) }
     }

@@ -133,7 +133,9 @@ extension Coordinator {
         case .progress(_, let bytes):
             fleet[replica].handover!.sent(worker, bytes: bytes, at: now)
             return
-        case .prepared: taken = fleet[replica].handover!.answered(worker, .preparing, at: now)
+        case .prepared:
+            endFetch(of: worker, &effects)
+            taken = fleet[replica].handover!.answered(worker, .preparing, at: now)
         case .sent(_, let round, let bytes):
             fleet[replica].handover!.sent(worker, bytes: bytes, at: now)
             taken = fleet[replica].handover!.answered(worker, .copying, round: round, at: now)
@@ -275,6 +277,7 @@ extension Coordinator {
         fleet[replica].handoverRetryAt = now.advanced(milliseconds: pause)
         fleet.grownInVain = nil
         for worker in handover.participants where membership.workers[worker] != nil {
+            endFetch(of: worker, &effects)
             effects.append(.send(.handover(.abandon(handover.epoch)), to: worker))
             if fleet[replica].deployment.stage(of: worker) == nil { membership.workers[worker]!.holdsSlice = false }
         }

@@ -38,6 +38,7 @@ extension Coordinator {
             membership.strikes[worker] = nil
         }
         speeds.met(worker, session: hello.session)
+        defer { weights.tell(worker, hello, &effects) }
         // A restarted coordinator's epochs must lie above all that its workers have seen, or an old frame could pass for a new one.
         fleet.hasSeen(max(hello.lastEpoch, hello.holding?.epoch ?? Epoch(0)))
         effects.append(.send(.workerWelcome(WorkerWelcome(version: .current)), to: worker))
@@ -125,6 +126,7 @@ extension Coordinator {
 
     mutating func lose(worker: PeerKey, because reason: String, _ now: Instant, _ effects: inout [Effect]) {
         guard let member = membership.workers.removeValue(forKey: worker) else { return }
+        endFetch(of: worker, &effects)
         log(.warning, "worker lost", [.init("peer", worker), .init("name", member.hello.name), .init("reason", reason)], &effects)
         fleet.lastChange = now
         fleet.grownInVain = nil

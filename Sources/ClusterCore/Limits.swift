@@ -71,4 +71,15 @@ package enum Limits {
     package static let handoverRetryMaxMs: UInt64 = 60_000
     /// Tokens of sequences that one step may make known to the stages.
     package static let stepOpenTokensMax = 1 << 20
+    // Weights from peers.
+    package static let modelPartsMax = 10_000
+    package static let tensorsMax = 65_536
+    package static let dimensionsMax = 4
+    /// A part's file: 16 TiB.
+    package static let partBytesMax = 1 << 44
+    /// At 4 MiB each, 1 TiB of model; their hashes are 8 MiB.
+    package static let manifestChunksMax = 1 << 18
+    package static let manifestBytesMax = 15 << 20
+    /// Between two questions of a fetching worker for sources.
+    package static let weightsQueryIntervalMs: UInt64 = 2_000
 }

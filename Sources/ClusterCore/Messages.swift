@@ -50,6 +50,8 @@ package enum ToCoordinator: Hashable, Sendable {
     case drain(DrainRequest)
     /// The worker is about to end and asks to be relieved of its layers first; answered by `drainStatus` when that is done or can't be.
     case wishToLeave
+    /// A worker that must load a slice has no file of this model. Asked again every `Limits.weightsQueryIntervalMs` while it fetches.
+    case weightsQuery(ModelDigest)
 }
 
 /// From the coordinator to a worker, gateway or console.
@@ -75,6 +77,10 @@ package enum FromCoordinator: Hashable, Sendable {
     case closing
     case handover(HandoverOrder)
     case drainStatus(DrainStatus)
+    /// The answer to `.weightsQuery`.
+    case weightsOffer(WeightsOffer)
+    /// These workers fetch weights: let them, and nobody else, ask for what is here. Whenever it changes.
+    case weightsFetchers([PeerKey])
 }
 
 package struct EnrolRequest: Hashable, Sendable {
@@ -104,11 +110,14 @@ package struct WorkerHello: Hashable, Sendable {
     package var holding: HeldSlice?
     /// The highest epoch it ever took part in, so that a restarted coordinator's epochs lie above it. At most `Limits.epochMax`.
     package var lastEpoch: Epoch
+    /// Where it hands weights on; `nil` from a worker that does not.
+    package var weightsEndpoint: String?
 
     package init(
         version: ProtocolVersion, session: UInt64, name: String, capabilities: WorkerCapabilities, dataEndpoint: String,
-        holding: HeldSlice?, lastEpoch: Epoch = Epoch(0)
+        holding: HeldSlice?, lastEpoch: Epoch = Epoch(0), weightsEndpoint: String? = nil
     ) {
+        self.weightsEndpoint = weightsEndpoint
         self.version = version
         self.session = session
         self.name = name

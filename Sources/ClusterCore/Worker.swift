@@ -93,6 +93,7 @@ package struct Worker: Sendable {
         case .blocksRead(let frame, let payload, let bytes): blocksRead(frame, payload, bytes: bytes, &effects)
         case .blocksWritten(let frame, let peer): blocksWritten(frame, from: peer, &effects)
         case .switched(let epoch): switched(epoch, now, &effects)
+        case .weightsWanted(let model): if link.isJoined { effects.append(.send(.weightsQuery(model))) }
         case .malformedFrame(let peer): drop(.malformed, from: peer, &effects)
         case .deadline: break
         case .leave(let milliseconds): wishToLeave(withinMs: milliseconds, now, &effects)
@@ -119,7 +120,7 @@ package struct Worker: Sendable {
     private var hello: WorkerHello {
         WorkerHello(
             version: .current, session: configuration.session, name: configuration.name, capabilities: configuration.capabilities,
-            dataEndpoint: configuration.dataEndpoint, holding: holding, lastEpoch: lastEpoch)
+            dataEndpoint: configuration.dataEndpoint, holding: holding, lastEpoch: lastEpoch, weightsEndpoint: configuration.weightsEndpoint)
     }
 
     private var holding: HeldSlice? {
@@ -150,6 +151,8 @@ package struct Worker: Sendable {
         case .closing:
             effects.append(.log(LogEntry(.notice, "the coordinator ends; waiting for the next one")))
             link.dismissed(at: now)
+        case .weightsOffer(let offer): effects.append(.offerWeights(offer))
+        case .weightsFetchers(let keys): effects.append(.admitFetchers(keys))
         case .enrolled, .gatewayWelcome, .health, .tokens, .finished, .failed, .status: drop(.wrongRole, from: nil, &effects)
         }
     }

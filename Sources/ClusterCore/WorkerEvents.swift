@@ -46,6 +46,8 @@ extension Worker {
         case stepFailed(Epoch, StepNumber, Failure)
         /// A frame that `Wire` refused; the key is missing where the transport cannot tell it.
         case malformedFrame(from: PeerKey?)
+        /// A load needs a model file that is not here; said again until it is.
+        case weightsWanted(ModelDigest)
         case deadline
         /// Beside what serves, the slice of this epoch's `.prepare` is in memory, with room for keys and values.
         case prepared(Epoch)
@@ -103,6 +105,10 @@ extension Worker {
         case closeTransfers
         /// The payload's bytes are not needed.
         case discard(PayloadHandle)
+        /// For whoever said `.weightsWanted`.
+        case offerWeights(WeightsOffer)
+        /// Only these may ask for weights that are here, from now on.
+        case admitFetchers([PeerKey])
         /// Throw the coordinator socket away and make a new one.
         case reconnect
         case log(LogEntry)

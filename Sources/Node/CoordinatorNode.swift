@@ -10,15 +10,24 @@ package final class CoordinatorNode: Sendable {
     private let inquiries = Inquiries<StatusReport>()
     private let thread: NodeThread
 
-    fileprivate enum Command: Sendable { case shutdown, inquiry }
+    fileprivate enum Command: Sendable, Equatable {
+        case shutdown, inquiry
+        case hashed(HashedWeights)
+    }
+
+    /// Waiting for the socket thread: more than hashing says, and people ask, while one poll returns.
+    private static let commandsMax = 16
 
     /// Listens at once, so that a caller may start workers when this returns. Throws `NodeError` and `ZeroMQError`.
     package init(settings: CoordinatorSettings, model: ServedModel, logger: Logger) throws {
-        let commands = try Mailbox<Command>(capacity: 4)
+        let commands = try Mailbox<Command>(capacity: Self.commandsMax)
         self.commands = commands
         thread = try NodeThread(name: "coordinator") { [inquiries] started in
             defer { inquiries.close() }
-            var loop = try CoordinatorLoop(settings: settings, model: model, logger: logger, commandsDescriptor: commands.descriptor)
+            var loop = try CoordinatorLoop(settings: settings, model: model, logger: logger, commandsDescriptor: commands.descriptor) { hashed in
+                // Progress may be lost; that it is done may not.
+                while !commands.post(.hashed(hashed)), hashed.manifest != nil { usleep(10_000) }
+            }
             started()
             try loop.run(commands: commands, inquiries: inquiries)
         }
@@ -46,6 +55,8 @@ package struct CoordinatorSettings: Sendable {
     package var trace: TraceFile?
     /// Guesses for streams that run alone.
     package var draftModel: DraftThread.Settings?
+    /// `nil`: workers can't fetch weights from the coordinator, nor learn what they should be.
+    package var weightServer: WeightServerSettings?
 
     package init(state: StateDirectory, listen: String, advertise: String?, configuration: CoordinatorConfiguration) {
         self.state = state
@@ -84,9 +95,15 @@ private struct CoordinatorLoop: ~Copyable {
     private var givingWay = GivingWay()
     private let trace: TraceFile?
     private let drafter: DraftThread?
+    private let hashing: ModelHashing?
+    private let weights: WeightServer?
+    private let tellHashed: @Sendable (HashedWeights) -> Void
     private var hasEnded = false
 
-    init(settings: CoordinatorSettings, model: ServedModel, logger: Logger, commandsDescriptor: Int32) throws {
+    init(
+        settings: CoordinatorSettings, model: ServedModel, logger: Logger, commandsDescriptor: Int32,
+        tellHashed: @escaping @Sendable (HashedWeights) -> Void
+    ) throws {
         try AdvertisedEndpoint.check(listen: settings.listen, advertise: settings.advertise, option: "--advertise")
         let keys = try CurveKeyFile(path: settings.state.file("coordinator.key")).createIfMissing()
         let console = try CurveKeyFile(path: settings.state.file("console.key")).createIfMissing()
@@ -102,10 +119,19 @@ private struct CoordinatorLoop: ~Copyable {
         try peers.admit(PeerStore.Entry(key: PeerKey(console.publicKey), role: .console, name: "console"))
         access.admitOnly(peers.entries.map(\.key.curve))
         let tokens = try TokenStore(directory: settings.state)
+        let holdings = WeightHoldings()
+        let hashing = try settings.weightServer.map { _ in
+            try ModelHashing(path: model.path, fallback: settings.state.file("manifests"), holdings: holdings, logger: logger)
+        }
+        let weights = try settings.weightServer.map { try WeightServer(keys: keys, settings: $0, holdings: holdings, logger: logger) }
         trace = settings.trace
+        self.hashing = hashing
+        self.weights = weights
+        self.tellHashed = tellHashed
         var configuration = settings.configuration
         configuration.tracesSteps = settings.trace != nil
         configuration.hasDraftModel = settings.draftModel != nil
+        configuration.weightsPeer = weights.map { StagePeer(key: PeerKey(keys.publicKey), endpoint: $0.endpoint) }
         self.machine = Coordinator(configuration: configuration, at: MonotonicClock.now)
         self.model = model
         self.logger = logger
@@ -120,7 +146,10 @@ private struct CoordinatorLoop: ~Copyable {
     }
 
     mutating func run(commands mailbox: Mailbox<CoordinatorNode.Command>, inquiries: Inquiries<StatusReport>) throws {
-        defer { trace?.end() }
+        defer {
+            trace?.end()
+            weights?.end()
+        }
         var poller = Poller()
         while !hasEnded {
             if MonotonicClock.now.milliseconds(since: tokensRead) >= Self.tokenRefreshMs { refreshTokens() }
@@ -135,7 +164,9 @@ private struct CoordinatorLoop: ~Copyable {
                 try access.answerPending()
             }
             if poller.isReadable(commands) {
-                if mailbox.drain().contains(.shutdown) { handle(.shutdown) }
+                let posted = mailbox.drain()
+                for case .hashed(let hashed) in posted { handle(.weightsHashed(hashed)) }
+                if posted.contains(.shutdown) { handle(.shutdown) }
                 inquiries.answer { machine.status(at: MonotonicClock.now) }
             }
             if poller.isReadable(messages) {
@@ -266,6 +297,8 @@ private struct CoordinatorLoop: ~Copyable {
             access.revoke(key.curve)
         case .draft(let wish):
             drafter?.post(wish)
+        case .admitFetchers(let keys): weights?.admit(keys)
+        case .hashWeights: hashing?.begin(tell: tellHashed)
         case .log(let entry):
             logger.log(entry)
         case .trace(let event):

@@ -130,20 +130,26 @@ final class SlicePreparer: Sendable {
         _ job: Job, _ configuration: StageThreadConfiguration, _ report: @Sendable (StageThread.Report) -> Void
     ) throws -> Slice {
         let assignment = job.assignment
-        let file = try ModelLocator.open(digest: assignment.modelDigest, paths: [configuration.modelPath, assignment.modelPath])
-        let model = try ModelConfiguration(file: file)
-        // Lives only as long as the loading; the stage thread's own pool goes on computing.
-        let pool = try ComputePool(threads: configuration.threads, processors: configuration.processors)
         var reported = MonotonicClock.now
-        let weights = try StageWeights(
-            file: file, model: model, slice: StageSlice(assignment), pool: pool, cache: configuration.cache, sharing: job.held
-        ) { done, total in
-            if self.state.withLock({ $0.epoch != assignment.epoch }) { throw Dropped() }
+        func progressed(_ done: Int, _ total: Int) throws {
+            if state.withLock({ $0.epoch != assignment.epoch }) { throw Dropped() }
             let now = MonotonicClock.now
             guard now.milliseconds(since: reported) >= StageThread.progressIntervalMs else { return }
             reported = now
             report(.loadProgressed(assignment.epoch, bytesDone: UInt64(done), bytesTotal: UInt64(total)))
         }
+        // Bytes that are fetched count as progress like those that are packed then.
+        var fetched = 0
+        let file = try configuration.open(assignment) { done, total in
+            fetched = done
+            try progressed(done, total)
+        }
+        let model = try ModelConfiguration(file: file)
+        // Lives only as long as the loading; the stage thread's own pool goes on computing.
+        let pool = try ComputePool(threads: configuration.threads, processors: configuration.processors)
+        let weights = try StageWeights(
+            file: file, model: model, slice: StageSlice(assignment), pool: pool, cache: configuration.cache, sharing: job.held
+        ) { done, total in try progressed(fetched + done, fetched + total) }
         var keysAndValues: [Int: KVLayer] = [:]
         for layer in assignment.layers where !job.kept.contains(layer) {
             keysAndValues[layer] = try KVLayer(model: model, blocks: assignment.kvBlocks, type: Engine.KVType(assignment.kvType))

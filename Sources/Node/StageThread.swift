@@ -117,6 +117,8 @@ package struct StageThreadConfiguration: Sendable {
     package var cache: PackedCache?
     /// Hears how loading goes; `nil` for silence.
     package var logger: Logger?
+    /// Gives the model file, fetched from others where need be; `nil`: it must be on this box.
+    var supply: WeightSupply?
 
     package init(
         threads: Int, processors: [Int32]? = nil, instructionSet: InstructionSet, modelPath: String?, cache: PackedCache? = nil,
@@ -128,6 +130,12 @@ package struct StageThreadConfiguration: Sendable {
         self.modelPath = modelPath
         self.cache = cache
         self.logger = logger
+    }
+
+    /// The model file for this assignment's slice. `tick`: as `WeightSupply.open` has it; only what is fetched brings it about.
+    func open(_ assignment: StageAssignment, tick: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void) throws -> GGUFFile {
+        try supply?.open(assignment, path: modelPath, tick: tick)
+            ?? ModelLocator.open(digest: assignment.modelDigest, paths: [modelPath, assignment.modelPath])
     }
 }
 
@@ -255,13 +263,10 @@ struct StageHolder {
         _ assignment: StageAssignment, _ slice: StageSlice, _ pool: ComputePool, _ held: StageWeights.Units?,
         _ report: (StageThread.Report) -> Void
     ) throws -> StageWeights {
-        let file = try ModelLocator.open(digest: assignment.modelDigest, paths: [configuration.modelPath, assignment.modelPath])
         let started = MonotonicClock.now
         var reported = started
         var logged = started
-        let weights = try StageWeights(
-            file: file, model: ModelConfiguration(file: file), slice: slice, pool: pool, cache: configuration.cache, sharing: held
-        ) { done, total in
+        func progressed(_ done: Int, _ total: Int) throws {
             if isSuperseded() { throw Superseded() }
             let now = MonotonicClock.now
             if now.milliseconds(since: reported) >= StageThread.progressIntervalMs {
@@ -273,6 +278,15 @@ struct StageHolder {
                 configuration.logger?.info("loading", metadata: ["done_mib": "\(done >> 20)", "of_mib": "\(total >> 20)"])
             }
         }
+        // Bytes that are fetched count as progress like those that are packed then.
+        var fetched = 0
+        let file = try configuration.open(assignment) { done, total in
+            fetched = done
+            try progressed(done, total)
+        }
+        let weights = try StageWeights(
+            file: file, model: ModelConfiguration(file: file), slice: slice, pool: pool, cache: configuration.cache, sharing: held
+        ) { done, total in try progressed(fetched + done, fetched + total) }
         log(weights, milliseconds: MonotonicClock.now.milliseconds(since: started))
         keepNew(weights)
         return weights

@@ -12,6 +12,7 @@ package final class WorkerNode: Sendable {
         case leave(withinMs: UInt64)
         case inquiry
         case report(StageThread.Report)
+        case weightsWanted(ClusterCore.ModelDigest)
     }
 
     /// Reports and commands that wait for the socket thread; far more than the stage thread makes while one poll returns.
@@ -27,11 +28,16 @@ package final class WorkerNode: Sendable {
         self.inputs = inputs
         thread = try NodeThread(name: "worker") { [inquiries] started in
             defer { inquiries.close() }
-            let stage = StageThread(configuration: settings.stage) { report in
+            // A question that is lost is asked again.
+            let sharing = try WeightSharing(settings, logger: logger) { model in _ = inputs.post(.weightsWanted(model)) }
+            defer { sharing.end() }
+            var configuration = settings.stage
+            configuration.supply = sharing.supply
+            let stage = StageThread(configuration: configuration) { report in
                 // The stage thread has at most a few reports open, so a full mailbox is a bug of ours, not load.
                 precondition(inputs.post(.report(report)), "the worker's socket thread does not drain its mailbox")
             }
-            var loop = try WorkerLoop(settings: settings, logger: logger, stage: stage, inputs: inputs)
+            var loop = try WorkerLoop(settings: settings, logger: logger, stage: stage, sharing: sharing, inputs: inputs)
             started()
             try loop.run(inquiries)
         }
@@ -62,6 +68,11 @@ package struct WorkerSettings: Sendable {
     /// How the stage before this one reaches it; the listening endpoint when `nil`, which must then be one address and no wildcard.
     package var dataAdvertise: String?
     package var stage: StageThreadConfiguration
+    package var weightsFrom = WeightsFrom.auto
+    /// Where fetched weights are kept; `nil`: none are fetched.
+    package var slices: SliceCache?
+    /// `nil`: weights are not handed on.
+    package var weightServer: WeightServerSettings?
 
     package init(
         enrolment: Enrolment, keys: CurveKeyPair, session: UInt64, name: String, capabilities: WorkerCapabilities,
@@ -92,6 +103,7 @@ private struct WorkerLoop: ~Copyable {
     private let settings: WorkerSettings
     private let logger: Logger
     private let stage: StageThread
+    private let sharing: WeightSharing
     private let inputs: Mailbox<WorkerNode.Input>
     private let context: Context
     private var access: AccessList
@@ -110,7 +122,7 @@ private struct WorkerLoop: ~Copyable {
     private var isRefusalTold = false
     private var end: Result<Void, NodeError>?
 
-    init(settings: WorkerSettings, logger: Logger, stage: StageThread, inputs: Mailbox<WorkerNode.Input>) throws {
+    init(settings: WorkerSettings, logger: Logger, stage: StageThread, sharing: WeightSharing, inputs: Mailbox<WorkerNode.Input>) throws {
         try AdvertisedEndpoint.check(listen: settings.dataListen, advertise: settings.dataAdvertise, option: "--data-advertise")
         let context = try Context()
         let access = try AccessList(context, domain: Self.domain)
@@ -121,10 +133,12 @@ private struct WorkerLoop: ~Copyable {
         let endpoint = try data.bind(settings.dataListen)
         let coordinator = try CoordinatorSocket(context: context, enrolment: settings.enrolment, own: settings.keys)
         self.coordinator = coordinator
-        self.machine = Worker(
-            configuration: WorkerConfiguration(
-                session: settings.session, name: settings.name, capabilities: settings.capabilities,
-                dataEndpoint: settings.dataAdvertise ?? endpoint))
+        var configuration = WorkerConfiguration(
+            session: settings.session, name: settings.name, capabilities: settings.capabilities,
+            dataEndpoint: settings.dataAdvertise ?? endpoint)
+        configuration.weightsEndpoint = sharing.endpoint
+        self.machine = Worker(configuration: configuration)
+        self.sharing = sharing
         self.settings = settings
         self.logger = logger
         self.stage = stage
@@ -157,7 +171,7 @@ private struct WorkerLoop: ~Copyable {
                 for input in posts { handle(input) }
                 // What a report brought is somebody else's by now, and the stage thread looks whether it may use the memory again.
                 posts.removeAll(keepingCapacity: true)
-                inquiries.answer { machine.report }
+                inquiries.answer { sharing.completed(machine.report) }
             }
             if poller.isReadable(activations) { try receiveActivations() }
             if poller.isReadable(messages) { try receiveFromCoordinator() }
@@ -255,6 +269,7 @@ private struct WorkerLoop: ~Copyable {
         case .report(.written(let frame, let peer)): handle(.blocksWritten(frame, from: peer))
         case .report(.switched(let epoch)): handle(.switched(epoch))
         case .inquiry: break
+        case .weightsWanted(let model): handle(Worker.Event.weightsWanted(model))
         case .report(.loadProgressed(let epoch, let done, let total)): handle(.loadProgressed(epoch, bytesDone: done, bytesTotal: total))
         case .report(.loaded(let epoch)): handle(.loaded(epoch))
         case .report(.loadFailed(let epoch, let failure)): handle(.loadFailed(epoch, failure))
@@ -326,6 +341,8 @@ private struct WorkerLoop: ~Copyable {
             if try downstream?.send(frame, buffer) != true { logger.warning("a step for the next stage was dropped: too many wait") }
         case .discard(let payload):
             _ = take(payload)
+        case .offerWeights(let offer): sharing.supply.offered(offer)
+        case .admitFetchers(let keys): sharing.admit(keys)
         case .reconnect:
             coordinator = try CoordinatorSocket(context: context, enrolment: settings.enrolment, own: settings.keys)
         case .log(let entry):

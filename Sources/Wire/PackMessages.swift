@@ -28,6 +28,7 @@ extension PackArena {
             case .drain(let value): (m.kind_case, m.drain) = (STAFFEL__V1__TO_COORDINATOR__KIND_DRAIN, drainRequest(value))
             case .wishToLeave: (m.kind_case, m.wish_to_leave) = (STAFFEL__V1__TO_COORDINATOR__KIND_WISH_TO_LEAVE, make(staffel__v1__empty__init))
             case .statusQuery: (m.kind_case, m.status_query) = (STAFFEL__V1__TO_COORDINATOR__KIND_STATUS_QUERY, make(staffel__v1__empty__init))
+            case .weightsQuery(let model): (m.kind_case, m.weights_query) = (STAFFEL__V1__TO_COORDINATOR__KIND_WEIGHTS_QUERY, weightsQuery(model))
             }
         }
     }
@@ -56,6 +57,9 @@ extension PackArena {
             case .drainStatus(let value):
                 (m.kind_case, m.drain_status) = (STAFFEL__V1__FROM_COORDINATOR__KIND_DRAIN_STATUS, drainStatus(value))
             case .closing: (m.kind_case, m.closing) = (STAFFEL__V1__FROM_COORDINATOR__KIND_CLOSING, make(staffel__v1__empty__init))
+            case .weightsOffer(let value): (m.kind_case, m.weights_offer) = (STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_OFFER, weightsOffer(value))
+            case .weightsFetchers(let keys):
+                (m.kind_case, m.weights_fetchers) = (STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_FETCHERS, weightsFetchers(keys))
             }
         }
     }
@@ -115,6 +119,7 @@ extension PackArena {
             (m.has_data_endpoint, m.data_endpoint) = (1, data(Array(value.dataEndpoint.utf8)))
             m.holding = value.holding.map(heldSlice)
             (m.has_last_epoch, m.last_epoch) = (1, value.lastEpoch.value)
+            if let endpoint = value.weightsEndpoint { (m.has_weights_endpoint, m.weights_endpoint) = (1, data(Array(endpoint.utf8))) }
         }
     }
 

@@ -27,6 +27,7 @@ enum Unpack {
             return .handoverReport(try handoverReport(f.submessage(m.handover_report, "handover_report")))
         case STAFFEL__V1__TO_COORDINATOR__KIND_DRAIN: return .drain(try drainRequest(f.submessage(m.drain, "drain")))
         case STAFFEL__V1__TO_COORDINATOR__KIND_WISH_TO_LEAVE: return .wishToLeave
+        case STAFFEL__V1__TO_COORDINATOR__KIND_WEIGHTS_QUERY: return .weightsQuery(try weightsQuery(f.submessage(m.weights_query, "weights_query")))
         default: throw unknown("the coordinator")
         }
     }
@@ -56,6 +57,9 @@ enum Unpack {
         case STAFFEL__V1__FROM_COORDINATOR__KIND_HANDOVER: return .handover(try handoverOrder(f.submessage(m.handover, "handover")))
         case STAFFEL__V1__FROM_COORDINATOR__KIND_DRAIN_STATUS:
             return .drainStatus(try drainStatus(f.submessage(m.drain_status, "drain_status")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_OFFER: return .weightsOffer(try weightsOffer(f.submessage(m.weights_offer, "weights_offer")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_FETCHERS:
+            return .weightsFetchers(try weightsFetchers(f.submessage(m.weights_fetchers, "weights_fetchers")))
         default: throw unknown("a worker, gateway or console")
         }
     }
@@ -102,12 +106,14 @@ extension Unpack {
         let m = p.pointee
         var holding: HeldSlice?
         if let held = m.holding { holding = try heldSlice(held) }
+        var weightsEndpoint: String?
+        if m.has_weights_endpoint != 0 { weightsEndpoint = try f.endpoint(m.has_weights_endpoint, m.weights_endpoint, "weights_endpoint") }
         return WorkerHello(
             version: try version(m.version, f), session: try f.present(m.has_session, m.session, "session"),
             name: try f.name(m.has_name, m.name, "name"),
             capabilities: try capabilities(f.submessage(m.capabilities, "capabilities")),
             dataEndpoint: try f.endpoint(m.has_data_endpoint, m.data_endpoint, "data_endpoint"), holding: holding,
-            lastEpoch: try f.epoch(m.has_last_epoch, m.last_epoch, "last_epoch"))
+            lastEpoch: try f.epoch(m.has_last_epoch, m.last_epoch, "last_epoch"), weightsEndpoint: weightsEndpoint)
     }
 
     static func capabilities(_ p: UnsafePointer<Staffel__V1__WorkerCapabilities>) throws(WireError) -> WorkerCapabilities {

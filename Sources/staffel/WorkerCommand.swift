@@ -40,6 +40,8 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: "On SIGTERM or Ctrl-C, how long others may take to take this worker's layers over before it ends; a second signal ends it at once. (default: 60)")
     var drainSeconds: Int?
 
+    @OptionGroup var fetching: FetchOptions
+    @OptionGroup var sharing: WeightOptions
     @OptionGroup var caching: CacheOptions
     @OptionGroup var metrics: MetricsOptions
     @OptionGroup var child: ChildOptions
@@ -70,14 +72,16 @@ struct WorkerCommand: AsyncParsableCommand {
         let drainMs = try settings.integer("drain-seconds", flag: drainSeconds, in: 0...86_400).map { UInt64($0) * 1_000 }
             ?? (child.exitWithStdin ? 0 : Self.drainMs)
         let path = try settings.string("model", flag: model).map { try ModelPath.resolve($0) }
-        let node = try WorkerNode(
-            settings: WorkerSettings(
+        let listen = try settings.endpoint("data-listen", flag: dataListen) ?? "tcp://127.0.0.1:0"
+        let advertise = try settings.endpoint("data-advertise", flag: dataAdvertise)
+        var workerSettings = WorkerSettings(
                 enrolment: membership.enrolment, keys: membership.keys, session: UInt64.random(in: 1 ... .max), name: name,
-                capabilities: capabilities, dataListen: try settings.endpoint("data-listen", flag: dataListen) ?? "tcp://127.0.0.1:0",
-                dataAdvertise: try settings.endpoint("data-advertise", flag: dataAdvertise),
+                capabilities: capabilities, dataListen: listen, dataAdvertise: advertise,
                 stage: StageThreadConfiguration(
-                    threads: threads, processors: processors, instructionSet: instructionSet, modelPath: path, cache: cache, logger: logger)),
-            logger: logger)
+                    threads: threads, processors: processors, instructionSet: instructionSet, modelPath: path, cache: cache, logger: logger))
+        try fetching.apply(to: &workerSettings, settings, caching: caching)
+        workerSettings.weightServer = try sharing.server(settings, besides: listen, advertise: advertise)
+        let node = try WorkerNode(settings: workerSettings, logger: logger)
         let metrics = try metrics.services(settings, logger: logger) { await node.report().map(WorkerMetricsText.text) }
         let signals = LeaveSignals { node.leave(withinMs: drainMs) }
         try await Services.run(

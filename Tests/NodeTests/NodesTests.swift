@@ -2,6 +2,7 @@ import ClusterCore
 import Engine
 import Foundation
 import Logging
+import ModelFiles
 import Testing
 import Wire
 import ZeroMQ
@@ -25,23 +26,25 @@ import ZeroMQ
         _ state: String, listen: String = "tcp://127.0.0.1:0", advertise: String? = nil, workers: Int = 1
     ) throws -> CoordinatorNode {
         let model = try ServedModel(path: tiny.path, name: "tiny", endTokens: [3, 1], kvType: .f16)
-        return try CoordinatorNode(
-            settings: CoordinatorSettings(
-                state: StateDirectory(path: state), listen: listen, advertise: advertise,
-                configuration: CoordinatorConfiguration(session: 1, model: model.profile, modelPath: tiny.path, expectedWorkers: workers)),
-            model: model, logger: logger)
+        var settings = CoordinatorSettings(
+            state: try StateDirectory(path: state), listen: listen, advertise: advertise,
+            configuration: CoordinatorConfiguration(session: 1, model: model.profile, modelPath: tiny.path, expectedWorkers: workers))
+        settings.weightServer = WeightServerSettings(listen: "tcp://127.0.0.1:0", advertise: nil)
+        return try CoordinatorNode(settings: settings, model: model, logger: logger)
     }
 
-    private func worker(_ state: StateDirectory, dataListen: String = "tcp://127.0.0.1:0") throws -> WorkerNode {
+    private func worker(_ state: StateDirectory, dataListen: String = "tcp://127.0.0.1:0", slices: SliceCache? = nil) throws -> WorkerNode {
         let enrolment = try #require(try Enrolment.read(from: state))
-        return try WorkerNode(
-            settings: WorkerSettings(
-                enrolment: enrolment, keys: CurveKeyFile(path: state.file("node.key")).load(), session: 2, name: "worker",
-                capabilities: WorkerCapabilities(
-                    memoryBytes: 1 << 28, threads: 1, isa: "portable", readBytesPerSecond: 1e9, opsPerSecond: 1e9, machine: 1),
-                dataListen: dataListen, dataAdvertise: nil,
-                stage: StageThreadConfiguration(threads: 1, instructionSet: .portable, modelPath: nil)),
-            logger: logger)
+        var settings = WorkerSettings(
+            enrolment: enrolment, keys: try CurveKeyFile(path: state.file("node.key")).load(), session: 2, name: "worker",
+            capabilities: WorkerCapabilities(
+                memoryBytes: 1 << 28, threads: 1, isa: "portable", readBytesPerSecond: 1e9, opsPerSecond: 1e9, machine: 1),
+            dataListen: dataListen, dataAdvertise: nil,
+            stage: StageThreadConfiguration(threads: 1, instructionSet: .portable, modelPath: nil))
+        settings.weightServer = WeightServerSettings(listen: "tcp://127.0.0.1:0", advertise: nil)
+        settings.slices = slices
+        if slices != nil { settings.weightsFrom = .peers }
+        return try WorkerNode(settings: settings, logger: logger)
     }
 
     private func joinLine(_ coordinator: StateDirectory) throws -> JoinLine {
@@ -91,6 +94,27 @@ import ZeroMQ
         #expect(try CoordinatorExchange.status(state: state).workers == [])
         node.shutdown()
         try await node.waitUntilEnded()
+    }
+
+    /// One worker has the file and the other has none, not even the coordinator's: it fetches its slice, all of it and nothing else.
+    @Test func aWorkerWithoutAFileFetchesItsSlice() async throws {
+        let local = try LocalCluster(directory: folder.path, workers: 2, endpoint: "tcp://127.0.0.1:\(try freePort())")
+        let node = try coordinator(local.coordinator, listen: local.endpoint, workers: 2)
+        let giver = try worker(StateDirectory(path: local.workers[0]))
+        let taker = try worker(StateDirectory(path: local.workers[1]), slices: SliceCache(folder: folder.file("slices"), freeBytesMin: 0))
+        let report = try await serving(StateDirectory(path: local.coordinator))
+        let told = try #require(await taker.report())
+        let layers = try #require(told.assignment?.layers)
+        let sizes = try ModelSizes(file: tiny.file, model: ModelConfiguration(file: tiny.file))
+        #expect(told.weights.fetched.bytes == UInt64(sizes.stage(layers: layers) + tiny.file.extents[0].byteCount))
+        #expect(told.weights.fetched.corruptBytes == 0 && told.weights.fetched.wastedBytes == 0 && report.workers.count == 2)
+        #expect(await giver.report()?.weights.fetched.bytes == 0)
+        node.shutdown()
+        try await node.waitUntilEnded()
+        for worker in [giver, taker] {
+            worker.shutdown()
+            try await worker.waitUntilEnded()
+        }
     }
 
     @Test func aLocalClusterNeedsNoToken() async throws {

@@ -19,8 +19,8 @@ struct Seeded: RandomNumberGenerator {
 
 /// Random messages that keep every rule; small mostly, at a limit now and then.
 extension Seeded {
-    static let toCoordinatorKinds = 17
-    static let fromCoordinatorKinds = 16
+    static let toCoordinatorKinds = 18
+    static let fromCoordinatorKinds = 18
 
     mutating func toCoordinator(kind: Int) -> ToCoordinator {
         switch kind {
@@ -29,7 +29,8 @@ extension Seeded {
             .workerHello(
                 WorkerHello(
                     version: version(), session: next(), name: name(), capabilities: capabilities(), dataEndpoint: endpoint(),
-                    holding: maybe { HeldSlice(epoch: $0.epoch(), modelDigest: $0.digest(), layers: $0.layers()) }, lastEpoch: epoch()))
+                    holding: maybe { HeldSlice(epoch: $0.epoch(), modelDigest: $0.digest(), layers: $0.layers()) }, lastEpoch: epoch(),
+                    weightsEndpoint: maybe { $0.endpoint() }))
         case 2: .gatewayHello(GatewayHello(version: version(), session: next(), name: name()))
         case 3: .heartbeat(heartbeat())
         case 4:
@@ -48,6 +49,7 @@ extension Seeded {
         case 13: .handoverReport(handoverReport())
         case 14: .drain(DrainRequest(worker: name(), isUndone: bool()))
         case 15: .wishToLeave
+        case 16: .weightsQuery(digest())
         default: .statusQuery
         }
     }
@@ -78,6 +80,8 @@ extension Seeded {
         case 12: .status(status())
         case 13: .handover(handoverOrder())
         case 14: .drainStatus(DrainStatus([.unknown, .moving, .drained, .refused, .serving].randomElement(using: &self)!, sentence()))
+        case 15: .weightsOffer(weightsOffer())
+        case 16: .weightsFetchers(many(0...4) { $0.key() }.sorted())
         default: .closing
         }
     }

@@ -74,6 +74,13 @@ typedef struct Staffel__V1__StageSums Staffel__V1__StageSums;
 typedef struct Staffel__V1__PlanningStatus Staffel__V1__PlanningStatus;
 typedef struct Staffel__V1__PlannedStage Staffel__V1__PlannedStage;
 typedef struct Staffel__V1__WorkerStatus Staffel__V1__WorkerStatus;
+typedef struct Staffel__V1__WeightsQuery Staffel__V1__WeightsQuery;
+typedef struct Staffel__V1__WeightsOffer Staffel__V1__WeightsOffer;
+typedef struct Staffel__V1__WeightsFetchers Staffel__V1__WeightsFetchers;
+typedef struct Staffel__V1__WeightManifest Staffel__V1__WeightManifest;
+typedef struct Staffel__V1__WeightExtent Staffel__V1__WeightExtent;
+typedef struct Staffel__V1__WeightsRequest Staffel__V1__WeightsRequest;
+typedef struct Staffel__V1__WeightsReply Staffel__V1__WeightsReply;
 
 
 /* --- enums --- */
@@ -152,7 +159,8 @@ typedef enum {
   STAFFEL__V1__TO_COORDINATOR__KIND_CANCEL_CHOICE = 14,
   STAFFEL__V1__TO_COORDINATOR__KIND_HANDOVER_REPORT = 40,
   STAFFEL__V1__TO_COORDINATOR__KIND_DRAIN = 41,
-  STAFFEL__V1__TO_COORDINATOR__KIND_WISH_TO_LEAVE = 42
+  STAFFEL__V1__TO_COORDINATOR__KIND_WISH_TO_LEAVE = 42,
+  STAFFEL__V1__TO_COORDINATOR__KIND_WEIGHTS_QUERY = 50
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__TO_COORDINATOR__KIND__CASE)
 } Staffel__V1__ToCoordinator__KindCase;
 
@@ -178,6 +186,7 @@ struct  Staffel__V1__ToCoordinator
     Staffel__V1__HandoverReport *handover_report;
     Staffel__V1__DrainRequest *drain;
     Staffel__V1__Empty *wish_to_leave;
+    Staffel__V1__WeightsQuery *weights_query;
   };
 };
 #define STAFFEL__V1__TO_COORDINATOR__INIT \
@@ -202,7 +211,9 @@ typedef enum {
   STAFFEL__V1__FROM_COORDINATOR__KIND_STATUS = 13,
   STAFFEL__V1__FROM_COORDINATOR__KIND_CLOSING = 14,
   STAFFEL__V1__FROM_COORDINATOR__KIND_HANDOVER = 40,
-  STAFFEL__V1__FROM_COORDINATOR__KIND_DRAIN_STATUS = 41
+  STAFFEL__V1__FROM_COORDINATOR__KIND_DRAIN_STATUS = 41,
+  STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_OFFER = 50,
+  STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_FETCHERS = 51
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__FROM_COORDINATOR__KIND__CASE)
 } Staffel__V1__FromCoordinator__KindCase;
 
@@ -227,6 +238,8 @@ struct  Staffel__V1__FromCoordinator
     Staffel__V1__Empty *closing;
     Staffel__V1__HandoverOrder *handover;
     Staffel__V1__DrainStatus *drain_status;
+    Staffel__V1__WeightsOffer *weights_offer;
+    Staffel__V1__WeightsFetchers *weights_fetchers;
   };
 };
 #define STAFFEL__V1__FROM_COORDINATOR__INIT \
@@ -341,10 +354,15 @@ struct  Staffel__V1__WorkerHello
   Staffel__V1__HeldSlice *holding;
   protobuf_c_boolean has_last_epoch;
   uint64_t last_epoch;
+  /*
+   * Absent: it hands no weights on.
+   */
+  protobuf_c_boolean has_weights_endpoint;
+  ProtobufCBinaryData weights_endpoint;
 };
 #define STAFFEL__V1__WORKER_HELLO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__worker_hello__descriptor) \
-    , NULL, 0, 0, 0, {0,NULL}, NULL, 0, {0,NULL}, NULL, 0, 0 }
+    , NULL, 0, 0, 0, {0,NULL}, NULL, 0, {0,NULL}, NULL, 0, 0, 0, {0,NULL} }
 
 
 struct  Staffel__V1__WorkerCapabilities
@@ -1374,6 +1392,175 @@ struct  Staffel__V1__WorkerStatus
 #define STAFFEL__V1__WORKER_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__worker_status__descriptor) \
     , 0, {0,NULL}, 0, {0,NULL}, NULL, NULL, 0, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+
+struct  Staffel__V1__WeightsQuery
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_model_digest;
+  ProtobufCBinaryData model_digest;
+};
+#define STAFFEL__V1__WEIGHTS_QUERY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weights_query__descriptor) \
+    , 0, {0,NULL} }
+
+
+struct  Staffel__V1__WeightsOffer
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_model_digest;
+  ProtobufCBinaryData model_digest;
+  /*
+   * 32 bytes: SHA-256 of the manifest's encoding. Absent while the file is hashed.
+   */
+  protobuf_c_boolean has_manifest_digest;
+  ProtobufCBinaryData manifest_digest;
+  protobuf_c_boolean has_hashed_bytes;
+  uint64_t hashed_bytes;
+  protobuf_c_boolean has_total_bytes;
+  uint64_t total_bytes;
+  size_t n_sources;
+  Staffel__V1__StagePeer **sources;
+};
+#define STAFFEL__V1__WEIGHTS_OFFER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weights_offer__descriptor) \
+    , 0, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0, 0,NULL }
+
+
+struct  Staffel__V1__WeightsFetchers
+{
+  ProtobufCMessage base;
+  /*
+   * 32 bytes each, ascending.
+   */
+  size_t n_keys;
+  ProtobufCBinaryData *keys;
+};
+#define STAFFEL__V1__WEIGHTS_FETCHERS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weights_fetchers__descriptor) \
+    , 0,NULL }
+
+
+/*
+ * What a model's bytes are. Has one encoding only: fields in the order of their numbers, each present, numbers as short as they can
+ * be. Its SHA-256 names it, so a reader refuses any other encoding of the same.
+ */
+struct  Staffel__V1__WeightManifest
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_model_digest;
+  ProtobufCBinaryData model_digest;
+  protobuf_c_boolean has_chunk_bytes;
+  uint32_t chunk_bytes;
+  /*
+   * Bytes of each part of the model's file.
+   */
+  size_t n_part_bytes;
+  uint64_t *part_bytes;
+  /*
+   * Of each part its header, then its tensors as they lie in it.
+   */
+  size_t n_extents;
+  Staffel__V1__WeightExtent **extents;
+};
+#define STAFFEL__V1__WEIGHT_MANIFEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weight_manifest__descriptor) \
+    , 0, {0,NULL}, 0, 0, 0,NULL, 0,NULL }
+
+
+struct  Staffel__V1__WeightExtent
+{
+  ProtobufCMessage base;
+  /*
+   * Absent for a header.
+   */
+  protobuf_c_boolean has_name;
+  ProtobufCBinaryData name;
+  /*
+   * GGUF's number; absent for a header.
+   */
+  protobuf_c_boolean has_type;
+  uint32_t type;
+  size_t n_shape;
+  uint64_t *shape;
+  protobuf_c_boolean has_part;
+  uint32_t part;
+  protobuf_c_boolean has_offset;
+  uint64_t offset;
+  protobuf_c_boolean has_byte_count;
+  uint64_t byte_count;
+  /*
+   * SHA-256 of `chunk_hashes`.
+   */
+  protobuf_c_boolean has_sha256;
+  ProtobufCBinaryData sha256;
+  /*
+   * SHA-256 of each chunk of the bytes, 32 bytes a chunk, end to end.
+   */
+  protobuf_c_boolean has_chunk_hashes;
+  ProtobufCBinaryData chunk_hashes;
+};
+#define STAFFEL__V1__WEIGHT_EXTENT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weight_extent__descriptor) \
+    , 0, {0,NULL}, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, {0,NULL}, 0, {0,NULL} }
+
+
+typedef enum {
+  STAFFEL__V1__WEIGHTS_REQUEST__KIND__NOT_SET = 0,
+  STAFFEL__V1__WEIGHTS_REQUEST__KIND_MANIFEST = 2,
+  STAFFEL__V1__WEIGHTS_REQUEST__KIND_HELD = 3,
+  STAFFEL__V1__WEIGHTS_REQUEST__KIND_CHUNK = 4
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__WEIGHTS_REQUEST__KIND__CASE)
+} Staffel__V1__WeightsRequest__KindCase;
+
+struct  Staffel__V1__WeightsRequest
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_model_digest;
+  ProtobufCBinaryData model_digest;
+  Staffel__V1__WeightsRequest__KindCase kind_case;
+  union {
+    Staffel__V1__Empty *manifest;
+    Staffel__V1__Empty *held;
+    uint32_t chunk;
+  };
+};
+#define STAFFEL__V1__WEIGHTS_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weights_request__descriptor) \
+    , 0, {0,NULL}, STAFFEL__V1__WEIGHTS_REQUEST__KIND__NOT_SET, {0} }
+
+
+typedef enum {
+  STAFFEL__V1__WEIGHTS_REPLY__KIND__NOT_SET = 0,
+  STAFFEL__V1__WEIGHTS_REPLY__KIND_MANIFEST = 2,
+  STAFFEL__V1__WEIGHTS_REPLY__KIND_HELD = 3,
+  STAFFEL__V1__WEIGHTS_REPLY__KIND_CHUNK = 4,
+  STAFFEL__V1__WEIGHTS_REPLY__KIND_MISSING = 5
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__WEIGHTS_REPLY__KIND__CASE)
+} Staffel__V1__WeightsReply__KindCase;
+
+struct  Staffel__V1__WeightsReply
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_model_digest;
+  ProtobufCBinaryData model_digest;
+  Staffel__V1__WeightsReply__KindCase kind_case;
+  union {
+    Staffel__V1__Empty *manifest;
+    /*
+     * How many chunks the model has.
+     */
+    uint32_t held;
+    uint32_t chunk;
+    /*
+     * What the source does not have.
+     */
+    Staffel__V1__WeightsRequest *missing;
+  };
+};
+#define STAFFEL__V1__WEIGHTS_REPLY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weights_reply__descriptor) \
+    , 0, {0,NULL}, STAFFEL__V1__WEIGHTS_REPLY__KIND__NOT_SET, {0} }
 
 
 /* Staffel__V1__ToCoordinator methods */
@@ -2497,6 +2684,139 @@ Staffel__V1__WorkerStatus *
 void   staffel__v1__worker_status__free_unpacked
                      (Staffel__V1__WorkerStatus *message,
                       ProtobufCAllocator *allocator);
+/* Staffel__V1__WeightsQuery methods */
+void   staffel__v1__weights_query__init
+                     (Staffel__V1__WeightsQuery         *message);
+size_t staffel__v1__weights_query__get_packed_size
+                     (const Staffel__V1__WeightsQuery   *message);
+size_t staffel__v1__weights_query__pack
+                     (const Staffel__V1__WeightsQuery   *message,
+                      uint8_t             *out);
+size_t staffel__v1__weights_query__pack_to_buffer
+                     (const Staffel__V1__WeightsQuery   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__WeightsQuery *
+       staffel__v1__weights_query__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__weights_query__free_unpacked
+                     (Staffel__V1__WeightsQuery *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__WeightsOffer methods */
+void   staffel__v1__weights_offer__init
+                     (Staffel__V1__WeightsOffer         *message);
+size_t staffel__v1__weights_offer__get_packed_size
+                     (const Staffel__V1__WeightsOffer   *message);
+size_t staffel__v1__weights_offer__pack
+                     (const Staffel__V1__WeightsOffer   *message,
+                      uint8_t             *out);
+size_t staffel__v1__weights_offer__pack_to_buffer
+                     (const Staffel__V1__WeightsOffer   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__WeightsOffer *
+       staffel__v1__weights_offer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__weights_offer__free_unpacked
+                     (Staffel__V1__WeightsOffer *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__WeightsFetchers methods */
+void   staffel__v1__weights_fetchers__init
+                     (Staffel__V1__WeightsFetchers         *message);
+size_t staffel__v1__weights_fetchers__get_packed_size
+                     (const Staffel__V1__WeightsFetchers   *message);
+size_t staffel__v1__weights_fetchers__pack
+                     (const Staffel__V1__WeightsFetchers   *message,
+                      uint8_t             *out);
+size_t staffel__v1__weights_fetchers__pack_to_buffer
+                     (const Staffel__V1__WeightsFetchers   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__WeightsFetchers *
+       staffel__v1__weights_fetchers__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__weights_fetchers__free_unpacked
+                     (Staffel__V1__WeightsFetchers *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__WeightManifest methods */
+void   staffel__v1__weight_manifest__init
+                     (Staffel__V1__WeightManifest         *message);
+size_t staffel__v1__weight_manifest__get_packed_size
+                     (const Staffel__V1__WeightManifest   *message);
+size_t staffel__v1__weight_manifest__pack
+                     (const Staffel__V1__WeightManifest   *message,
+                      uint8_t             *out);
+size_t staffel__v1__weight_manifest__pack_to_buffer
+                     (const Staffel__V1__WeightManifest   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__WeightManifest *
+       staffel__v1__weight_manifest__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__weight_manifest__free_unpacked
+                     (Staffel__V1__WeightManifest *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__WeightExtent methods */
+void   staffel__v1__weight_extent__init
+                     (Staffel__V1__WeightExtent         *message);
+size_t staffel__v1__weight_extent__get_packed_size
+                     (const Staffel__V1__WeightExtent   *message);
+size_t staffel__v1__weight_extent__pack
+                     (const Staffel__V1__WeightExtent   *message,
+                      uint8_t             *out);
+size_t staffel__v1__weight_extent__pack_to_buffer
+                     (const Staffel__V1__WeightExtent   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__WeightExtent *
+       staffel__v1__weight_extent__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__weight_extent__free_unpacked
+                     (Staffel__V1__WeightExtent *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__WeightsRequest methods */
+void   staffel__v1__weights_request__init
+                     (Staffel__V1__WeightsRequest         *message);
+size_t staffel__v1__weights_request__get_packed_size
+                     (const Staffel__V1__WeightsRequest   *message);
+size_t staffel__v1__weights_request__pack
+                     (const Staffel__V1__WeightsRequest   *message,
+                      uint8_t             *out);
+size_t staffel__v1__weights_request__pack_to_buffer
+                     (const Staffel__V1__WeightsRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__WeightsRequest *
+       staffel__v1__weights_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__weights_request__free_unpacked
+                     (Staffel__V1__WeightsRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__WeightsReply methods */
+void   staffel__v1__weights_reply__init
+                     (Staffel__V1__WeightsReply         *message);
+size_t staffel__v1__weights_reply__get_packed_size
+                     (const Staffel__V1__WeightsReply   *message);
+size_t staffel__v1__weights_reply__pack
+                     (const Staffel__V1__WeightsReply   *message,
+                      uint8_t             *out);
+size_t staffel__v1__weights_reply__pack_to_buffer
+                     (const Staffel__V1__WeightsReply   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__WeightsReply *
+       staffel__v1__weights_reply__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__weights_reply__free_unpacked
+                     (Staffel__V1__WeightsReply *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Staffel__V1__ToCoordinator_Closure)
@@ -2676,6 +2996,27 @@ typedef void (*Staffel__V1__PlannedStage_Closure)
 typedef void (*Staffel__V1__WorkerStatus_Closure)
                  (const Staffel__V1__WorkerStatus *message,
                   void *closure_data);
+typedef void (*Staffel__V1__WeightsQuery_Closure)
+                 (const Staffel__V1__WeightsQuery *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__WeightsOffer_Closure)
+                 (const Staffel__V1__WeightsOffer *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__WeightsFetchers_Closure)
+                 (const Staffel__V1__WeightsFetchers *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__WeightManifest_Closure)
+                 (const Staffel__V1__WeightManifest *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__WeightExtent_Closure)
+                 (const Staffel__V1__WeightExtent *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__WeightsRequest_Closure)
+                 (const Staffel__V1__WeightsRequest *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__WeightsReply_Closure)
+                 (const Staffel__V1__WeightsReply *message,
+                  void *closure_data);
 
 /* --- services --- */
 
@@ -2748,6 +3089,13 @@ extern const ProtobufCMessageDescriptor staffel__v1__stage_sums__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__planning_status__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__planned_stage__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__weights_query__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__weights_offer__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__weights_fetchers__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__weight_manifest__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__weight_extent__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__weights_request__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__weights_reply__descriptor;
 
 PROTOBUF_C__END_DECLS
 

@@ -331,6 +331,7 @@ struct ToyCluster {
         coordinator.handle(event, at: now, into: &effects)
         for effect in effects {
             switch effect {
+            case .admitFetchers, .hashWeights: break
             case .send(let message, let key):
                 if key == Self.consoleKey, case .drainStatus(let status) = message { drainAnswers.append(status) }
                 if key == Self.gatewayKey { send(.down(message), from: .coordinator, to: .gateway) }
@@ -387,6 +388,8 @@ struct ToyCluster {
             guard let to = workers.indices.first(where: { Self.key($0) == peer.key }) else { return }
             send(.transfer(frame, values), from: .worker(index), to: .worker(to), isTransfer: true)
         case .closeTransfers: routes.removeAll { $0.route.from == .worker(index) && $0.route.isTransfer }
+        // The toy's workers have their weights.
+        case .offerWeights, .admitFetchers: break
         case .log(let entry): if entry.level == .error { unexpected.append(entry.message) }
         case .ended(let failure):
             workers[index]!.hasEnded = true
