@@ -74,8 +74,12 @@ private struct CoordinatorLoop: ~Copyable {
     private let tokens: TokenStore
     private var tokenKeys: Set<PeerKey> = []
     private var tokensRead = Instant(nanoseconds: 0)
+    private let revoked: RevokedKeys
+    private var revokedKeys: Set<PeerKey>
     /// The connection over which each key spoke last.
     private var routes: [PeerKey: [UInt8]] = [:]
+    /// The same, as something that can be cut.
+    private var connections: [PeerKey: PeerConnection] = [:]
     private let trace: TraceFile?
     private var hasEnded = false
 
@@ -92,6 +96,9 @@ private struct CoordinatorLoop: ~Copyable {
         try Enrolment(endpoint: settings.advertise ?? endpoint, coordinatorKey: PeerKey(keys.publicKey)).write(to: settings.state)
 
         var peers = try PeerStore(directory: settings.state)
+        let revoked = try RevokedKeys(directory: settings.state)
+        let revokedKeys = Set(revoked.all())
+        for key in revokedKeys { try peers.remove(key) }
         try peers.admit(PeerStore.Entry(key: PeerKey(console.publicKey), role: .console, name: "console"))
         access.admitOnly(peers.entries.map(\.key.curve))
         let tokens = try TokenStore(directory: settings.state)
@@ -107,21 +114,27 @@ private struct CoordinatorLoop: ~Copyable {
         self.commandsDescriptor = commandsDescriptor
         self.peers = peers
         self.tokens = tokens
+        self.revoked = revoked
+        self.revokedKeys = revokedKeys
         logger.info("listening", metadata: ["endpoint": "\(endpoint)", "model": "\(settings.configuration.model.name)"])
     }
 
     mutating func run(commands mailbox: Mailbox<CoordinatorNode.Command>, inquiries: Inquiries<StatusReport>) throws {
         defer { trace?.end() }
         while !hasEnded {
-            if MonotonicClock.now.milliseconds(since: tokensRead) >= Self.tokenRefreshMs { refreshTokens() }
+            if MonotonicClock.now.milliseconds(since: tokensRead) >= Self.tokenRefreshMs {
+                refreshTokens()
+                refreshRevocations()
+            }
             var poller = Poller()
             let handshakes = poller.watch(access.socket)
             let messages = poller.watch(socket)
             let commands = poller.watch(descriptor: commandsDescriptor)
             _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
             if poller.isReadable(handshakes) {
-                // A token may be used the moment it was made, and not at all once it was revoked.
+                // A token may be used the moment it was made, and not at all once it was revoked; so it is with keys.
                 refreshTokens()
+                refreshRevocations()
                 try access.answerPending()
             }
             if poller.isReadable(commands) {
@@ -154,6 +167,26 @@ private struct CoordinatorLoop: ~Copyable {
         tokenKeys = keys
     }
 
+    /// Revoked keys are files that another process makes. What such a peer has open ends now, and its work goes to others as if it had died.
+    private mutating func refreshRevocations() {
+        for key in revoked.all() where revokedKeys.insert(key).inserted {
+            logger.notice("a key was revoked", metadata: ["peer": "\(key)", "note": "\(revoked.note(of: key))"])
+            access.revoke(key.curve)
+            tokenKeys.remove(key)
+            do { try peers.remove(key) } catch {
+                logger.error("a peer can't be taken off the list", metadata: ["peer": "\(key)", "error": "\(error)"])
+            }
+            cut(key)
+            handle(.revoked(key))
+        }
+    }
+
+    /// Ends a peer's connection. Its next one is asked for its key.
+    private mutating func cut(_ key: PeerKey) {
+        connections.removeValue(forKey: key)?.cut()
+        routes[key] = nil
+    }
+
     /// Parts: the connection's id, the message.
     private mutating func receive() throws {
         for _ in 0..<Self.messagesPerRound {
@@ -168,7 +201,11 @@ private struct CoordinatorLoop: ~Copyable {
             }
             do {
                 let decoded = try message.withBytes(of: 1, WireCodec.decodeToCoordinator)
-                routes[key] = message.bytes(of: 0)
+                let route = message.bytes(of: 0)
+                if routes[key] != route {
+                    routes[key] = route
+                    connections[key] = message.connection
+                }
                 dispatch(decoded, from: key)
             } catch {
                 logger.debug("malformed frame", metadata: ["peer": "\(key)", "reason": "\(error)"])
@@ -182,10 +219,20 @@ private struct CoordinatorLoop: ~Copyable {
         if let role = peers.role(of: key) {
             handle(.received(message, from: key, role: role))
         } else if tokenKeys.contains(key), case .enrol(let request) = message {
-            handle(.enrolRequested(request, overToken: key))
+            enrol(request, over: key)
         } else {
             handle(.malformedFrame(from: key))
+            // Admitted when it connected, and not any more: a token that was used, a key that was revoked.
+            if !tokenKeys.contains(key) { cut(key) }
         }
+    }
+
+    private mutating func enrol(_ request: EnrolRequest, over token: PeerKey) {
+        var refusal = peers.refusal(of: request.key, as: request.role)
+        if revokedKeys.contains(request.key) { refusal = "this key was revoked: remove node.key from its state folder, so that a new one is made" }
+        if tokenKeys.contains(request.key) { refusal = "a token's key is for enrolling only" }
+        if let refusal { return send(.refused(Failure(.notAdmitted, refusal)), to: token) }
+        handle(.enrolRequested(request, overToken: token))
     }
 
     private mutating func handle(_ event: Coordinator.Event) {
@@ -246,6 +293,7 @@ private struct CoordinatorLoop: ~Copyable {
             if try !socket.send(&parts) { routes[key] = nil }
         } catch {
             routes[key] = nil
+            connections[key] = nil
             handle(.disconnected(key))
         }
     }

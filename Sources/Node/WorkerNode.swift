@@ -96,6 +96,8 @@ private struct WorkerLoop: ~Copyable {
     private var coordinator: CoordinatorSocket
     private var downstreamPeer: StagePeer?
     private var downstream: DownstreamLink?
+    /// Over which stages before this one sent rows, so that a connection ends with its admission.
+    private var upstreams: [PeerKey: PeerConnection] = [:]
     /// Activations that the machine knows by handle.
     private var payloads: [PayloadHandle: ActivationBuffer] = [:]
     private var payloadsMade: UInt64 = 0
@@ -182,6 +184,7 @@ private struct WorkerLoop: ~Copyable {
             // Parts arrive together; what it takes to unpack them counts as waiting in the stage, not as wire.
             let arrived = MonotonicClock.now
             let sender = message.authenticatedKey.map(PeerKey.init)
+            if let sender { note(message.connection, of: sender) }
             guard let sender, message.count == 2, let frame = try? message.withBytes(of: 0, WireCodec.decodeStepFrame) else {
                 handle(.malformedFrame(from: sender))
                 continue
@@ -193,6 +196,19 @@ private struct WorkerLoop: ~Copyable {
                 return buffer
             }
             handle(.activation(frame, payload: keep(buffer), from: sender), at: arrived)
+        }
+    }
+
+    /// Connections that stand are not asked for their keys again: one that is not admitted any more is cut here, or with its next frame.
+    private mutating func note(_ connection: PeerConnection?, of sender: PeerKey) {
+        upstreams[sender] = connection
+        if !access.admitted.contains(sender.curve) { cutStrangers() }
+    }
+
+    private mutating func cutStrangers() {
+        for (key, connection) in upstreams where !access.admitted.contains(key.curve) {
+            connection.cut()
+            upstreams[key] = nil
         }
     }
 
@@ -259,6 +275,7 @@ private struct WorkerLoop: ~Copyable {
             downstream = nil
         case .admitUpstream(let key):
             access.admitOnly(key.map { [$0.curve] } ?? [])
+            cutStrangers()
         case .compute(let frame, let payload):
             post(.compute(frame, input: payload.map { take($0) }))
         case .forward(let frame, let payload):
