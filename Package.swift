@@ -92,8 +92,11 @@ let package = Package(
             dependencies: [
                 "Node", "ClusterCore", "Wire", "ZeroMQ", "Engine", "ModelFiles", .product(name: "Logging", package: "swift-log"),
             ]),
+        .testTarget(
+            name: "FuzzTests", dependencies: ["Wire", "ClusterCore", "Gateway", "Prompt", "ModelFiles"], exclude: ["Corpus"]),
         .testTarget(name: "GatewayTests", dependencies: [
                 "Gateway", "ClusterCore", "Prompt", "Wire", "ZeroMQ", .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ]),
     ],
     swiftLanguageModes: [.v6]
