@@ -31,13 +31,16 @@ import Testing
     @Test func nothingIsLeftOut() {
         #expect(
             Set(FuzzTarget.all.map(\.name)) == [
-                "to-coordinator", "from-coordinator", "step-frame", "join-line", "chat-request", "completion-request", "api-keys", "model-header", "gguf",
+                "to-coordinator", "from-coordinator", "step-frame", "join-line", "chat-request", "completion-request", "api-keys", "model-header",
+                "gguf",
             ])
         for target in FuzzTarget.all { #expect(!target.corpusFiles().isEmpty, "\(target.name) has no corpus") }
     }
 
     private func run(_ name: String) async {
-        let result = await #expect(processExitsWith: .success, observing: [\.standardOutputContent, \.standardErrorContent]) { [name = name as String] in
+        let result = await #expect(
+            processExitsWith: .success, observing: [\.standardOutputContent, \.standardErrorContent]
+        ) { [name = name as String] in
             try FuzzRun(name).run()
         }
         for line in String(decoding: result?.standardOutputContent ?? [], as: UTF8.self).split(separator: "\n") where line.hasPrefix(name) {

@@ -13,8 +13,12 @@ extension FuzzTarget {
     ]
 
     static let gateway: [FuzzTarget] = [
-        FuzzTarget(name: "chat-request", seeds: { chatSeeds.map { Array($0.utf8) } }, dictionary: jsonWords, isText: true, make: { try request(chat: true) }),
-        FuzzTarget(name: "completion-request", seeds: { completionSeeds.map { Array($0.utf8) } }, dictionary: jsonWords, isText: true, make: { try request(chat: false) }),
+        FuzzTarget(
+            name: "chat-request", seeds: { chatSeeds.map { Array($0.utf8) } }, dictionary: jsonWords, isText: true,
+            make: { try request(chat: true) }),
+        FuzzTarget(
+            name: "completion-request", seeds: { completionSeeds.map { Array($0.utf8) } }, dictionary: jsonWords, isText: true,
+            make: { try request(chat: false) }),
         FuzzTarget(
             name: "api-keys",
             seeds: {

@@ -92,7 +92,9 @@ extension FuzzTarget {
                 { input in
                     // The check digits would hide everything behind them from a mutant: every second one gets those that fit.
                     var text = String(decoding: input, as: UTF8.self)
-                    if input.count % 2 == 0, let end = text.lastIndex(of: ":") { text = text[..<end] + ":" + JoinLine.check(String(text[..<end])) }
+                    if input.count % 2 == 0, let end = text.lastIndex(of: ":") {
+                        text = text[..<end] + ":" + JoinLine.check(String(text[..<end]))
+                    }
                     return try outcome {
                         let line = try JoinLine(parsing: text)
                         let again = try JoinLine(parsing: line.text)
@@ -111,7 +113,8 @@ extension FuzzTarget {
 
     private static func outcome(_ body: () throws -> String) throws -> String {
         do { return try body() } catch let error as WireError {
-            return error.code == .joinLineInvalid ? String(error.message.dropFirst(24).prefix(24).filter { !$0.isNumber }) : "\(error.code.rawValue) \(error.field)"
+            guard error.code == .joinLineInvalid else { return "\(error.code.rawValue) \(error.field)" }
+            return String(error.message.dropFirst(24).prefix(24).filter { !$0.isNumber })
         }
     }
 }

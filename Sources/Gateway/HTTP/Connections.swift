@@ -25,14 +25,18 @@ final class Connections: Sendable {
     }
 
     fileprivate func add(_ connection: Connection) {
-        let idle: [(since: ContinuousClock.Instant, connection: Connection)] = open.withLock { open in
+        let evicted: [Connection] = open.withLock { open in
             open[ObjectIdentifier(connection.channel)] = connection
             // A sixteenth at once: looking through all of them for each newcomer would be an attack of its own.
-            guard open.count > max - max / 8, open.count % Swift.max(1, max / 16) == 0 else { return [] }
-            return open.values.compactMap { other in other === connection ? nil : other.idleSince.map { ($0, other) } }
+            let batch = Swift.max(1, max / 16)
+            guard open.count > max - max / 8, open.count % batch == 0 else { return [] }
+            let idle = open.values.compactMap { other in other === connection ? nil : other.idleSince.map { (since: $0, connection: other) } }
+            let longest = idle.sorted { $0.since < $1.since }.prefix(batch).map(\.connection)
+            // They stay here until they are closed, and must not be chosen again until then.
+            for connection in longest { connection.idle(since: nil) }
+            return longest
         }
-        guard !idle.isEmpty else { return }
-        for (_, connection) in idle.sorted(by: { $0.since < $1.since }).prefix(Swift.max(1, max / 16)) {
+        for connection in evicted {
             onEvicted()
             connection.close()
         }

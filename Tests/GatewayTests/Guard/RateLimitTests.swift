@@ -22,7 +22,7 @@ import Testing
         // Overdrawn by a minute and a half.
         bucket.take(150, at: at(10_000))
         #expect(bucket.available(at: at(10_001)) == 0)
-        #expect(bucket.wait(for: 1, at: at(10_000)) == .seconds(91))
+        #expect(bucket.wait(for: 1, at: at(10_001)) == .seconds(90))
         bucket.giveBack(1_000, at: at(10_000))
         #expect(bucket.available(at: at(10_000)) == 60)
         // An instant before the last one changes nothing.
