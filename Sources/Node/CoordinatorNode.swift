@@ -89,10 +89,14 @@ private struct CoordinatorLoop: ~Copyable {
     private let tokens: TokenStore
     private var tokenKeys: Set<PeerKey> = []
     private var tokensRead = Instant(nanoseconds: 0)
+    private let revoked: RevokedKeys
+    private var revokedKeys: Set<PeerKey>
     /// The connection over which each key spoke last.
     private var routes: [PeerKey: [UInt8]] = [:]
     private var senders = SenderKeys()
     private var givingWay = GivingWay()
+    /// The same, as something that can be cut.
+    private var connections: [PeerKey: PeerConnection] = [:]
     private let trace: TraceFile?
     private let drafter: DraftThread?
     private let hashing: ModelHashing?
@@ -116,6 +120,9 @@ private struct CoordinatorLoop: ~Copyable {
         try Enrolment(endpoint: settings.advertise ?? endpoint, coordinatorKey: PeerKey(keys.publicKey)).write(to: settings.state)
 
         var peers = try PeerStore(directory: settings.state)
+        let revoked = try RevokedKeys(directory: settings.state)
+        let revokedKeys = Set(revoked.all())
+        for key in revokedKeys { try peers.remove(key) }
         try peers.admit(PeerStore.Entry(key: PeerKey(console.publicKey), role: .console, name: "console"))
         access.admitOnly(peers.entries.map(\.key.curve))
         let tokens = try TokenStore(directory: settings.state)
@@ -142,6 +149,8 @@ private struct CoordinatorLoop: ~Copyable {
         self.peers = peers
         self.tokens = tokens
         drafter = settings.draftModel.map { DraftThread($0, logger: logger) }
+        self.revoked = revoked
+        self.revokedKeys = revokedKeys
         logger.info("listening", metadata: ["endpoint": "\(endpoint)", "model": "\(settings.configuration.model.name)"])
     }
 
@@ -152,15 +161,19 @@ private struct CoordinatorLoop: ~Copyable {
         }
         var poller = Poller()
         while !hasEnded {
-            if MonotonicClock.now.milliseconds(since: tokensRead) >= Self.tokenRefreshMs { refreshTokens() }
+            if MonotonicClock.now.milliseconds(since: tokensRead) >= Self.tokenRefreshMs {
+                refreshTokens()
+                refreshRevocations()
+            }
             poller.removeAll()
             let handshakes = poller.watch(access.socket)
             let messages = poller.watch(socket)
             let commands = poller.watch(descriptor: commandsDescriptor)
             _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
             if poller.isReadable(handshakes) {
-                // A token may be used the moment it was made, and not at all once it was revoked.
+                // A token may be used the moment it was made, and not at all once it was revoked; so it is with keys.
                 refreshTokens()
+                refreshRevocations()
                 try access.answerPending()
             }
             if poller.isReadable(commands) {
@@ -205,6 +218,26 @@ private struct CoordinatorLoop: ~Copyable {
         tokenKeys = keys
     }
 
+    /// Revoked keys are files that another process makes. What such a peer has open ends now, and its work goes to others as if it had died.
+    private mutating func refreshRevocations() {
+        for key in revoked.all() where revokedKeys.insert(key).inserted {
+            logger.notice("a key was revoked", metadata: ["peer": "\(key)", "note": "\(revoked.note(of: key))"])
+            access.revoke(key.curve)
+            tokenKeys.remove(key)
+            do { try peers.remove(key) } catch {
+                logger.error("a peer can't be taken off the list", metadata: ["peer": "\(key)", "error": "\(error)"])
+            }
+            cut(key)
+            handle(.revoked(key))
+        }
+    }
+
+    /// Ends a peer's connection. Its next one is asked for its key.
+    private mutating func cut(_ key: PeerKey) {
+        connections.removeValue(forKey: key)?.cut()
+        routes[key] = nil
+    }
+
     /// Parts: the connection's id, the message.
     private mutating func receive() throws {
         for _ in 0..<Self.messagesPerRound {
@@ -231,7 +264,9 @@ private struct CoordinatorLoop: ~Copyable {
 
     private mutating func noteRoute(_ message: borrowing Message, to key: PeerKey) {
         let isKnown = message.withBytes(of: 0) { found in routes[key].map { found.elementsEqual($0) } ?? false }
-        if !isKnown { routes[key] = message.bytes(of: 0) }
+        guard !isKnown else { return }
+        routes[key] = message.bytes(of: 0)
+        connections[key] = message.connection
     }
 
     /// A peer of another major can't read what we say, but sees from the header of any answer why; and whoever looks after the cluster sees it here.
@@ -246,10 +281,20 @@ private struct CoordinatorLoop: ~Copyable {
         if let role = peers.role(of: key) {
             handle(.received(message, from: key, role: role))
         } else if tokenKeys.contains(key), case .enrol(let request) = message {
-            handle(.enrolRequested(request, overToken: key))
+            enrol(request, over: key)
         } else {
             handle(.malformedFrame(from: key))
+            // Admitted when it connected, and not any more: a token that was used, a key that was revoked.
+            if !tokenKeys.contains(key) { cut(key) }
         }
+    }
+
+    private mutating func enrol(_ request: EnrolRequest, over token: PeerKey) {
+        var refusal = peers.refusal(of: request.key, as: request.role)
+        if revokedKeys.contains(request.key) { refusal = "this key was revoked: remove node.key from its state folder, so that a new one is made" }
+        if tokenKeys.contains(request.key) { refusal = "a token's key is for enrolling only" }
+        if let refusal { return send(.refused(Failure(.notAdmitted, refusal)), to: token) }
+        handle(.enrolRequested(request, overToken: token))
     }
 
     private mutating func handle(_ event: Coordinator.Event) {
@@ -318,6 +363,7 @@ private struct CoordinatorLoop: ~Copyable {
             if try !socket.send(&parts) { routes[key] = nil }
         } catch {
             routes[key] = nil
+            connections[key] = nil
             handle(.disconnected(key))
         }
     }

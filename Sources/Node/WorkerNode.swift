@@ -115,6 +115,8 @@ private struct WorkerLoop: ~Copyable {
     private var upstreamKey: PeerKey?
     private var transferKeys: [PeerKey] = []
     private var transfers = TransferLinks()
+    /// Over which other workers sent last, so that a connection ends with its admission.
+    private var upstreams: [PeerKey: PeerConnection] = [:]
     /// Activations that the machine knows by handle.
     private var payloads: [PayloadHandle: ActivationBuffer] = [:]
     private var payloadsMade: UInt64 = 0
@@ -211,9 +213,12 @@ private struct WorkerLoop: ~Copyable {
             // Parts arrive together; what it takes to unpack them counts as waiting in the stage, not as wire.
             let arrived = MonotonicClock.now
             let sender = senders.key(of: message)
-            if let sender, message.withBytes(of: 0, WireCodec.isTransferFrame) {
-                receiveTransfer(message, from: sender, at: arrived)
-                continue
+            if let sender {
+                note(message.connection, of: sender)
+                if message.withBytes(of: 0, WireCodec.isTransferFrame) {
+                    receiveTransfer(message, from: sender, at: arrived)
+                    continue
+                }
             }
             guard let sender, message.count == 2, let frame = try? message.withBytes(of: 0, WireCodec.decodeStepFrame) else {
                 handle(.malformedFrame(from: sender))
@@ -241,6 +246,19 @@ private struct WorkerLoop: ~Copyable {
             }
         }
         handle(.transfer(frame, payload: payload, from: sender), at: arrived)
+    }
+
+    /// Connections that stand are not asked for their keys again: one that is not admitted any more is cut here, or with its next frame.
+    private mutating func note(_ connection: PeerConnection?, of sender: PeerKey) {
+        upstreams[sender] = connection
+        if !access.admitted.contains(sender.curve) { cutStrangers() }
+    }
+
+    private mutating func cutStrangers() {
+        for (key, connection) in upstreams where !access.admitted.contains(key.curve) {
+            connection.cut()
+            upstreams[key] = nil
+        }
     }
 
     private mutating func receiveFromCoordinator() throws {
@@ -354,6 +372,7 @@ private struct WorkerLoop: ~Copyable {
 
     private mutating func admit() {
         access.admitOnly(((upstreamKey.map { [$0] } ?? []) + transferKeys).map(\.curve))
+        cutStrangers()
     }
 
     private func post(_ command: StageThread.Command) {

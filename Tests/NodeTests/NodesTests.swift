@@ -117,6 +117,54 @@ import ZeroMQ
         }
     }
 
+    /// A worker of two is revoked while both serve: its connection ends, its layers go to the other one, and it never comes back.
+    @Test func aRevokedWorkerIsCutOffAtOnce() async throws {
+        let local = try LocalCluster(directory: folder.path, workers: 2, endpoint: "tcp://127.0.0.1:\(try freePort())")
+        let state = try StateDirectory(path: local.coordinator)
+        let node = try coordinator(local.coordinator, listen: local.endpoint, workers: 2)
+        let workers = try local.workers.map { try worker(StateDirectory(path: $0)) }
+        let before = try await serving(state)
+        #expect(before.workers.count { !$0.layers.isEmpty } == 2)
+        let victim = PeerKey(try CurveKeyFile(path: StateDirectory(path: local.workers[0]).file("node.key")).load().publicKey)
+        try RevokedKeys(directory: state).add(victim, note: "worker worker-1")
+
+        let deadline = ContinuousClock.now + Self.patience
+        var after = before
+        while after.workers.contains(where: { $0.key == victim }) || after.health.state != .serving {
+            try #require(ContinuousClock.now < deadline, "still \(after.health)")
+            try await Task.sleep(for: .milliseconds(20))
+            after = try CoordinatorExchange.status(state: state)
+        }
+        #expect(after.workers.map(\.layers) == [0..<TinyModel.layers])
+        #expect(after.epoch > before.epoch)
+        #expect(try PeerStore(directory: state).role(of: victim) == nil)
+        // A new token is no way back for a key that was revoked, nor for one that is known in another role.
+        let own = try StateDirectory(path: local.workers[0])
+        let keys = try CurveKeyFile(path: own.file("node.key")).load()
+        let refused = try #require(throws: NodeError.self) {
+            try CoordinatorExchange.enrol(try joinLine(state), own: keys, role: .worker, name: "worker", state: own)
+        }
+        #expect(refused.code == .enrolmentFailed && refused.message.contains("revoked"))
+        let honest = try CurveKeyFile(path: StateDirectory(path: local.workers[1]).file("node.key")).load()
+        let other = try #require(throws: NodeError.self) {
+            try CoordinatorExchange.enrol(try joinLine(state), own: honest, role: .gateway, name: "gateway", state: own)
+        }
+        #expect(other.message.contains("admitted as worker already"))
+        #expect(try PeerStore(directory: state).role(of: PeerKey(honest.publicKey)) == .worker)
+
+        node.shutdown()
+        try await node.waitUntilEnded()
+        for worker in workers {
+            worker.shutdown()
+            try await worker.waitUntilEnded()
+        }
+        // It stays revoked over a restart.
+        let again = try coordinator(local.coordinator, listen: local.endpoint, workers: 2)
+        #expect(try PeerStore(directory: state).role(of: victim) == nil)
+        again.shutdown()
+        try await again.waitUntilEnded()
+    }
+
     @Test func aLocalClusterNeedsNoToken() async throws {
         let local = try LocalCluster(directory: folder.path, workers: 2, endpoint: "tcp://127.0.0.1:\(try freePort())")
         let node = try coordinator(local.coordinator, listen: local.endpoint, workers: 2)
