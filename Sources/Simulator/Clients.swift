@@ -20,8 +20,8 @@ struct Clients {
     private(set) var streams: [Stream] = []
     /// Only ever asked by id.
     private var places: [RequestID: Int] = [:]
-    /// When a coordinator was last seen serving.
-    var lastServing: Agenda.Time = 0
+    /// When a coordinator was last seen serving, on its own clock.
+    var lastServing = Instant(nanoseconds: 0)
     private(set) var shutdowns = 0
     /// Whose gateway is gone, and who have not come to another yet.
     private(set) var comingBack = 0
@@ -102,13 +102,11 @@ struct Clients {
 
     /// Whether the world was such that the request had to fail.
     private func check(_ failure: Failure, _ stream: Stream, _ cluster: Cluster) {
-        let wait = { (milliseconds: UInt64) in milliseconds * 900_000 }
         switch failure.code {
         case .numericFailure where stream.answers.contains { $0.finish == nil }: cluster.coverage.count(.poisoned)
-        case .noCapacity where cluster.now - lastServing >= wait(cluster.scenario.configuration.recoveryWaitMs):
+        case .noCapacity where cluster.hasWaited(cluster.scenario.configuration.recoveryWaitMs, since: lastServing, on: 0):
             cluster.coverage.count(.noCapacity)
-        case .notReady where cluster.now - (cluster.gateways[cluster.gatewayIndex(stream.gateway)]?.lastHeard ?? 0)
-            >= wait(min(cluster.scenario.coordinatorWaitMs, 3_000)):
+        case .notReady where cluster.hasWaited(cluster.scenario.coordinatorWaitMs, since: cluster.lastHeard(by: stream.gateway), on: stream.gateway):
             cluster.coverage.count(.noCoordinator)
         case .queueFull where cluster.scenario.configuration.requestsWaitingMax < 64: cluster.coverage.count(.queueFull)
         case .shuttingDown where shutdowns > 0: cluster.coverage.count(.shutDown)
@@ -118,6 +116,13 @@ struct Clients {
 }
 
 extension Cluster {
+    /// Whether so long has passed on a party's clock.
+    func hasWaited(_ milliseconds: UInt64, since instant: Instant, on party: Int) -> Bool {
+        hosts[party].clock.now(now) >= instant.advanced(milliseconds: milliseconds)
+    }
+
+    func lastHeard(by gateway: Int) -> Instant { gateways[gatewayIndex(gateway)]?.lastHeard ?? Instant(nanoseconds: 0) }
+
     /// A request that the seed makes up, through a gateway that lives.
     func submitSomething() {
         requestsLeft -= 1

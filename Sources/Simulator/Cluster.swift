@@ -68,7 +68,11 @@ final class Cluster {
         party == 0 ? "coordinator" : isWorker(party) ? "worker-\(party)" : "gateway-\(gatewayIndex(party) + 1)"
     }
 
-    static func key(_ party: Int) -> PeerKey { PeerKey(bytes: [UInt8(party)] + [UInt8](repeating: 0, count: 31))! }
+    private static let keys = (0...Scenario.workersMax + Scenario.gatewaysMax).map { party in
+        PeerKey(bytes: [UInt8(party)] + [UInt8](repeating: 0, count: 31))!
+    }
+
+    static func key(_ party: Int) -> PeerKey { keys[party] }
     static func party(_ key: PeerKey) -> Int { Int(key.words.0 >> 56) }
 
     func isAlive(_ party: Int) -> Bool {

@@ -34,9 +34,9 @@ extension Cluster {
         planTimer(of: 0, at: coordinator!.machine.nextDeadline)
     }
 
-    func receive(_ message: ToCoordinator, from party: Int) {
+    func receive(_ message: ToCoordinator, from party: Int, generation: Int) {
         guard !hosts[party].isRevoked else { return tellCoordinator(.malformedFrame(from: Self.key(party))) }
-        coordinator?.routes[party] = hosts[party].generation
+        coordinator?.routes[party] = generation
         tellCoordinator(.received(message, from: Self.key(party), role: isWorker(party) ? .worker : .gateway))
     }
 
@@ -47,7 +47,7 @@ extension Cluster {
         process.machine.handle(event, at: hosts[0].clock.now(now), into: &effects)
         note(event, effects, process)
         perform(effects, process)
-        if process.machine.isServing { clients.lastServing = now }
+        if process.machine.isServing { clients.lastServing = hosts[0].clock.now(now) }
         process.handled += 1
         if process.handled % Self.auditInterval == 0 { audit(process) }
         planTimer(of: 0, at: process.machine.nextDeadline)

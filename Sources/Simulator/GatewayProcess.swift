@@ -3,12 +3,12 @@ import ClusterCore
 /// A gateway's process: its machine. Who listens to its streams is `Clients`' matter.
 final class GatewayProcess {
     var machine: GatewayLink
-    /// When it last heard anything of a coordinator.
-    var lastHeard: Agenda.Time
+    /// When it last heard anything of a coordinator, on its own clock.
+    var lastHeard: Instant
 
-    init(machine: GatewayLink, at time: Agenda.Time) {
+    init(machine: GatewayLink, at instant: Instant) {
         self.machine = machine
-        lastHeard = time
+        lastHeard = instant
     }
 }
 
@@ -17,14 +17,14 @@ extension Cluster {
         var configuration = GatewayLinkConfiguration(session: sessions, name: name(party))
         configuration.coordinatorWaitMs = scenario.coordinatorWaitMs
         configuration.resubmitAfterMs = scenario.resubmitAfterMs
-        gateways[gatewayIndex(party)] = GatewayProcess(machine: GatewayLink(configuration: configuration), at: now)
+        gateways[gatewayIndex(party)] = GatewayProcess(machine: GatewayLink(configuration: configuration), at: hosts[party].clock.now(now))
         planConnect(party, after: numbers.among(100_000...3_000_000))
         tell(gateway: party, .start)
     }
 
     func tell(gateway party: Int, _ event: GatewayLink.Event) {
         guard let process = gateways[gatewayIndex(party)] else { return }
-        if case .received = event { process.lastHeard = now }
+        if case .received = event { process.lastHeard = hosts[party].clock.now(now) }
         var effects: [GatewayLink.Effect] = []
         events += 1
         process.machine.handle(event, at: hosts[party].clock.now(now), into: &effects)

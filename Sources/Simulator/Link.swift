@@ -4,7 +4,8 @@ import DequeModule
 /// One direction of a connection: keeps the order of what it carries, and may lose the end of it.
 final class Link {
     enum Message {
-        case up(ToCoordinator)
+        /// With the number of the connection that it was sent over.
+        case up(ToCoordinator, generation: Int)
         case down(FromCoordinator)
         case rows(StepFrame, [UInt64])
     }
@@ -39,6 +40,12 @@ final class Link {
 
     /// What was sent last is lost.
     func lose(last count: Int) { queue.removeLast(min(count, queue.count)) }
+    /// What is left of a connection that is gone, and comes when it will.
+    func takeAll() -> [Message] {
+        defer { loseAll() }
+        return queue.map(\.message)
+    }
+
     func loseAll() { queue.removeAll(keepingCapacity: true) }
 }
 

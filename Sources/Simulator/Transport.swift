@@ -48,9 +48,9 @@ extension Cluster {
     private func deliver(_ message: Link.Message, _ link: Link, _ id: Int) {
         guard isAlive(link.to) else { return }
         switch message {
-        case .up(let message):
+        case .up(let message, let generation):
             note("coordinator <- \(name(link.from)): \(message.words)")
-            receive(message, from: link.from)
+            receive(message, from: link.from, generation: generation)
         case .down(let message):
             note("\(name(link.to)) <- coordinator: \(message.words)")
             if isWorker(link.to) { tell(worker: link.to, .received(message)) } else { tell(gateway: link.to, .received(message)) }
@@ -63,7 +63,9 @@ extension Cluster {
 
     func sendUp(_ message: ToCoordinator, from party: Int) {
         let host = hosts[party]
-        if host.isConnected && coordinator != nil { return put(.up(message), on: host.up, id: 2 * party) }
+        if host.isConnected && coordinator != nil {
+            return put(.up(message, generation: host.generation), on: host.up, id: 2 * party)
+        }
         if isGateway(party) {
             host.outbox.append(message)
         } else if host.outbox.count < Self.workerOutboxMax {
@@ -97,7 +99,7 @@ extension Cluster {
         host.generation += 1
         host.isConnected = true
         host.down.loseAll()
-        for message in host.outbox { put(.up(message), on: host.up, id: 2 * party) }
+        for message in host.outbox { put(.up(message, generation: host.generation), on: host.up, id: 2 * party) }
         host.outbox.removeAll()
     }
 
@@ -111,6 +113,7 @@ extension Cluster {
         let host = hosts[party]
         host.isConnected = false
         loseTail(of: host.up)
+        leaveBehind(host.up)
         loseTail(of: host.down)
         if isAlive(party) { planConnect(party, after: numbers.among(1_000_000...400_000_000)) }
     }
@@ -124,6 +127,17 @@ extension Cluster {
     private func loseTail(of link: Link) {
         guard !link.isEmpty else { return }
         link.lose(last: numbers.among(0...link.queue.count))
+    }
+
+    /// What came over the old connection and was not read yet may be read after what comes over the next one: only one connection keeps an order.
+    private func leaveBehind(_ up: Link) {
+        guard !up.isEmpty, numbers.oneIn(2) else { return }
+        let remains = RowsLink(from: up.from, to: up.to, endpoint: "")
+        remains.state = .closed
+        links.append(remains)
+        let time = now + UInt64(numbers.below(20_000_000))
+        for message in up.takeAll() { remains.link.add(message, arriving: max(time, up.blockedUntil)) }
+        planArrival(remains.link, id: 2 * hosts.count + links.count - 1)
     }
 
     func loseTail(of party: Int) {
@@ -144,6 +158,7 @@ extension Cluster {
         let host = hosts[party]
         host.outbox.removeAll()
         if losesTail { loseTail(of: host.up) }
+        leaveBehind(host.up)
         host.down.loseAll()
         let notice = isNoticed ? delay(host.up) : Self.transportTimeoutNanoseconds + UInt64(numbers.below(1_000_000_000))
         if host.isConnected { agenda.add(.closed(party: party, generation: host.generation), at: after(notice)) }
@@ -190,6 +205,8 @@ extension Cluster {
         link.state = .closed
         link.outbox.removeAll()
         loseTail(of: link.link)
+        // The receiver may have it in a buffer and read it much later.
+        if !link.link.isEmpty, numbers.oneIn(3) { link.link.blockedUntil = after(numbers.octaves(1_000_000...2_000_000_000)) }
     }
 
     func sendRows(_ frame: StepFrame, _ rows: [UInt64], over index: Int) {
