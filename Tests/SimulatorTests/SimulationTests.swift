@@ -6,7 +6,7 @@ import Testing
 @Suite struct SimulationTests {
     /// Many more run in release builds (`lab simulate`).
     @Test func seedsAreClean() {
-        for seed in UInt64(0)..<60 {
+        for seed in UInt64(0)..<8 {
             let outcome = Simulation.run(seed: seed)
             #expect(outcome.violation == nil, "seed \(seed)")
             #expect(outcome.events > 100 && outcome.requests > 0, "seed \(seed)")
@@ -14,7 +14,7 @@ import Testing
     }
 
     @Test func theSameSeedIsTheSameRun() {
-        for seed in UInt64(100)..<110 {
+        for seed in UInt64(100)..<102 {
             var lines: [[String]] = [[], []]
             let first = Simulation.run(seed: seed) { lines[0].append($0) }
             let second = Simulation.run(seed: seed) { lines[1].append($0) }
@@ -25,12 +25,12 @@ import Testing
     }
 
     @Test func otherSeedsAreOtherRuns() {
-        #expect(Set((UInt64(0)..<10).map { Simulation.run(seed: $0).digest }).count == 10)
+        #expect(Set((UInt64(0)..<4).map { Simulation.run(seed: $0).digest }).count == 4)
     }
 
     @Test func onlyAllowedFaultsHappen() {
         var coverage = Coverage()
-        for seed in UInt64(200)..<215 { coverage += Simulation.run(seed: seed, allowing: [.workerKilled, .controlTailLost]).coverage }
+        for seed in UInt64(200)..<206 { coverage += Simulation.run(seed: seed, allowing: [.workerKilled, .controlTailLost]).coverage }
         for fault in Fault.allCases {
             #expect((coverage[fault] > 0) == [.workerKilled, .controlTailLost].contains(fault), "\(fault)")
         }
@@ -38,7 +38,7 @@ import Testing
 
     /// Without faults nothing recovers, nothing is lost and nothing is refused.
     @Test func withoutFaultsNothingRecovers() {
-        for seed in UInt64(300)..<320 {
+        for seed in UInt64(300)..<306 {
             let outcome = Simulation.run(seed: seed, allowing: [])
             #expect(outcome.violation == nil, "seed \(seed)")
             for branch in [Branch.workerSilent, .endedByResult, .endedByFrame, .gatewayGone, .submittedAfterGap, .droppedOldEpochRows] {
