@@ -104,8 +104,7 @@ struct Clients {
     private func check(_ failure: Failure, _ stream: Stream, _ cluster: Cluster) {
         switch failure.code {
         case .numericFailure where stream.answers.contains { $0.finish == nil }: cluster.coverage.count(.poisoned)
-        case .noCapacity where cluster.hasWaited(cluster.scenario.configuration.recoveryWaitMs, since: lastServing, on: 0):
-            cluster.coverage.count(.noCapacity)
+        case .noCapacity: cluster.coverage.count(.noCapacity)
         case .notReady where cluster.hasWaited(cluster.scenario.coordinatorWaitMs, since: cluster.lastHeard(by: stream.gateway), on: stream.gateway):
             cluster.coverage.count(.noCoordinator)
         case .queueFull where cluster.scenario.configuration.requestsWaitingMax < 64: cluster.coverage.count(.queueFull)

@@ -105,6 +105,11 @@ extension Cluster {
                 if let finding = owners.assign(assignment, to: worker, by: process.session) { fail(finding) }
                 process.loadingEpochs.insert(assignment.epoch.value)
             case .send(.step(let step), _): note(step)
+            case .send(.failed(_, let failure), _) where failure.code == .noCapacity:
+                // Judged here: the news may be long on its way.
+                if !hasWaited(scenario.configuration.recoveryWaitMs, since: clients.lastServing, on: 0) {
+                    fail("a request is given up too early: \(failure.message)")
+                }
             case .send(.release, _): coverage.count(.released)
             case .send(.refused(let failure), _): if failure.code == .helloExpected { coverage.count(.helloDemanded) }
             case .send(.heartbeatReply, _): if case .received(.heartbeat, _, _) = event {} else { coverage.count(.workerAsked) }
