@@ -37,6 +37,7 @@ let package = Package(
         // Swift
         .target(name: "ModelFiles", dependencies: ["CKernels", .product(name: "Crypto", package: "swift-crypto")]),
         .target(name: "ClusterCore", dependencies: [.product(name: "Collections", package: "swift-collections")]),
+        .target(name: "Simulator", dependencies: ["ClusterCore", .product(name: "Collections", package: "swift-collections")]),
         .target(name: "ZeroMQ", dependencies: ["CZeroMQ"]),
         .target(name: "Wire", dependencies: ["CWire", "ClusterCore"]),
         .target(name: "Engine", dependencies: ["CKernels", "ModelFiles"]),
@@ -74,7 +75,7 @@ let package = Package(
         .executableTarget(
             name: "lab",
             dependencies: [
-                "CKernels", "ModelFiles", "ClusterCore", "Engine", "Prompt",
+                "CKernels", "ModelFiles", "ClusterCore", "Engine", "Prompt", "Simulator",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
@@ -83,6 +84,7 @@ let package = Package(
         .testTarget(name: "CKernelsTests", dependencies: ["CKernels"], resources: [.copy("Fixtures")]),
         .testTarget(name: "ModelFilesTests", dependencies: ["ModelFiles", "CKernels"], resources: [.copy("Fixtures")]),
         .testTarget(name: "ClusterCoreTests", dependencies: ["ClusterCore"], resources: [.copy("Transcripts")]),
+        .testTarget(name: "SimulatorTests", dependencies: ["Simulator", "ClusterCore"]),
         .testTarget(name: "ZeroMQTests", dependencies: ["ZeroMQ", "CZeroMQ"]),
         .testTarget(name: "WireTests", dependencies: ["Wire", "CWire", "ClusterCore"]),
         .testTarget(name: "EngineTests", dependencies: ["Engine", "ModelFiles", "CKernels", "AllocationCounter"], resources: [.copy("Fixtures")]),

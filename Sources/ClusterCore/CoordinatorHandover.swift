@@ -25,12 +25,14 @@ extension Coordinator {
             if count < min(leaving.count, free.count), next.stages.count < plan.stages.count { continue }
             if beginHandover(of: replica, to: next, reason: "a worker leaves", now, &effects) { return }
         }
+        // Where another replica serves, its streams can go on there, prefilled again.
+        if fleet.serving.count > 1 { return recover(replica, "a worker leaves", now, &effects) }
         for worker in leaving { refuseDrain(of: worker, &effects) }
     }
 
     /// Takes standbys in while fewer workers serve than are wanted.
     private mutating func grow(_ replica: Int, _ now: Instant, _ effects: inout [Effect]) {
-        guard configuration.replicas == .exactly(1), !mayWiden, fleet.lastChange.advanced(milliseconds: configuration.planSettleMs) <= now,
+        guard mayGrow, !mayWiden, fleet.lastChange.advanced(milliseconds: configuration.planSettleMs) <= now,
             let plan = fleet[replica].deployment.plan
         else { return }
         let standbys = standbys(now).filter { membership.strikes[$0.key] == nil }
@@ -42,6 +44,12 @@ extension Coordinator {
         fleet.grownInVain = keys
         guard case .success(let wider) = pipeline(over: candidates, at: now), wider.stages.count > plan.stages.count else { return }
         _ = beginHandover(of: replica, to: wider, reason: "a worker joined", now, &effects)
+    }
+
+    /// Where there is one pipeline, and standbys can't make another: then they would be one.
+    private var mayGrow: Bool {
+        if case .exactly(let count) = configuration.replicas, count > 1 { return false }
+        return fleet.inForce.count == 1
     }
 
     /// How many workers serve while there are enough.
@@ -279,7 +287,8 @@ extension Coordinator {
         for worker in handover.participants where membership.workers[worker] != nil {
             endFetch(of: worker, &effects)
             effects.append(.send(.handover(.abandon(handover.epoch)), to: worker))
-            if fleet[replica].deployment.stage(of: worker) == nil { membership.workers[worker]!.holdsSlice = false }
+            // Who may have changed over already has a stage until it is told otherwise.
+            if fleet[replica].deployment.stage(of: worker) == nil, handover.phase != .adopting { membership.workers[worker]!.holdsSlice = false }
         }
     }
 
@@ -303,7 +312,7 @@ extension Coordinator {
             let isWanted = fleet[replica].deployment.plan!.stages.contains { membership.workers[$0.worker]?.drain?.isWanted == true }
             if isWanted, fleet[replica].handoverRetryAt > lastHandled { deadlines.append(fleet[replica].handoverRetryAt) }
         }
-        if configuration.replicas == .exactly(1), let serving = fleet.serving.first, fleet[serving].handover == nil,
+        if mayGrow, let serving = fleet.serving.first, fleet[serving].handover == nil,
             fleet.workersInUse < workersWanted(lastHandled), membership.workers.count > fleet.workersInUse
         {
             deadlines += [max(widenAt, fleet[serving].handoverRetryAt)].filter { $0 > lastHandled }

@@ -179,12 +179,18 @@ extension Coordinator {
         max(worker.lastHeard, worker.lastAsked).advanced(milliseconds: 2 * configuration.heartbeatIntervalMs)
     }
 
+    /// Asked for after every event: plain loops, because a lazy closure over `self` copies the whole coordinator.
     var membershipDeadline: Instant? {
-        let workers = membership.workers.values.lazy.map { min($0.lastHeard.advanced(milliseconds: heartbeatTimeoutMs), nextQuestion($0)) }
-        let gateways = membership.gateways.values.lazy.map { gateway in
-            gateway.lostSince.map { $0.advanced(milliseconds: configuration.gatewayGraceMs) }
-                ?? gateway.lastHeard.advanced(milliseconds: heartbeatTimeoutMs)
+        var deadline: Instant?
+        func note(_ instant: Instant) { deadline = min(deadline ?? instant, instant) }
+        for worker in membership.workers.values {
+            note(min(worker.lastHeard.advanced(milliseconds: heartbeatTimeoutMs), nextQuestion(worker)))
         }
-        return [workers.min(), gateways.min()].compactMap(\.self).min()
+        for gateway in membership.gateways.values {
+            note(
+                gateway.lostSince.map { $0.advanced(milliseconds: configuration.gatewayGraceMs) }
+                    ?? gateway.lastHeard.advanced(milliseconds: heartbeatTimeoutMs))
+        }
+        return deadline
     }
 }

@@ -50,7 +50,8 @@ import Testing
         var effects: [Coordinator.Effect] = []
 
         init() {
-            let configuration = CoordinatorConfiguration(session: 1, model: ToyModel().profile, modelPath: "/m", expectedWorkers: 2)
+            var configuration = CoordinatorConfiguration(session: 1, model: ToyModel().profile, modelPath: "/m", expectedWorkers: 2)
+            configuration.replicas = .exactly(1)
             coordinator = Coordinator(configuration: configuration, at: Instant(nanoseconds: 0))
             for index in 0..<2 { tell(.workerHello(hello(index)), from: index, at: 1) }
             for index in 0..<2 { tell(.loaded(Epoch(1)), from: index, at: 2) }

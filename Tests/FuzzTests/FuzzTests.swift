@@ -9,6 +9,10 @@ import Testing
     @Test func toCoordinator() async { await run("to-coordinator") }
     @Test func fromCoordinator() async { await run("from-coordinator") }
     @Test func stepFrame() async { await run("step-frame") }
+    @Test func transferFrame() async { await run("transfer-frame") }
+    @Test func weightsRequest() async { await run("weights-request") }
+    @Test func weightsReply() async { await run("weights-reply") }
+    @Test func weightManifest() async { await run("weight-manifest") }
     @Test func joinLine() async { await run("join-line") }
     @Test func chatRequest() async { await run("chat-request") }
     @Test func completionRequest() async { await run("completion-request") }
@@ -31,8 +35,8 @@ import Testing
     @Test func nothingIsLeftOut() {
         #expect(
             Set(FuzzTarget.all.map(\.name)) == [
-                "to-coordinator", "from-coordinator", "step-frame", "join-line", "chat-request", "completion-request", "api-keys", "model-header",
-                "gguf",
+                "to-coordinator", "from-coordinator", "step-frame", "transfer-frame", "weights-request", "weights-reply", "weight-manifest", "join-line",
+                "chat-request", "completion-request", "api-keys", "model-header", "gguf",
             ])
         for target in FuzzTarget.all { #expect(!target.corpusFiles().isEmpty, "\(target.name) has no corpus") }
     }

@@ -106,12 +106,12 @@ extension FuzzTarget {
     ]
 
     /// Machines that ended, or are in a corner, are made anew after so many messages.
-    private static let freshEvery = 40
+    static let freshEvery = 40
 
     /// The name of an enum's case.
-    private static func name(of message: Any) -> String { Mirror(reflecting: message).children.first?.label ?? "\(message)" }
+    static func name(of message: Any) -> String { Mirror(reflecting: message).children.first?.label ?? "\(message)" }
 
-    private static func outcome(_ body: () throws -> String) throws -> String {
+    static func outcome(_ body: () throws -> String) throws -> String {
         do { return try body() } catch let error as WireError {
             guard error.code == .joinLineInvalid else { return "\(error.code.rawValue) \(error.field)" }
             return String(error.message.dropFirst(24).prefix(24).filter { !$0.isNumber })

@@ -10,46 +10,6 @@ func decodeTransferFrame(_ bytes: [UInt8]) throws(WireError) -> TransferFrame {
     return try result.get()
 }
 
-extension Seeded {
-    mutating func transferFrame() -> TransferFrame {
-        bool() ? .blocks(kvFrame()) : .receipt(KVReceipt(epoch: epoch(), number: UInt64.random(in: 0...WireLimits.counterMax, using: &self)))
-    }
-
-    mutating func kvFrame() -> KVFrame {
-        let blocks = many(1...Limits.kvFrameBlocksMax) { BlockID(UInt32($0.int(0...WireLimits.kvBlocksMax - 1))) }
-        return KVFrame(
-            epoch: epoch(), number: UInt64.random(in: 0...WireLimits.counterMax, using: &self), layers: layers(),
-            blocks: Array(Set(blocks)).shuffled(using: &self))
-    }
-
-    mutating func handoverOrder() -> HandoverOrder {
-        switch int(0...3) {
-        case 0:
-            .prepare(assignment(), sources: Array(Set(many(0...5) { $0.key() })).sorted().map { StagePeer(key: $0, endpoint: endpoint()) })
-        case 1:
-            .send(
-                KVOrder(
-                    epoch: epoch(), round: int(1...WireLimits.handoverRoundMax),
-                    blocks: Array(Set(many(1...300) { BlockID(UInt32($0.int(0...100_000))) })).sorted(),
-                    targets: many(1...4) { KVTarget(peer: StagePeer(key: $0.key(), endpoint: $0.endpoint()), layers: $0.layers()) },
-                    blockBytes: int(1...Limits.kvBlockBytesMax)))
-        case 2: .adopt(epoch())
-        default: .abandon(epoch())
-        }
-    }
-
-    mutating func handoverReport() -> HandoverReport {
-        let bytes = UInt64.random(in: 0...WireLimits.bytesMax, using: &self)
-        return switch int(0...4) {
-        case 0: .prepared(epoch())
-        case 1: .progress(epoch(), bytesSent: bytes)
-        case 2: .sent(epoch(), round: int(1...WireLimits.handoverRoundMax), bytesSent: bytes)
-        case 3: .switched(epoch())
-        default: .failed(epoch(), failure())
-        }
-    }
-}
-
 @Suite struct HandoverFrameTests {
     static let seed: UInt64 = 20_261_122
 

@@ -12,56 +12,6 @@ func decodeWeightsRequest(_ bytes: [UInt8]) throws(WireError) -> WeightsRequest 
 func decodeWeightsReply(_ bytes: [UInt8]) throws(WireError) -> WeightsReply { try decode(bytes, WireCodec.decodeWeightsReply) }
 func decodeWeightManifest(_ bytes: [UInt8]) throws(WireError) -> WeightManifest { try decode(bytes, WireCodec.decodeWeightManifest) }
 
-extension Seeded {
-    mutating func contentDigest() -> ContentDigest { ContentDigest(bytes: digest().bytes)! }
-
-    mutating func weightsOffer() -> WeightsOffer {
-        let total = UInt64.random(in: 0...WireLimits.bytesMax, using: &self)
-        return WeightsOffer(
-            modelDigest: digest(), manifest: maybe { $0.contentDigest() }, hashedBytes: UInt64.random(in: 0...total, using: &self), totalBytes: total,
-            sources: many(0...4) { StagePeer(key: $0.key(), endpoint: $0.endpoint()) })
-    }
-
-    mutating func weightsRequest() -> WeightsRequest {
-        switch next() % 3 {
-        case 0: .manifest(digest())
-        case 1: .held(digest())
-        default: .chunk(digest(), int(0...Limits.manifestChunksMax - 1))
-        }
-    }
-
-    mutating func weightsReply() -> WeightsReply {
-        switch next() % 4 {
-        case 0: .manifest(digest())
-        case 1: .held(digest(), count: int(0...Limits.manifestChunksMax))
-        case 2: .chunk(digest(), int(0...Limits.manifestChunksMax - 1))
-        default: .missing(weightsRequest())
-        }
-    }
-
-    mutating func weightManifest() -> WeightManifest {
-        var parts: [Int] = []
-        var extents: [WeightManifest.Extent] = []
-        for part in 0..<int(1...3) {
-            var end = 0
-            for number in 0..<int(1...5) {
-                let offset = number == 0 ? 0 : end + int(0...64)
-                let byteCount = int(1...3 * WeightManifest.chunkBytes)
-                let chunks = (byteCount + WeightManifest.chunkBytes - 1) / WeightManifest.chunkBytes
-                extents.append(
-                    WeightManifest.Extent(
-                        name: number == 0 ? "" : "t" + name(), type: number == 0 ? 0 : int(0...40),
-                        shape: number == 0 ? [] : many(1...4) { $0.int(1...9) },
-                        part: part, offset: offset, byteCount: byteCount, digest: contentDigest(),
-                        chunkHashes: (0..<chunks).flatMap { _ in digest().bytes }))
-                end = offset + byteCount
-            }
-            parts.append(end + int(0...64))
-        }
-        return WeightManifest(modelDigest: digest(), partBytes: parts, extents: extents)!
-    }
-}
-
 @Suite struct WeightsCodecTests {
     static let seed: UInt64 = 0x3E16
 
