@@ -13,8 +13,13 @@ final class WorkerProcess {
         case write(KVFrame, [UInt64], from: PeerKey)
         case adopt(StageAssignment)
 
-        /// Of what comes before it in the queue, a load stops and steps are left out.
-        var supersedes: Bool { switch self { case .load, .unload: true; default: false } }
+        /// A load that runs when it waits stops, and steps are left out.
+        var supersedes: Bool {
+            switch self {
+            case .load, .unload: true
+            default: false
+            }
+        }
     }
 
     var machine: Worker
