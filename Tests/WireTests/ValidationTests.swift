@@ -16,7 +16,7 @@ import Testing
         "WorkerHello.weights_endpoint", "WeightsOffer.manifest_digest",
         "Heartbeat.expected_wait_ms", "StageTiming.idle_nanoseconds", "StageTiming.hand_over_nanoseconds", "StatusReport.pipeline", "StatusReport.kv_blocks_shared",
         "StatusReport.prompt_tokens", "StatusReport.requests_finished", "StatusReport.requests_cancelled", "StatusReport.requests_failed",
-        "StatusReport.recoveries", "StatusReport.recovery_nanoseconds", "StatusReport.last_recovery_nanoseconds", "StatusReport.handovers",
+        "StatusReport.recoveries", "StatusReport.recovery_nanoseconds", "StatusReport.last_recovery_nanoseconds", "StatusReport.handovers", "StatusReport.drafts_modelled",
         "Heartbeat.last_received",
     ]
 
