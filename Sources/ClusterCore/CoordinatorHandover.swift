@@ -35,7 +35,9 @@ extension Coordinator {
         guard mayGrow, !mayWiden, fleet.lastChange.advanced(milliseconds: configuration.planSettleMs) <= now,
             let plan = fleet[replica].deployment.plan
         else { return }
-        let standbys = standbys(now).filter { membership.strikes[$0.key] == nil }
+        // Who could not prepare a slice is tried again, after those who never failed; who failed a stage lately is only used in need.
+        let unfailing = standbys(now).filter { membership.strikes[$0.key]?.hasFailedServing != true }
+        let standbys = unfailing.filter { membership.strikes[$0.key] == nil } + unfailing.filter { membership.strikes[$0.key] != nil }
         let room = workersWanted(now) - plan.stages.count
         guard room > 0, !standbys.isEmpty else { return }
         let candidates = membership.candidates(at: now).filter { fleet.replica(of: $0.key) == replica } + standbys.prefix(room)
@@ -158,7 +160,7 @@ extension Coordinator {
     ) {
         let name = membership.workers[worker]?.hello.name ?? "\(worker)"
         // Who can't load is not asked again at once, as in `strike`; its stage under the old plan goes on.
-        if failure.code == .loadFailed { membership.strikes[worker, default: Strikes()].strike(at: now) }
+        if failure.code == .loadFailed { membership.strikes[worker, default: Strikes()].strike(at: now, isPreparing: true) }
         giveUpHandover(of: replica, because: "worker \(name): \(failure.message)", now, &effects)
     }
 

@@ -51,10 +51,13 @@ package struct Strikes: Hashable, Sendable {
     package static let memoryMs: UInt64 = 3_600_000
 
     package private(set) var count = 0
+    /// Not only while it prepared a slice beside what served, where a failure costs nobody anything.
+    package private(set) var hasFailedServing = false
     package private(set) var suspendedUntil = Instant(nanoseconds: 0)
 
-    package mutating func strike(at now: Instant) {
-        if now > suspendedUntil.advanced(milliseconds: Self.memoryMs) { count = 0 }
+    package mutating func strike(at now: Instant, isPreparing: Bool = false) {
+        if now > suspendedUntil.advanced(milliseconds: Self.memoryMs) { (count, hasFailedServing) = (0, false) }
+        if !isPreparing { hasFailedServing = true }
         let suspension = min(Self.suspensionMinMs << UInt64(min(count, 10)), Self.suspensionMaxMs)
         count += 1
         suspendedUntil = now.advanced(milliseconds: suspension)
