@@ -21,6 +21,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-extras", from: "1.33.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
@@ -35,6 +37,7 @@ let package = Package(
         // Swift
         .target(name: "ModelFiles", dependencies: ["CKernels", .product(name: "Crypto", package: "swift-crypto")]),
         .target(name: "ClusterCore", dependencies: [.product(name: "Collections", package: "swift-collections")]),
+        .target(name: "Simulator", dependencies: ["ClusterCore", .product(name: "Collections", package: "swift-collections")]),
         .target(name: "ZeroMQ", dependencies: ["CZeroMQ"]),
         .target(name: "Wire", dependencies: ["CWire", "ClusterCore"]),
         .target(name: "Engine", dependencies: ["CKernels", "ModelFiles"]),
@@ -54,6 +57,9 @@ let package = Package(
                 .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOTLS", package: "swift-nio"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]),
         .executableTarget(
@@ -69,7 +75,7 @@ let package = Package(
         .executableTarget(
             name: "lab",
             dependencies: [
-                "CKernels", "ModelFiles", "ClusterCore", "Engine", "Prompt",
+                "CKernels", "ModelFiles", "ClusterCore", "Engine", "Prompt", "Simulator",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
@@ -78,6 +84,7 @@ let package = Package(
         .testTarget(name: "CKernelsTests", dependencies: ["CKernels"], resources: [.copy("Fixtures")]),
         .testTarget(name: "ModelFilesTests", dependencies: ["ModelFiles", "CKernels"], resources: [.copy("Fixtures")]),
         .testTarget(name: "ClusterCoreTests", dependencies: ["ClusterCore"], resources: [.copy("Transcripts")]),
+        .testTarget(name: "SimulatorTests", dependencies: ["Simulator", "ClusterCore"]),
         .testTarget(name: "ZeroMQTests", dependencies: ["ZeroMQ", "CZeroMQ"]),
         .testTarget(name: "WireTests", dependencies: ["Wire", "CWire", "ClusterCore"]),
         .testTarget(name: "EngineTests", dependencies: ["Engine", "ModelFiles", "CKernels", "AllocationCounter"], resources: [.copy("Fixtures")]),
@@ -88,8 +95,11 @@ let package = Package(
                 "Node", "ClusterCore", "Wire", "ZeroMQ", "Engine", "ModelFiles", "AllocationCounter",
                 .product(name: "Logging", package: "swift-log"),
             ]),
+        .testTarget(
+            name: "FuzzTests", dependencies: ["Wire", "ClusterCore", "Gateway", "Prompt", "ModelFiles"], exclude: ["Corpus"]),
         .testTarget(name: "GatewayTests", dependencies: [
                 "Gateway", "ClusterCore", "Prompt", "Wire", "ZeroMQ", .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ]),
     ],
     swiftLanguageModes: [.v6]

@@ -1627,6 +1627,501 @@ void   staffel__v1__poisoned_sequence__free_unpacked
   assert(message->base.descriptor == &staffel__v1__poisoned_sequence__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   staffel__v1__handover_order__init
+                     (Staffel__V1__HandoverOrder         *message)
+{
+  static const Staffel__V1__HandoverOrder init_value = STAFFEL__V1__HANDOVER_ORDER__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__handover_order__get_packed_size
+                     (const Staffel__V1__HandoverOrder *message)
+{
+  assert(message->base.descriptor == &staffel__v1__handover_order__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__handover_order__pack
+                     (const Staffel__V1__HandoverOrder *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__handover_order__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__handover_order__pack_to_buffer
+                     (const Staffel__V1__HandoverOrder *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__handover_order__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__HandoverOrder *
+       staffel__v1__handover_order__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__HandoverOrder *)
+     protobuf_c_message_unpack (&staffel__v1__handover_order__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__handover_order__free_unpacked
+                     (Staffel__V1__HandoverOrder *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__handover_order__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__prepare_order__init
+                     (Staffel__V1__PrepareOrder         *message)
+{
+  static const Staffel__V1__PrepareOrder init_value = STAFFEL__V1__PREPARE_ORDER__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__prepare_order__get_packed_size
+                     (const Staffel__V1__PrepareOrder *message)
+{
+  assert(message->base.descriptor == &staffel__v1__prepare_order__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__prepare_order__pack
+                     (const Staffel__V1__PrepareOrder *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__prepare_order__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__prepare_order__pack_to_buffer
+                     (const Staffel__V1__PrepareOrder *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__prepare_order__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__PrepareOrder *
+       staffel__v1__prepare_order__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__PrepareOrder *)
+     protobuf_c_message_unpack (&staffel__v1__prepare_order__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__prepare_order__free_unpacked
+                     (Staffel__V1__PrepareOrder *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__prepare_order__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__kv_order__init
+                     (Staffel__V1__KvOrder         *message)
+{
+  static const Staffel__V1__KvOrder init_value = STAFFEL__V1__KV_ORDER__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__kv_order__get_packed_size
+                     (const Staffel__V1__KvOrder *message)
+{
+  assert(message->base.descriptor == &staffel__v1__kv_order__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__kv_order__pack
+                     (const Staffel__V1__KvOrder *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__kv_order__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__kv_order__pack_to_buffer
+                     (const Staffel__V1__KvOrder *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__kv_order__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__KvOrder *
+       staffel__v1__kv_order__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__KvOrder *)
+     protobuf_c_message_unpack (&staffel__v1__kv_order__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__kv_order__free_unpacked
+                     (Staffel__V1__KvOrder *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__kv_order__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__kv_target__init
+                     (Staffel__V1__KvTarget         *message)
+{
+  static const Staffel__V1__KvTarget init_value = STAFFEL__V1__KV_TARGET__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__kv_target__get_packed_size
+                     (const Staffel__V1__KvTarget *message)
+{
+  assert(message->base.descriptor == &staffel__v1__kv_target__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__kv_target__pack
+                     (const Staffel__V1__KvTarget *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__kv_target__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__kv_target__pack_to_buffer
+                     (const Staffel__V1__KvTarget *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__kv_target__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__KvTarget *
+       staffel__v1__kv_target__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__KvTarget *)
+     protobuf_c_message_unpack (&staffel__v1__kv_target__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__kv_target__free_unpacked
+                     (Staffel__V1__KvTarget *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__kv_target__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__handover_report__init
+                     (Staffel__V1__HandoverReport         *message)
+{
+  static const Staffel__V1__HandoverReport init_value = STAFFEL__V1__HANDOVER_REPORT__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__handover_report__get_packed_size
+                     (const Staffel__V1__HandoverReport *message)
+{
+  assert(message->base.descriptor == &staffel__v1__handover_report__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__handover_report__pack
+                     (const Staffel__V1__HandoverReport *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__handover_report__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__handover_report__pack_to_buffer
+                     (const Staffel__V1__HandoverReport *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__handover_report__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__HandoverReport *
+       staffel__v1__handover_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__HandoverReport *)
+     protobuf_c_message_unpack (&staffel__v1__handover_report__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__handover_report__free_unpacked
+                     (Staffel__V1__HandoverReport *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__handover_report__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__transfer_frame__init
+                     (Staffel__V1__TransferFrame         *message)
+{
+  static const Staffel__V1__TransferFrame init_value = STAFFEL__V1__TRANSFER_FRAME__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__transfer_frame__get_packed_size
+                     (const Staffel__V1__TransferFrame *message)
+{
+  assert(message->base.descriptor == &staffel__v1__transfer_frame__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__transfer_frame__pack
+                     (const Staffel__V1__TransferFrame *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__transfer_frame__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__transfer_frame__pack_to_buffer
+                     (const Staffel__V1__TransferFrame *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__transfer_frame__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__TransferFrame *
+       staffel__v1__transfer_frame__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__TransferFrame *)
+     protobuf_c_message_unpack (&staffel__v1__transfer_frame__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__transfer_frame__free_unpacked
+                     (Staffel__V1__TransferFrame *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__transfer_frame__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__kv_frame__init
+                     (Staffel__V1__KvFrame         *message)
+{
+  static const Staffel__V1__KvFrame init_value = STAFFEL__V1__KV_FRAME__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__kv_frame__get_packed_size
+                     (const Staffel__V1__KvFrame *message)
+{
+  assert(message->base.descriptor == &staffel__v1__kv_frame__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__kv_frame__pack
+                     (const Staffel__V1__KvFrame *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__kv_frame__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__kv_frame__pack_to_buffer
+                     (const Staffel__V1__KvFrame *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__kv_frame__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__KvFrame *
+       staffel__v1__kv_frame__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__KvFrame *)
+     protobuf_c_message_unpack (&staffel__v1__kv_frame__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__kv_frame__free_unpacked
+                     (Staffel__V1__KvFrame *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__kv_frame__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__kv_receipt__init
+                     (Staffel__V1__KvReceipt         *message)
+{
+  static const Staffel__V1__KvReceipt init_value = STAFFEL__V1__KV_RECEIPT__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__kv_receipt__get_packed_size
+                     (const Staffel__V1__KvReceipt *message)
+{
+  assert(message->base.descriptor == &staffel__v1__kv_receipt__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__kv_receipt__pack
+                     (const Staffel__V1__KvReceipt *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__kv_receipt__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__kv_receipt__pack_to_buffer
+                     (const Staffel__V1__KvReceipt *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__kv_receipt__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__KvReceipt *
+       staffel__v1__kv_receipt__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__KvReceipt *)
+     protobuf_c_message_unpack (&staffel__v1__kv_receipt__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__kv_receipt__free_unpacked
+                     (Staffel__V1__KvReceipt *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__kv_receipt__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__drain_request__init
+                     (Staffel__V1__DrainRequest         *message)
+{
+  static const Staffel__V1__DrainRequest init_value = STAFFEL__V1__DRAIN_REQUEST__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__drain_request__get_packed_size
+                     (const Staffel__V1__DrainRequest *message)
+{
+  assert(message->base.descriptor == &staffel__v1__drain_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__drain_request__pack
+                     (const Staffel__V1__DrainRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__drain_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__drain_request__pack_to_buffer
+                     (const Staffel__V1__DrainRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__drain_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__DrainRequest *
+       staffel__v1__drain_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__DrainRequest *)
+     protobuf_c_message_unpack (&staffel__v1__drain_request__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__drain_request__free_unpacked
+                     (Staffel__V1__DrainRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__drain_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__drain_status__init
+                     (Staffel__V1__DrainStatus         *message)
+{
+  static const Staffel__V1__DrainStatus init_value = STAFFEL__V1__DRAIN_STATUS__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__drain_status__get_packed_size
+                     (const Staffel__V1__DrainStatus *message)
+{
+  assert(message->base.descriptor == &staffel__v1__drain_status__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__drain_status__pack
+                     (const Staffel__V1__DrainStatus *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__drain_status__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__drain_status__pack_to_buffer
+                     (const Staffel__V1__DrainStatus *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__drain_status__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__DrainStatus *
+       staffel__v1__drain_status__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__DrainStatus *)
+     protobuf_c_message_unpack (&staffel__v1__drain_status__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__drain_status__free_unpacked
+                     (Staffel__V1__DrainStatus *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__drain_status__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__handover_counts__init
+                     (Staffel__V1__HandoverCounts         *message)
+{
+  static const Staffel__V1__HandoverCounts init_value = STAFFEL__V1__HANDOVER_COUNTS__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__handover_counts__get_packed_size
+                     (const Staffel__V1__HandoverCounts *message)
+{
+  assert(message->base.descriptor == &staffel__v1__handover_counts__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__handover_counts__pack
+                     (const Staffel__V1__HandoverCounts *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__handover_counts__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__handover_counts__pack_to_buffer
+                     (const Staffel__V1__HandoverCounts *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__handover_counts__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__HandoverCounts *
+       staffel__v1__handover_counts__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__HandoverCounts *)
+     protobuf_c_message_unpack (&staffel__v1__handover_counts__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__handover_counts__free_unpacked
+                     (Staffel__V1__HandoverCounts *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__handover_counts__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   staffel__v1__step_result__init
                      (Staffel__V1__StepResult         *message)
 {
@@ -2167,7 +2662,322 @@ void   staffel__v1__worker_status__free_unpacked
   assert(message->base.descriptor == &staffel__v1__worker_status__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor staffel__v1__to_coordinator__field_descriptors[14] =
+void   staffel__v1__weights_query__init
+                     (Staffel__V1__WeightsQuery         *message)
+{
+  static const Staffel__V1__WeightsQuery init_value = STAFFEL__V1__WEIGHTS_QUERY__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__weights_query__get_packed_size
+                     (const Staffel__V1__WeightsQuery *message)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_query__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__weights_query__pack
+                     (const Staffel__V1__WeightsQuery *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_query__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__weights_query__pack_to_buffer
+                     (const Staffel__V1__WeightsQuery *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_query__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WeightsQuery *
+       staffel__v1__weights_query__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WeightsQuery *)
+     protobuf_c_message_unpack (&staffel__v1__weights_query__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__weights_query__free_unpacked
+                     (Staffel__V1__WeightsQuery *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__weights_query__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__weights_offer__init
+                     (Staffel__V1__WeightsOffer         *message)
+{
+  static const Staffel__V1__WeightsOffer init_value = STAFFEL__V1__WEIGHTS_OFFER__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__weights_offer__get_packed_size
+                     (const Staffel__V1__WeightsOffer *message)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_offer__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__weights_offer__pack
+                     (const Staffel__V1__WeightsOffer *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_offer__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__weights_offer__pack_to_buffer
+                     (const Staffel__V1__WeightsOffer *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_offer__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WeightsOffer *
+       staffel__v1__weights_offer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WeightsOffer *)
+     protobuf_c_message_unpack (&staffel__v1__weights_offer__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__weights_offer__free_unpacked
+                     (Staffel__V1__WeightsOffer *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__weights_offer__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__weights_fetchers__init
+                     (Staffel__V1__WeightsFetchers         *message)
+{
+  static const Staffel__V1__WeightsFetchers init_value = STAFFEL__V1__WEIGHTS_FETCHERS__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__weights_fetchers__get_packed_size
+                     (const Staffel__V1__WeightsFetchers *message)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_fetchers__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__weights_fetchers__pack
+                     (const Staffel__V1__WeightsFetchers *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_fetchers__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__weights_fetchers__pack_to_buffer
+                     (const Staffel__V1__WeightsFetchers *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_fetchers__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WeightsFetchers *
+       staffel__v1__weights_fetchers__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WeightsFetchers *)
+     protobuf_c_message_unpack (&staffel__v1__weights_fetchers__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__weights_fetchers__free_unpacked
+                     (Staffel__V1__WeightsFetchers *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__weights_fetchers__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__weight_manifest__init
+                     (Staffel__V1__WeightManifest         *message)
+{
+  static const Staffel__V1__WeightManifest init_value = STAFFEL__V1__WEIGHT_MANIFEST__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__weight_manifest__get_packed_size
+                     (const Staffel__V1__WeightManifest *message)
+{
+  assert(message->base.descriptor == &staffel__v1__weight_manifest__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__weight_manifest__pack
+                     (const Staffel__V1__WeightManifest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__weight_manifest__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__weight_manifest__pack_to_buffer
+                     (const Staffel__V1__WeightManifest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__weight_manifest__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WeightManifest *
+       staffel__v1__weight_manifest__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WeightManifest *)
+     protobuf_c_message_unpack (&staffel__v1__weight_manifest__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__weight_manifest__free_unpacked
+                     (Staffel__V1__WeightManifest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__weight_manifest__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__weight_extent__init
+                     (Staffel__V1__WeightExtent         *message)
+{
+  static const Staffel__V1__WeightExtent init_value = STAFFEL__V1__WEIGHT_EXTENT__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__weight_extent__get_packed_size
+                     (const Staffel__V1__WeightExtent *message)
+{
+  assert(message->base.descriptor == &staffel__v1__weight_extent__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__weight_extent__pack
+                     (const Staffel__V1__WeightExtent *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__weight_extent__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__weight_extent__pack_to_buffer
+                     (const Staffel__V1__WeightExtent *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__weight_extent__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WeightExtent *
+       staffel__v1__weight_extent__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WeightExtent *)
+     protobuf_c_message_unpack (&staffel__v1__weight_extent__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__weight_extent__free_unpacked
+                     (Staffel__V1__WeightExtent *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__weight_extent__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__weights_request__init
+                     (Staffel__V1__WeightsRequest         *message)
+{
+  static const Staffel__V1__WeightsRequest init_value = STAFFEL__V1__WEIGHTS_REQUEST__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__weights_request__get_packed_size
+                     (const Staffel__V1__WeightsRequest *message)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__weights_request__pack
+                     (const Staffel__V1__WeightsRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__weights_request__pack_to_buffer
+                     (const Staffel__V1__WeightsRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WeightsRequest *
+       staffel__v1__weights_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WeightsRequest *)
+     protobuf_c_message_unpack (&staffel__v1__weights_request__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__weights_request__free_unpacked
+                     (Staffel__V1__WeightsRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__weights_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   staffel__v1__weights_reply__init
+                     (Staffel__V1__WeightsReply         *message)
+{
+  static const Staffel__V1__WeightsReply init_value = STAFFEL__V1__WEIGHTS_REPLY__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__weights_reply__get_packed_size
+                     (const Staffel__V1__WeightsReply *message)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_reply__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__weights_reply__pack
+                     (const Staffel__V1__WeightsReply *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_reply__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__weights_reply__pack_to_buffer
+                     (const Staffel__V1__WeightsReply *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__weights_reply__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__WeightsReply *
+       staffel__v1__weights_reply__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__WeightsReply *)
+     protobuf_c_message_unpack (&staffel__v1__weights_reply__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__weights_reply__free_unpacked
+                     (Staffel__V1__WeightsReply *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__weights_reply__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+static const ProtobufCFieldDescriptor staffel__v1__to_coordinator__field_descriptors[18] =
 {
   {
     "enrol",
@@ -2337,12 +3147,62 @@ static const ProtobufCFieldDescriptor staffel__v1__to_coordinator__field_descrip
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "handover_report",
+    40,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, handover_report),
+    &staffel__v1__handover_report__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "drain",
+    41,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, drain),
+    &staffel__v1__drain_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "wish_to_leave",
+    42,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, wish_to_leave),
+    &staffel__v1__empty__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "weights_query",
+    50,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__ToCoordinator, kind_case),
+    offsetof(Staffel__V1__ToCoordinator, weights_query),
+    &staffel__v1__weights_query__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__to_coordinator__field_indices_by_name[] = {
   11,   /* field[11] = cancel */
   13,   /* field[13] = cancel_choice */
+  15,   /* field[15] = drain */
   0,   /* field[0] = enrol */
   2,   /* field[2] = gateway_hello */
+  14,   /* field[14] = handover_report */
   3,   /* field[3] = heartbeat */
   9,   /* field[9] = leaving */
   6,   /* field[6] = load_failed */
@@ -2352,12 +3212,16 @@ static const unsigned staffel__v1__to_coordinator__field_indices_by_name[] = {
   8,   /* field[8] = step_failed */
   7,   /* field[7] = step_result */
   10,   /* field[10] = submit */
+  17,   /* field[17] = weights_query */
+  16,   /* field[16] = wish_to_leave */
   1,   /* field[1] = worker_hello */
 };
-static const ProtobufCIntRange staffel__v1__to_coordinator__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__to_coordinator__number_ranges[3 + 1] =
 {
   { 1, 0 },
-  { 0, 14 }
+  { 40, 14 },
+  { 50, 17 },
+  { 0, 18 }
 };
 const ProtobufCMessageDescriptor staffel__v1__to_coordinator__descriptor =
 {
@@ -2367,14 +3231,14 @@ const ProtobufCMessageDescriptor staffel__v1__to_coordinator__descriptor =
   "Staffel__V1__ToCoordinator",
   "staffel.v1",
   sizeof(Staffel__V1__ToCoordinator),
-  14,
+  18,
   staffel__v1__to_coordinator__field_descriptors,
   staffel__v1__to_coordinator__field_indices_by_name,
-  1,  staffel__v1__to_coordinator__number_ranges,
+  3,  staffel__v1__to_coordinator__number_ranges,
   (ProtobufCMessageInit) staffel__v1__to_coordinator__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__from_coordinator__field_descriptors[14] =
+static const ProtobufCFieldDescriptor staffel__v1__from_coordinator__field_descriptors[18] =
 {
   {
     "enrolled",
@@ -2544,14 +3408,64 @@ static const ProtobufCFieldDescriptor staffel__v1__from_coordinator__field_descr
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "handover",
+    40,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, handover),
+    &staffel__v1__handover_order__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "drain_status",
+    41,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, drain_status),
+    &staffel__v1__drain_status__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "weights_offer",
+    50,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, weights_offer),
+    &staffel__v1__weights_offer__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "weights_fetchers",
+    51,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, weights_fetchers),
+    &staffel__v1__weights_fetchers__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__from_coordinator__field_indices_by_name[] = {
   5,   /* field[5] = assign */
   13,   /* field[13] = closing */
+  15,   /* field[15] = drain_status */
   0,   /* field[0] = enrolled */
   11,   /* field[11] = failed */
   10,   /* field[10] = finished */
   3,   /* field[3] = gateway_welcome */
+  14,   /* field[14] = handover */
   8,   /* field[8] = health */
   4,   /* field[4] = heartbeat_reply */
   1,   /* field[1] = refused */
@@ -2559,12 +3473,16 @@ static const unsigned staffel__v1__from_coordinator__field_indices_by_name[] = {
   12,   /* field[12] = status */
   7,   /* field[7] = step */
   9,   /* field[9] = tokens */
+  17,   /* field[17] = weights_fetchers */
+  16,   /* field[16] = weights_offer */
   2,   /* field[2] = worker_welcome */
 };
-static const ProtobufCIntRange staffel__v1__from_coordinator__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__from_coordinator__number_ranges[3 + 1] =
 {
   { 1, 0 },
-  { 0, 14 }
+  { 40, 14 },
+  { 50, 16 },
+  { 0, 18 }
 };
 const ProtobufCMessageDescriptor staffel__v1__from_coordinator__descriptor =
 {
@@ -2574,10 +3492,10 @@ const ProtobufCMessageDescriptor staffel__v1__from_coordinator__descriptor =
   "Staffel__V1__FromCoordinator",
   "staffel.v1",
   sizeof(Staffel__V1__FromCoordinator),
-  14,
+  18,
   staffel__v1__from_coordinator__field_descriptors,
   staffel__v1__from_coordinator__field_indices_by_name,
-  1,  staffel__v1__from_coordinator__number_ranges,
+  3,  staffel__v1__from_coordinator__number_ranges,
   (ProtobufCMessageInit) staffel__v1__from_coordinator__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -2918,7 +3836,7 @@ const ProtobufCMessageDescriptor staffel__v1__enrol_request__descriptor =
   (ProtobufCMessageInit) staffel__v1__enrol_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__worker_hello__field_descriptors[7] =
+static const ProtobufCFieldDescriptor staffel__v1__worker_hello__field_descriptors[8] =
 {
   {
     "version",
@@ -3004,6 +3922,18 @@ static const ProtobufCFieldDescriptor staffel__v1__worker_hello__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "weights_endpoint",
+    50,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WorkerHello, has_weights_endpoint),
+    offsetof(Staffel__V1__WorkerHello, weights_endpoint),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__worker_hello__field_indices_by_name[] = {
   3,   /* field[3] = capabilities */
@@ -3013,11 +3943,13 @@ static const unsigned staffel__v1__worker_hello__field_indices_by_name[] = {
   2,   /* field[2] = name */
   1,   /* field[1] = session */
   0,   /* field[0] = version */
+  7,   /* field[7] = weights_endpoint */
 };
-static const ProtobufCIntRange staffel__v1__worker_hello__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__worker_hello__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 50, 7 },
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor staffel__v1__worker_hello__descriptor =
 {
@@ -3027,10 +3959,10 @@ const ProtobufCMessageDescriptor staffel__v1__worker_hello__descriptor =
   "Staffel__V1__WorkerHello",
   "staffel.v1",
   sizeof(Staffel__V1__WorkerHello),
-  7,
+  8,
   staffel__v1__worker_hello__field_descriptors,
   staffel__v1__worker_hello__field_indices_by_name,
-  1,  staffel__v1__worker_hello__number_ranges,
+  2,  staffel__v1__worker_hello__number_ranges,
   (ProtobufCMessageInit) staffel__v1__worker_hello__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -3446,7 +4378,7 @@ const ProtobufCMessageDescriptor staffel__v1__gateway_welcome__descriptor =
   (ProtobufCMessageInit) staffel__v1__gateway_welcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[4] =
+static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[5] =
 {
   {
     "epoch",
@@ -3496,17 +4428,31 @@ static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "last_received",
+    40,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__Heartbeat, has_last_received),
+    offsetof(Staffel__V1__Heartbeat, last_received),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__heartbeat__field_indices_by_name[] = {
   0,   /* field[0] = epoch */
   3,   /* field[3] = expected_wait_ms */
+  4,   /* field[4] = last_received */
   1,   /* field[1] = last_step */
   2,   /* field[2] = steps_queued */
 };
-static const ProtobufCIntRange staffel__v1__heartbeat__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__heartbeat__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 40, 4 },
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor staffel__v1__heartbeat__descriptor =
 {
@@ -3516,10 +4462,10 @@ const ProtobufCMessageDescriptor staffel__v1__heartbeat__descriptor =
   "Staffel__V1__Heartbeat",
   "staffel.v1",
   sizeof(Staffel__V1__Heartbeat),
-  4,
+  5,
   staffel__v1__heartbeat__field_descriptors,
   staffel__v1__heartbeat__field_indices_by_name,
-  1,  staffel__v1__heartbeat__number_ranges,
+  2,  staffel__v1__heartbeat__number_ranges,
   (ProtobufCMessageInit) staffel__v1__heartbeat__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -5259,6 +6205,749 @@ const ProtobufCMessageDescriptor staffel__v1__poisoned_sequence__descriptor =
   (ProtobufCMessageInit) staffel__v1__poisoned_sequence__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor staffel__v1__handover_order__field_descriptors[4] =
+{
+  {
+    "prepare",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__HandoverOrder, kind_case),
+    offsetof(Staffel__V1__HandoverOrder, prepare),
+    &staffel__v1__prepare_order__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "send",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__HandoverOrder, kind_case),
+    offsetof(Staffel__V1__HandoverOrder, send),
+    &staffel__v1__kv_order__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "adopt",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__HandoverOrder, kind_case),
+    offsetof(Staffel__V1__HandoverOrder, adopt),
+    &staffel__v1__epoch_note__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "abandon",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__HandoverOrder, kind_case),
+    offsetof(Staffel__V1__HandoverOrder, abandon),
+    &staffel__v1__epoch_note__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__handover_order__field_indices_by_name[] = {
+  3,   /* field[3] = abandon */
+  2,   /* field[2] = adopt */
+  0,   /* field[0] = prepare */
+  1,   /* field[1] = send */
+};
+static const ProtobufCIntRange staffel__v1__handover_order__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor staffel__v1__handover_order__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.HandoverOrder",
+  "HandoverOrder",
+  "Staffel__V1__HandoverOrder",
+  "staffel.v1",
+  sizeof(Staffel__V1__HandoverOrder),
+  4,
+  staffel__v1__handover_order__field_descriptors,
+  staffel__v1__handover_order__field_indices_by_name,
+  1,  staffel__v1__handover_order__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__handover_order__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__prepare_order__field_descriptors[2] =
+{
+  {
+    "assignment",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__PrepareOrder, assignment),
+    &staffel__v1__stage_assignment__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sources",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__PrepareOrder, n_sources),
+    offsetof(Staffel__V1__PrepareOrder, sources),
+    &staffel__v1__stage_peer__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__prepare_order__field_indices_by_name[] = {
+  0,   /* field[0] = assignment */
+  1,   /* field[1] = sources */
+};
+static const ProtobufCIntRange staffel__v1__prepare_order__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor staffel__v1__prepare_order__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.PrepareOrder",
+  "PrepareOrder",
+  "Staffel__V1__PrepareOrder",
+  "staffel.v1",
+  sizeof(Staffel__V1__PrepareOrder),
+  2,
+  staffel__v1__prepare_order__field_descriptors,
+  staffel__v1__prepare_order__field_indices_by_name,
+  1,  staffel__v1__prepare_order__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__prepare_order__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__kv_order__field_descriptors[5] =
+{
+  {
+    "epoch",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__KvOrder, has_epoch),
+    offsetof(Staffel__V1__KvOrder, epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "round",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__KvOrder, has_round),
+    offsetof(Staffel__V1__KvOrder, round),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "blocks",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_FIXED32,
+    offsetof(Staffel__V1__KvOrder, n_blocks),
+    offsetof(Staffel__V1__KvOrder, blocks),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "targets",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__KvOrder, n_targets),
+    offsetof(Staffel__V1__KvOrder, targets),
+    &staffel__v1__kv_target__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "block_bytes",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__KvOrder, has_block_bytes),
+    offsetof(Staffel__V1__KvOrder, block_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__kv_order__field_indices_by_name[] = {
+  4,   /* field[4] = block_bytes */
+  2,   /* field[2] = blocks */
+  0,   /* field[0] = epoch */
+  1,   /* field[1] = round */
+  3,   /* field[3] = targets */
+};
+static const ProtobufCIntRange staffel__v1__kv_order__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor staffel__v1__kv_order__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.KvOrder",
+  "KvOrder",
+  "Staffel__V1__KvOrder",
+  "staffel.v1",
+  sizeof(Staffel__V1__KvOrder),
+  5,
+  staffel__v1__kv_order__field_descriptors,
+  staffel__v1__kv_order__field_indices_by_name,
+  1,  staffel__v1__kv_order__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__kv_order__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__kv_target__field_descriptors[2] =
+{
+  {
+    "peer",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__KvTarget, peer),
+    &staffel__v1__stage_peer__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "layers",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__KvTarget, layers),
+    &staffel__v1__layer_range__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__kv_target__field_indices_by_name[] = {
+  1,   /* field[1] = layers */
+  0,   /* field[0] = peer */
+};
+static const ProtobufCIntRange staffel__v1__kv_target__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor staffel__v1__kv_target__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.KvTarget",
+  "KvTarget",
+  "Staffel__V1__KvTarget",
+  "staffel.v1",
+  sizeof(Staffel__V1__KvTarget),
+  2,
+  staffel__v1__kv_target__field_descriptors,
+  staffel__v1__kv_target__field_indices_by_name,
+  1,  staffel__v1__kv_target__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__kv_target__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__handover_report__field_descriptors[5] =
+{
+  {
+    "epoch",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__HandoverReport, has_epoch),
+    offsetof(Staffel__V1__HandoverReport, epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "state",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_ENUM,
+    offsetof(Staffel__V1__HandoverReport, has_state),
+    offsetof(Staffel__V1__HandoverReport, state),
+    &staffel__v1__handover_state__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "round",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__HandoverReport, has_round),
+    offsetof(Staffel__V1__HandoverReport, round),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "bytes_sent",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__HandoverReport, has_bytes_sent),
+    offsetof(Staffel__V1__HandoverReport, bytes_sent),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "failure",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__HandoverReport, failure),
+    &staffel__v1__failure__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__handover_report__field_indices_by_name[] = {
+  3,   /* field[3] = bytes_sent */
+  0,   /* field[0] = epoch */
+  4,   /* field[4] = failure */
+  2,   /* field[2] = round */
+  1,   /* field[1] = state */
+};
+static const ProtobufCIntRange staffel__v1__handover_report__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor staffel__v1__handover_report__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.HandoverReport",
+  "HandoverReport",
+  "Staffel__V1__HandoverReport",
+  "staffel.v1",
+  sizeof(Staffel__V1__HandoverReport),
+  5,
+  staffel__v1__handover_report__field_descriptors,
+  staffel__v1__handover_report__field_indices_by_name,
+  1,  staffel__v1__handover_report__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__handover_report__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__transfer_frame__field_descriptors[2] =
+{
+  {
+    "blocks",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__TransferFrame, kind_case),
+    offsetof(Staffel__V1__TransferFrame, blocks),
+    &staffel__v1__kv_frame__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "receipt",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__TransferFrame, kind_case),
+    offsetof(Staffel__V1__TransferFrame, receipt),
+    &staffel__v1__kv_receipt__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__transfer_frame__field_indices_by_name[] = {
+  0,   /* field[0] = blocks */
+  1,   /* field[1] = receipt */
+};
+static const ProtobufCIntRange staffel__v1__transfer_frame__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor staffel__v1__transfer_frame__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.TransferFrame",
+  "TransferFrame",
+  "Staffel__V1__TransferFrame",
+  "staffel.v1",
+  sizeof(Staffel__V1__TransferFrame),
+  2,
+  staffel__v1__transfer_frame__field_descriptors,
+  staffel__v1__transfer_frame__field_indices_by_name,
+  1,  staffel__v1__transfer_frame__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__transfer_frame__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__kv_frame__field_descriptors[4] =
+{
+  {
+    "epoch",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__KvFrame, has_epoch),
+    offsetof(Staffel__V1__KvFrame, epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "number",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__KvFrame, has_number),
+    offsetof(Staffel__V1__KvFrame, number),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "layers",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__KvFrame, layers),
+    &staffel__v1__layer_range__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "blocks",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_FIXED32,
+    offsetof(Staffel__V1__KvFrame, n_blocks),
+    offsetof(Staffel__V1__KvFrame, blocks),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__kv_frame__field_indices_by_name[] = {
+  3,   /* field[3] = blocks */
+  0,   /* field[0] = epoch */
+  2,   /* field[2] = layers */
+  1,   /* field[1] = number */
+};
+static const ProtobufCIntRange staffel__v1__kv_frame__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor staffel__v1__kv_frame__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.KvFrame",
+  "KvFrame",
+  "Staffel__V1__KvFrame",
+  "staffel.v1",
+  sizeof(Staffel__V1__KvFrame),
+  4,
+  staffel__v1__kv_frame__field_descriptors,
+  staffel__v1__kv_frame__field_indices_by_name,
+  1,  staffel__v1__kv_frame__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__kv_frame__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__kv_receipt__field_descriptors[2] =
+{
+  {
+    "epoch",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__KvReceipt, has_epoch),
+    offsetof(Staffel__V1__KvReceipt, epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "number",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__KvReceipt, has_number),
+    offsetof(Staffel__V1__KvReceipt, number),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__kv_receipt__field_indices_by_name[] = {
+  0,   /* field[0] = epoch */
+  1,   /* field[1] = number */
+};
+static const ProtobufCIntRange staffel__v1__kv_receipt__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor staffel__v1__kv_receipt__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.KvReceipt",
+  "KvReceipt",
+  "Staffel__V1__KvReceipt",
+  "staffel.v1",
+  sizeof(Staffel__V1__KvReceipt),
+  2,
+  staffel__v1__kv_receipt__field_descriptors,
+  staffel__v1__kv_receipt__field_indices_by_name,
+  1,  staffel__v1__kv_receipt__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__kv_receipt__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__drain_request__field_descriptors[2] =
+{
+  {
+    "worker",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__DrainRequest, has_worker),
+    offsetof(Staffel__V1__DrainRequest, worker),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "undo",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BOOL,
+    offsetof(Staffel__V1__DrainRequest, has_undo),
+    offsetof(Staffel__V1__DrainRequest, undo),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__drain_request__field_indices_by_name[] = {
+  1,   /* field[1] = undo */
+  0,   /* field[0] = worker */
+};
+static const ProtobufCIntRange staffel__v1__drain_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor staffel__v1__drain_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.DrainRequest",
+  "DrainRequest",
+  "Staffel__V1__DrainRequest",
+  "staffel.v1",
+  sizeof(Staffel__V1__DrainRequest),
+  2,
+  staffel__v1__drain_request__field_descriptors,
+  staffel__v1__drain_request__field_indices_by_name,
+  1,  staffel__v1__drain_request__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__drain_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__drain_status__field_descriptors[2] =
+{
+  {
+    "state",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_ENUM,
+    offsetof(Staffel__V1__DrainStatus, has_state),
+    offsetof(Staffel__V1__DrainStatus, state),
+    &staffel__v1__drain_state__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "detail",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__DrainStatus, has_detail),
+    offsetof(Staffel__V1__DrainStatus, detail),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__drain_status__field_indices_by_name[] = {
+  1,   /* field[1] = detail */
+  0,   /* field[0] = state */
+};
+static const ProtobufCIntRange staffel__v1__drain_status__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor staffel__v1__drain_status__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.DrainStatus",
+  "DrainStatus",
+  "Staffel__V1__DrainStatus",
+  "staffel.v1",
+  sizeof(Staffel__V1__DrainStatus),
+  2,
+  staffel__v1__drain_status__field_descriptors,
+  staffel__v1__drain_status__field_indices_by_name,
+  1,  staffel__v1__drain_status__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__drain_status__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__handover_counts__field_descriptors[6] =
+{
+  {
+    "done",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__HandoverCounts, has_done),
+    offsetof(Staffel__V1__HandoverCounts, done),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rolled_back",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__HandoverCounts, has_rolled_back),
+    offsetof(Staffel__V1__HandoverCounts, rolled_back),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "bytes_moved",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__HandoverCounts, has_bytes_moved),
+    offsetof(Staffel__V1__HandoverCounts, bytes_moved),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_pause_nanoseconds",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__HandoverCounts, has_last_pause_nanoseconds),
+    offsetof(Staffel__V1__HandoverCounts, last_pause_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "longest_pause_nanoseconds",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__HandoverCounts, has_longest_pause_nanoseconds),
+    offsetof(Staffel__V1__HandoverCounts, longest_pause_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "positions_recomputed",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__HandoverCounts, has_positions_recomputed),
+    offsetof(Staffel__V1__HandoverCounts, positions_recomputed),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__handover_counts__field_indices_by_name[] = {
+  2,   /* field[2] = bytes_moved */
+  0,   /* field[0] = done */
+  3,   /* field[3] = last_pause_nanoseconds */
+  4,   /* field[4] = longest_pause_nanoseconds */
+  5,   /* field[5] = positions_recomputed */
+  1,   /* field[1] = rolled_back */
+};
+static const ProtobufCIntRange staffel__v1__handover_counts__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor staffel__v1__handover_counts__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.HandoverCounts",
+  "HandoverCounts",
+  "Staffel__V1__HandoverCounts",
+  "staffel.v1",
+  sizeof(Staffel__V1__HandoverCounts),
+  6,
+  staffel__v1__handover_counts__field_descriptors,
+  staffel__v1__handover_counts__field_indices_by_name,
+  1,  staffel__v1__handover_counts__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__handover_counts__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCFieldDescriptor staffel__v1__step_result__field_descriptors[5] =
 {
   {
@@ -5413,7 +7102,7 @@ const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor =
   (ProtobufCMessageInit) staffel__v1__sampled_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[33] =
+static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[34] =
 {
   {
     "model_name",
@@ -5800,6 +7489,18 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
+    "handovers",
+    41,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, handovers),
+    &staffel__v1__handover_counts__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
     "drafts_modelled",
     80,
     PROTOBUF_C_LABEL_OPTIONAL,
@@ -5815,11 +7516,12 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
 static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   19,   /* field[19] = displacements */
   20,   /* field[20] = drafts_looked_up */
-  32,   /* field[32] = drafts_modelled */
+  33,   /* field[33] = drafts_modelled */
   2,   /* field[2] = epoch */
   17,   /* field[17] = expected_wait_ms */
   12,   /* field[12] = frames_dropped */
   4,   /* field[4] = gateways */
+  32,   /* field[32] = handovers */
   1,   /* field[1] = health */
   13,   /* field[13] = kv_blocks_cached */
   22,   /* field[22] = kv_blocks_shared */
@@ -5851,8 +7553,8 @@ static const ProtobufCIntRange staffel__v1__status_report__number_ranges[3 + 1] 
 {
   { 1, 0 },
   { 40, 31 },
-  { 80, 32 },
-  { 0, 33 }
+  { 80, 33 },
+  { 0, 34 }
 };
 const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
 {
@@ -5862,7 +7564,7 @@ const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
   "Staffel__V1__StatusReport",
   "staffel.v1",
   sizeof(Staffel__V1__StatusReport),
-  33,
+  34,
   staffel__v1__status_report__field_descriptors,
   staffel__v1__status_report__field_indices_by_name,
   3,  staffel__v1__status_report__number_ranges,
@@ -6875,6 +8577,545 @@ const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor =
   (ProtobufCMessageInit) staffel__v1__worker_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor staffel__v1__weights_query__field_descriptors[1] =
+{
+  {
+    "model_digest",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightsQuery, has_model_digest),
+    offsetof(Staffel__V1__WeightsQuery, model_digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__weights_query__field_indices_by_name[] = {
+  0,   /* field[0] = model_digest */
+};
+static const ProtobufCIntRange staffel__v1__weights_query__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor staffel__v1__weights_query__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WeightsQuery",
+  "WeightsQuery",
+  "Staffel__V1__WeightsQuery",
+  "staffel.v1",
+  sizeof(Staffel__V1__WeightsQuery),
+  1,
+  staffel__v1__weights_query__field_descriptors,
+  staffel__v1__weights_query__field_indices_by_name,
+  1,  staffel__v1__weights_query__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__weights_query__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__weights_offer__field_descriptors[5] =
+{
+  {
+    "model_digest",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightsOffer, has_model_digest),
+    offsetof(Staffel__V1__WeightsOffer, model_digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "manifest_digest",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightsOffer, has_manifest_digest),
+    offsetof(Staffel__V1__WeightsOffer, manifest_digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "hashed_bytes",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WeightsOffer, has_hashed_bytes),
+    offsetof(Staffel__V1__WeightsOffer, hashed_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "total_bytes",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WeightsOffer, has_total_bytes),
+    offsetof(Staffel__V1__WeightsOffer, total_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sources",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__WeightsOffer, n_sources),
+    offsetof(Staffel__V1__WeightsOffer, sources),
+    &staffel__v1__stage_peer__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__weights_offer__field_indices_by_name[] = {
+  2,   /* field[2] = hashed_bytes */
+  1,   /* field[1] = manifest_digest */
+  0,   /* field[0] = model_digest */
+  4,   /* field[4] = sources */
+  3,   /* field[3] = total_bytes */
+};
+static const ProtobufCIntRange staffel__v1__weights_offer__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor staffel__v1__weights_offer__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WeightsOffer",
+  "WeightsOffer",
+  "Staffel__V1__WeightsOffer",
+  "staffel.v1",
+  sizeof(Staffel__V1__WeightsOffer),
+  5,
+  staffel__v1__weights_offer__field_descriptors,
+  staffel__v1__weights_offer__field_indices_by_name,
+  1,  staffel__v1__weights_offer__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__weights_offer__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__weights_fetchers__field_descriptors[1] =
+{
+  {
+    "keys",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightsFetchers, n_keys),
+    offsetof(Staffel__V1__WeightsFetchers, keys),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__weights_fetchers__field_indices_by_name[] = {
+  0,   /* field[0] = keys */
+};
+static const ProtobufCIntRange staffel__v1__weights_fetchers__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor staffel__v1__weights_fetchers__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WeightsFetchers",
+  "WeightsFetchers",
+  "Staffel__V1__WeightsFetchers",
+  "staffel.v1",
+  sizeof(Staffel__V1__WeightsFetchers),
+  1,
+  staffel__v1__weights_fetchers__field_descriptors,
+  staffel__v1__weights_fetchers__field_indices_by_name,
+  1,  staffel__v1__weights_fetchers__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__weights_fetchers__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__weight_manifest__field_descriptors[4] =
+{
+  {
+    "model_digest",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightManifest, has_model_digest),
+    offsetof(Staffel__V1__WeightManifest, model_digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "chunk_bytes",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__WeightManifest, has_chunk_bytes),
+    offsetof(Staffel__V1__WeightManifest, chunk_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "part_bytes",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WeightManifest, n_part_bytes),
+    offsetof(Staffel__V1__WeightManifest, part_bytes),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "extents",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__WeightManifest, n_extents),
+    offsetof(Staffel__V1__WeightManifest, extents),
+    &staffel__v1__weight_extent__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__weight_manifest__field_indices_by_name[] = {
+  1,   /* field[1] = chunk_bytes */
+  3,   /* field[3] = extents */
+  0,   /* field[0] = model_digest */
+  2,   /* field[2] = part_bytes */
+};
+static const ProtobufCIntRange staffel__v1__weight_manifest__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor staffel__v1__weight_manifest__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WeightManifest",
+  "WeightManifest",
+  "Staffel__V1__WeightManifest",
+  "staffel.v1",
+  sizeof(Staffel__V1__WeightManifest),
+  4,
+  staffel__v1__weight_manifest__field_descriptors,
+  staffel__v1__weight_manifest__field_indices_by_name,
+  1,  staffel__v1__weight_manifest__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__weight_manifest__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__weight_extent__field_descriptors[8] =
+{
+  {
+    "name",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightExtent, has_name),
+    offsetof(Staffel__V1__WeightExtent, name),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "type",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__WeightExtent, has_type),
+    offsetof(Staffel__V1__WeightExtent, type),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "shape",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WeightExtent, n_shape),
+    offsetof(Staffel__V1__WeightExtent, shape),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "part",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__WeightExtent, has_part),
+    offsetof(Staffel__V1__WeightExtent, part),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "offset",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WeightExtent, has_offset),
+    offsetof(Staffel__V1__WeightExtent, offset),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "byte_count",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WeightExtent, has_byte_count),
+    offsetof(Staffel__V1__WeightExtent, byte_count),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sha256",
+    7,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightExtent, has_sha256),
+    offsetof(Staffel__V1__WeightExtent, sha256),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "chunk_hashes",
+    8,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightExtent, has_chunk_hashes),
+    offsetof(Staffel__V1__WeightExtent, chunk_hashes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__weight_extent__field_indices_by_name[] = {
+  5,   /* field[5] = byte_count */
+  7,   /* field[7] = chunk_hashes */
+  0,   /* field[0] = name */
+  4,   /* field[4] = offset */
+  3,   /* field[3] = part */
+  6,   /* field[6] = sha256 */
+  2,   /* field[2] = shape */
+  1,   /* field[1] = type */
+};
+static const ProtobufCIntRange staffel__v1__weight_extent__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 8 }
+};
+const ProtobufCMessageDescriptor staffel__v1__weight_extent__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WeightExtent",
+  "WeightExtent",
+  "Staffel__V1__WeightExtent",
+  "staffel.v1",
+  sizeof(Staffel__V1__WeightExtent),
+  8,
+  staffel__v1__weight_extent__field_descriptors,
+  staffel__v1__weight_extent__field_indices_by_name,
+  1,  staffel__v1__weight_extent__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__weight_extent__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__weights_request__field_descriptors[4] =
+{
+  {
+    "model_digest",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightsRequest, has_model_digest),
+    offsetof(Staffel__V1__WeightsRequest, model_digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "manifest",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__WeightsRequest, kind_case),
+    offsetof(Staffel__V1__WeightsRequest, manifest),
+    &staffel__v1__empty__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "held",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__WeightsRequest, kind_case),
+    offsetof(Staffel__V1__WeightsRequest, held),
+    &staffel__v1__empty__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "chunk",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__WeightsRequest, kind_case),
+    offsetof(Staffel__V1__WeightsRequest, chunk),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__weights_request__field_indices_by_name[] = {
+  3,   /* field[3] = chunk */
+  2,   /* field[2] = held */
+  1,   /* field[1] = manifest */
+  0,   /* field[0] = model_digest */
+};
+static const ProtobufCIntRange staffel__v1__weights_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor staffel__v1__weights_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WeightsRequest",
+  "WeightsRequest",
+  "Staffel__V1__WeightsRequest",
+  "staffel.v1",
+  sizeof(Staffel__V1__WeightsRequest),
+  4,
+  staffel__v1__weights_request__field_descriptors,
+  staffel__v1__weights_request__field_indices_by_name,
+  1,  staffel__v1__weights_request__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__weights_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor staffel__v1__weights_reply__field_descriptors[5] =
+{
+  {
+    "model_digest",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightsReply, has_model_digest),
+    offsetof(Staffel__V1__WeightsReply, model_digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "manifest",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__WeightsReply, kind_case),
+    offsetof(Staffel__V1__WeightsReply, manifest),
+    &staffel__v1__empty__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "held",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__WeightsReply, kind_case),
+    offsetof(Staffel__V1__WeightsReply, held),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "chunk",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__WeightsReply, kind_case),
+    offsetof(Staffel__V1__WeightsReply, chunk),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "missing",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__WeightsReply, kind_case),
+    offsetof(Staffel__V1__WeightsReply, missing),
+    &staffel__v1__weights_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__weights_reply__field_indices_by_name[] = {
+  3,   /* field[3] = chunk */
+  2,   /* field[2] = held */
+  1,   /* field[1] = manifest */
+  4,   /* field[4] = missing */
+  0,   /* field[0] = model_digest */
+};
+static const ProtobufCIntRange staffel__v1__weights_reply__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor staffel__v1__weights_reply__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.WeightsReply",
+  "WeightsReply",
+  "Staffel__V1__WeightsReply",
+  "staffel.v1",
+  sizeof(Staffel__V1__WeightsReply),
+  5,
+  staffel__v1__weights_reply__field_descriptors,
+  staffel__v1__weights_reply__field_indices_by_name,
+  1,  staffel__v1__weights_reply__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__weights_reply__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCEnumValue staffel__v1__peer_role__enum_values_by_number[4] =
 {
   { "PEER_ROLE_UNKNOWN", "STAFFEL__V1__PEER_ROLE__PEER_ROLE_UNKNOWN", 0 },
@@ -7033,5 +9274,77 @@ const ProtobufCEnumDescriptor staffel__v1__boundary_type__descriptor =
   staffel__v1__boundary_type__enum_values_by_name,
   1,
   staffel__v1__boundary_type__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCEnumValue staffel__v1__handover_state__enum_values_by_number[6] =
+{
+  { "HANDOVER_STATE_UNKNOWN", "STAFFEL__V1__HANDOVER_STATE__HANDOVER_STATE_UNKNOWN", 0 },
+  { "HANDOVER_STATE_PREPARED", "STAFFEL__V1__HANDOVER_STATE__HANDOVER_STATE_PREPARED", 1 },
+  { "HANDOVER_STATE_PROGRESS", "STAFFEL__V1__HANDOVER_STATE__HANDOVER_STATE_PROGRESS", 2 },
+  { "HANDOVER_STATE_SENT", "STAFFEL__V1__HANDOVER_STATE__HANDOVER_STATE_SENT", 3 },
+  { "HANDOVER_STATE_SWITCHED", "STAFFEL__V1__HANDOVER_STATE__HANDOVER_STATE_SWITCHED", 4 },
+  { "HANDOVER_STATE_FAILED", "STAFFEL__V1__HANDOVER_STATE__HANDOVER_STATE_FAILED", 5 },
+};
+static const ProtobufCIntRange staffel__v1__handover_state__value_ranges[] = {
+{0, 0},{0, 6}
+};
+static const ProtobufCEnumValueIndex staffel__v1__handover_state__enum_values_by_name[6] =
+{
+  { "HANDOVER_STATE_FAILED", 5 },
+  { "HANDOVER_STATE_PREPARED", 1 },
+  { "HANDOVER_STATE_PROGRESS", 2 },
+  { "HANDOVER_STATE_SENT", 3 },
+  { "HANDOVER_STATE_SWITCHED", 4 },
+  { "HANDOVER_STATE_UNKNOWN", 0 },
+};
+const ProtobufCEnumDescriptor staffel__v1__handover_state__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "staffel.v1.HandoverState",
+  "HandoverState",
+  "Staffel__V1__HandoverState",
+  "staffel.v1",
+  6,
+  staffel__v1__handover_state__enum_values_by_number,
+  6,
+  staffel__v1__handover_state__enum_values_by_name,
+  1,
+  staffel__v1__handover_state__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCEnumValue staffel__v1__drain_state__enum_values_by_number[6] =
+{
+  { "DRAIN_STATE_UNKNOWN", "STAFFEL__V1__DRAIN_STATE__DRAIN_STATE_UNKNOWN", 0 },
+  { "DRAIN_STATE_NO_SUCH_WORKER", "STAFFEL__V1__DRAIN_STATE__DRAIN_STATE_NO_SUCH_WORKER", 1 },
+  { "DRAIN_STATE_MOVING", "STAFFEL__V1__DRAIN_STATE__DRAIN_STATE_MOVING", 2 },
+  { "DRAIN_STATE_DRAINED", "STAFFEL__V1__DRAIN_STATE__DRAIN_STATE_DRAINED", 3 },
+  { "DRAIN_STATE_REFUSED", "STAFFEL__V1__DRAIN_STATE__DRAIN_STATE_REFUSED", 4 },
+  { "DRAIN_STATE_SERVING", "STAFFEL__V1__DRAIN_STATE__DRAIN_STATE_SERVING", 5 },
+};
+static const ProtobufCIntRange staffel__v1__drain_state__value_ranges[] = {
+{0, 0},{0, 6}
+};
+static const ProtobufCEnumValueIndex staffel__v1__drain_state__enum_values_by_name[6] =
+{
+  { "DRAIN_STATE_DRAINED", 3 },
+  { "DRAIN_STATE_MOVING", 2 },
+  { "DRAIN_STATE_NO_SUCH_WORKER", 1 },
+  { "DRAIN_STATE_REFUSED", 4 },
+  { "DRAIN_STATE_SERVING", 5 },
+  { "DRAIN_STATE_UNKNOWN", 0 },
+};
+const ProtobufCEnumDescriptor staffel__v1__drain_state__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "staffel.v1.DrainState",
+  "DrainState",
+  "Staffel__V1__DrainState",
+  "staffel.v1",
+  6,
+  staffel__v1__drain_state__enum_values_by_number,
+  6,
+  staffel__v1__drain_state__enum_values_by_name,
+  1,
+  staffel__v1__drain_state__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };

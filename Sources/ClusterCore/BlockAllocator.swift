@@ -13,7 +13,7 @@
 ///
 /// Only full blocks are shared, and full blocks are never written again; so what is shared never changes.
 package struct BlockAllocator: Sendable {
-    package let total: Int
+    package private(set) var total: Int
     /// So many idle blocks are kept while there are blocks that were never used.
     package let idleKept: Int
     /// Used before, the last one last.
@@ -94,6 +94,23 @@ package struct BlockAllocator: Sendable {
                 free.append(block)
             }
         }
+    }
+
+    /// There is memory for blocks 0..<`count` only from now on; nobody holds any other. What idle ones beyond held is given up.
+    package mutating func limit(to count: Int) {
+        precondition(count > 0 && holders[min(count, total)..<total].allSatisfy { $0 == 0 }, "blocks in use are kept")
+        for place in min(count, unusedFrom)..<unusedFrom where index.isWritten(BlockID(UInt32(place))) {
+            idle.remove(BlockID(UInt32(place)))
+            index.remove(BlockID(UInt32(place)))
+        }
+        free.removeAll { Int($0.value) >= count }
+        unusedFrom = min(unusedFrom, count)
+        total = min(total, count)
+    }
+
+    /// Blocks that nobody holds but that serve later requests, ascending.
+    package var idleBlocks: [BlockID] {
+        (0..<unusedFrom).lazy.map { BlockID(UInt32($0)) }.filter { holders[Int($0.value)] == 0 && index.isWritten($0) }
     }
 
     // MARK: - Prefixes

@@ -19,6 +19,8 @@ package struct Coordinator: Sendable {
     var refusal: Refusal?
     var lastPrecedence: UInt64 = 0
     var speeds = MeasuredSpeeds()
+    var linkFaults = LinkFaults()
+    var weights = WeightSources()
     /// In the order of submission.
     var requests: OrderedDictionary<RequestID, OpenRequest> = [:]
     package internal(set) var metrics = CoordinatorMetrics()
@@ -71,6 +73,7 @@ package struct Coordinator: Sendable {
         case .received(let message, let peer, let role): received(message, from: peer, role: role, now, &effects)
         case .enrolRequested(let request, let token): enrol(request, over: token, &effects)
         case .malformedFrame(let peer): drop(.malformed, from: peer, &effects)
+        case .weightsHashed(let hashed): weights.hashed = hashed
         case .disconnected(let peer): disconnected(peer, now, &effects)
         case .revoked(let peer): revoked(peer, now, &effects)
         case .drafted(let sequence, let length, let tokens): drafted(sequence, atLength: length, tokens)
@@ -92,8 +95,10 @@ package struct Coordinator: Sendable {
     /// What follows every event: look for silence, give up what waited too long, plan, fill the pipeline.
     private mutating func carryOn(_ now: Instant, _ effects: inout [Effect]) {
         failOverdue(now, &effects)
+        advanceHandovers(now, &effects)
         expireRequests(now, &effects)
         deploy(now, &effects)
+        finishDrains(&effects)
         fillPipeline(now, &effects)
     }
 
@@ -102,6 +107,7 @@ package struct Coordinator: Sendable {
     ) {
         switch (message, role) {
         case (.statusQuery, _): effects.append(.send(.status(status(at: now)), to: peer))
+        case (.drain(let request), .console): drain(request, from: peer, now, &effects)
         case (.workerHello(let hello), .worker): greet(hello, from: peer, now, &effects)
         case (.gatewayHello(let hello), .gateway): greet(hello, from: peer, now, &effects)
         case (_, .worker) where membership.workers[peer] != nil: receivedFromWorker(message, peer, now, &effects)
@@ -128,7 +134,10 @@ package struct Coordinator: Sendable {
         case .stepResult(let result): stepReturned(result, worker, now, &effects)
         case .stepFailed(let epoch, _, let failure): stepFailed(epoch, failure, worker, now, &effects)
         case .leaving: lose(worker: worker, because: "the worker left", now, &effects)
-        case .enrol, .workerHello, .gatewayHello, .submit, .cancel, .cancelChoice, .statusQuery: drop(.wrongRole, from: worker, &effects)
+        case .handoverReport(let report): handoverReported(report, worker, now, &effects)
+        case .wishToLeave: wishedToLeave(worker, now, &effects)
+        case .weightsQuery(let model): weightsQueried(model, by: worker, &effects)
+        case .enrol, .workerHello, .gatewayHello, .submit, .cancel, .cancelChoice, .statusQuery, .drain: drop(.wrongRole, from: worker, &effects)
         }
     }
 
@@ -145,7 +154,8 @@ package struct Coordinator: Sendable {
         case .cancel(let id): cancel(id, from: gateway, &effects)
         case .cancelChoice(let id, let choice): cancel(choice, of: id, from: gateway, &effects)
         case .leaving: lose(gateway: gateway, because: "the gateway left", &effects)
-        case .enrol, .workerHello, .gatewayHello, .loadProgress, .loaded, .loadFailed, .stepResult, .stepFailed, .statusQuery:
+        case .enrol, .workerHello, .gatewayHello, .loadProgress, .loaded, .loadFailed, .stepResult, .stepFailed, .statusQuery,
+            .handoverReport, .drain, .wishToLeave, .weightsQuery:
             drop(.wrongRole, from: gateway, &effects)
         }
     }
@@ -166,7 +176,7 @@ package struct Coordinator: Sendable {
     /// When `.deadline` is due. Later than any time at which this machine was last handled, so a driver never spins.
     package var nextDeadline: Instant? {
         guard !hasEnded else { return nil }
-        return [membershipDeadline, deploymentDeadline, requestDeadline, stepDeadline].compactMap(\.self).min()
+        return [membershipDeadline, deploymentDeadline, requestDeadline, stepDeadline, handoverDeadline].compactMap(\.self).min()
     }
 
     // MARK: - Words

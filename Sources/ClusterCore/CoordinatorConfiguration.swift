@@ -7,6 +7,8 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var modelPath: String
     package var parameterCount: UInt64
     package var modelBytes: UInt64
+    /// Where workers fetch weights from the coordinator's own file; `nil` for nowhere.
+    package var weightsPeer: StagePeer?
 
     /// Prompt and output together; never above the model's own.
     package var contextTokens: Int
@@ -15,6 +17,9 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
 
     /// The first plan waits for so many workers.
     package var expectedWorkers: Int
+    /// So many of the workers that are there are kept back for the next loss, and all others serve, however many join while streams run. `nil`:
+    /// `expectedWorkers` serve and all others stand by.
+    package var standbyWorkers: Int?
     /// How many pipelines the workers are divided into.
     package var replicas = ReplicaCount.automatic
     /// The load that the number of replicas is chosen for: so many sequences at once in all.

@@ -8,6 +8,7 @@ extension Coordinator {
         if fleet.isIdle && !mayPlan(now) { return }
         form(now, &effects)
         widen(now, &effects)
+        considerHandovers(now, &effects)
         for replica in fleet.serving { considerRecut(of: replica, now, &effects) }
     }
 
@@ -15,7 +16,7 @@ extension Coordinator {
     private mutating func form(_ now: Instant, _ effects: inout [Effect]) {
         let wanted = replicasWanted
         guard wanted > 0 else { return }
-        let candidates = freeCandidates(now)
+        let candidates = withoutStandbys(freeCandidates(now))
         let keys = candidates.map(\.key)
         guard !keys.isEmpty, keys != fleet.triedInVain else { return }
         switch plans(over: candidates, atMost: wanted, at: now) {
@@ -39,12 +40,18 @@ extension Coordinator {
         }
     }
 
-    /// Where the number of replicas is chosen here, a machine that has a stage makes no other replica: it would share its memory with itself.
+    /// Who may form another replica. Where the number of replicas is chosen here, a machine that has a stage makes no other one: it would share its
+    /// memory with itself.
     private func freeCandidates(_ now: Instant) -> [WorkerMember] {
-        let free = membership.candidates(at: now).filter { fleet.replica(of: $0.key) == nil }
+        let free = standbys(now)
         guard mayRegroup, !fleet.isIdle else { return free }
         let taken = membership.workers.values.filter { fleet.replica(of: $0.key) != nil }.map(\.hello.capabilities.machine)
         return free.filter { $0.hello.capabilities.machine == 0 || !taken.contains($0.hello.capabilities.machine) }
+    }
+
+    /// Who has no stage and is getting none.
+    func standbys(_ now: Instant) -> [WorkerMember] {
+        membership.candidates(at: now).filter { fleet.replica(of: $0.key) == nil && fleet.replica(handingOverWith: $0.key) == nil }
     }
 
     private func plans(over candidates: [WorkerMember], atMost count: Int, at now: Instant) -> Result<[Plan], Failure> {
@@ -110,17 +117,18 @@ extension Coordinator {
 
     private var mayRegroup: Bool { configuration.replicas == .automatic }
 
-    private var mayWiden: Bool {
+    var mayWiden: Bool {
         let inForce = fleet.inForce
-        guard requests.isEmpty, !inForce.isEmpty, inForce == fleet.serving else { return false }
+        guard requests.isEmpty, !inForce.isEmpty, inForce == fleet.serving, fleet.replicas.allSatisfy({ $0.handover == nil }) else { return false }
         return mayRegroup || fleet.workersInUse < configuration.expectedWorkers
     }
 
-    private var widenAt: Instant { fleet.lastChange.advanced(milliseconds: configuration.planSettleMs) }
+    var widenAt: Instant { fleet.lastChange.advanced(milliseconds: configuration.planSettleMs) }
 
     mutating func assign(_ plans: [Plan], _ now: Instant, _ effects: inout [Effect]) {
         for plan in plans { assign(plan, now, &effects) }
-        for worker in membership.workers.values where worker.holdsSlice && fleet.replica(of: worker.key) == nil {
+        for worker in membership.workers.values
+        where worker.holdsSlice && fleet.replica(of: worker.key) == nil && fleet.replica(handingOverWith: worker.key) == nil {
             effects.append(.send(.release(fleet.highestEpoch), to: worker.key))
             membership.workers[worker.key]!.holdsSlice = false
         }
@@ -133,10 +141,7 @@ extension Coordinator {
         fleet.widenedInVain = nil
         let start = Deployment.Loading(isDone: false, bytesDone: 0, lastProgress: now)
         fleet[replica].deployment.epoch = epoch
-        let workers = candidates(of: plan, at: now)
-        let forecast = PlanForecast(plan: plan, model: configuration.model, workers: workers, demand: demand)
-        fleet[replica].watch.begin(forecast)
-        fleet[replica].forecast = PipelineForecast(forecast, contextTokens: configuration.contextTokens)
+        predict(plan, of: replica, candidates(of: plan, at: now))
         fleet[replica].deployment.phase = .loading(plan, [Deployment.Loading](repeating: start, count: plan.stages.count))
         for (index, stage) in plan.stages.enumerated() {
             log(
@@ -148,6 +153,13 @@ extension Coordinator {
             effects.append(.send(.assign(assignment(of: index, in: plan, epoch: epoch)), to: stage.worker))
             membership.workers[stage.worker]!.holdsSlice = true
         }
+    }
+
+    /// What the plan is expected to reach.
+    mutating func predict(_ plan: Plan, of replica: Int, _ workers: [Planner.Candidate]) {
+        let forecast = PlanForecast(plan: plan, model: configuration.model, workers: workers, demand: demand)
+        fleet[replica].watch.begin(forecast)
+        fleet[replica].forecast = PipelineForecast(forecast, contextTokens: configuration.contextTokens)
     }
 
     func assignment(of index: Int, in plan: Plan, epoch: Epoch) -> StageAssignment {
@@ -175,6 +187,9 @@ extension Coordinator {
     // MARK: - Loading
 
     mutating func loadProgressed(_ progress: LoadProgress, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
+        if let replica = fleet.replica(handingOverTo: progress.epoch) {
+            return fleet[replica].handover!.loadProgressed(worker, bytesDone: progress.bytesDone, at: now)
+        }
         guard let replica = replica(of: worker, in: progress.epoch, &effects) else { return }
         guard case .loading(let plan, var stages) = fleet[replica].deployment.phase, let stage = fleet[replica].deployment.stage(of: worker) else {
             return drop(.wrongState, from: worker, &effects)
@@ -193,6 +208,7 @@ extension Coordinator {
             return drop(.wrongState, from: worker, &effects)
         }
         stages[stage].isDone = true
+        endFetch(of: worker, &effects)
         fleet[replica].deployment.phase = .loading(plan, stages)
         if stages.allSatisfy(\.isDone) { prove(replica, plan, now, &effects) }
     }
@@ -239,6 +255,7 @@ extension Coordinator {
         if deployment.isServing { metrics.recoveries += 1 }
         log(
             .warning, "epoch ended", [.init("epoch", deployment.epoch.value), .init("replica", replica), .init("reason", reason)], &effects)
+        dropHandover(of: replica, now, &effects)
         endEpoch(of: replica, now)
         if fleet.isIdle { fleet.lastFailure = Failure(.noCapacity, reason) }
     }

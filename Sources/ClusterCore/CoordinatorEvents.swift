@@ -14,6 +14,8 @@ extension Coordinator {
         /// The draft model's answer to a `.draft`: what it takes to stand from position `atLength` on. May come late, in parts, or for a sequence
         /// that is gone.
         case drafted(SequenceID, atLength: Int, tokens: [TokenID])
+        /// How far the hashing is that `.hashWeights` began, or that it is done.
+        case weightsHashed(HashedWeights)
         /// `nextDeadline` has come.
         case deadline
         /// End on purpose. `.ended` follows in the same batch of effects.
@@ -31,6 +33,10 @@ extension Coordinator {
         case consumeToken(PeerKey)
         /// For the draft model, in place of any earlier wish. Only where the configuration says that there is one.
         case draft(DraftWish)
+        /// Only these workers may ask for weights that are here.
+        case admitFetchers([PeerKey])
+        /// Somebody needs the model's manifest: begin to make it, unless that was done.
+        case hashWeights
         case log(LogEntry)
         /// Only where `CoordinatorConfiguration.tracesSteps` says so.
         case trace(TraceEvent)

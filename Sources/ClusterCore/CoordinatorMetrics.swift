@@ -20,6 +20,7 @@ package struct CoordinatorMetrics: Hashable, Sendable {
     package var recoveryNanoseconds: UInt64 = 0
     /// The last one of these pauses.
     package var lastRecoveryNanoseconds: UInt64 = 0
+    package var handovers = HandoverCounts()
     package var dropped = DropCounts()
 
     package init() {}

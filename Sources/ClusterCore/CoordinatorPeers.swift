@@ -38,6 +38,7 @@ extension Coordinator {
             membership.strikes[worker] = nil
         }
         speeds.met(worker, session: hello.session)
+        defer { weights.tell(worker, hello, &effects) }
         // A restarted coordinator's epochs must lie above all that its workers have seen, or an old frame could pass for a new one.
         fleet.hasSeen(max(hello.lastEpoch, hello.holding?.epoch ?? Epoch(0)))
         effects.append(.send(.workerWelcome(WorkerWelcome(version: .current)), to: worker))
@@ -66,6 +67,7 @@ extension Coordinator {
         fleet.lastChange = now
         fleet.triedInVain = nil
         fleet.widenedInVain = nil
+        fleet.grownInVain = nil
         log(
             .notice, "worker joined",
             [
@@ -78,6 +80,8 @@ extension Coordinator {
     private mutating func greetAgain(_ hello: WorkerHello, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
         membership.workers[worker]!.hello = hello
         membership.workers[worker]!.lastHeard = now
+        // An order or a report may be lost.
+        giveUpHandovers(with: worker, because: "a worker reconnected", now, &effects)
         guard let replica = fleet.replica(of: worker), let stage = fleet[replica].deployment.stage(of: worker) else { return }
         let deployment = fleet[replica].deployment
         let holdsThisEpoch = hello.holding?.epoch == deployment.epoch
@@ -122,8 +126,11 @@ extension Coordinator {
 
     mutating func lose(worker: PeerKey, because reason: String, _ now: Instant, _ effects: inout [Effect]) {
         guard let member = membership.workers.removeValue(forKey: worker) else { return }
+        endFetch(of: worker, &effects)
         log(.warning, "worker lost", [.init("peer", worker), .init("name", member.hello.name), .init("reason", reason)], &effects)
         fleet.lastChange = now
+        fleet.grownInVain = nil
+        if fleet.replica(of: worker) == nil { giveUpHandovers(with: worker, because: reason, now, &effects) }
         if let replica = fleet.replica(of: worker) { recover(replica, reason, now, &effects) }
     }
 
@@ -172,12 +179,18 @@ extension Coordinator {
         max(worker.lastHeard, worker.lastAsked).advanced(milliseconds: 2 * configuration.heartbeatIntervalMs)
     }
 
+    /// Asked for after every event: plain loops, because a lazy closure over `self` copies the whole coordinator.
     var membershipDeadline: Instant? {
-        let workers = membership.workers.values.lazy.map { min($0.lastHeard.advanced(milliseconds: heartbeatTimeoutMs), nextQuestion($0)) }
-        let gateways = membership.gateways.values.lazy.map { gateway in
-            gateway.lostSince.map { $0.advanced(milliseconds: configuration.gatewayGraceMs) }
-                ?? gateway.lastHeard.advanced(milliseconds: heartbeatTimeoutMs)
+        var deadline: Instant?
+        func note(_ instant: Instant) { deadline = min(deadline ?? instant, instant) }
+        for worker in membership.workers.values {
+            note(min(worker.lastHeard.advanced(milliseconds: heartbeatTimeoutMs), nextQuestion(worker)))
         }
-        return [workers.min(), gateways.min()].compactMap(\.self).min()
+        for gateway in membership.gateways.values {
+            note(
+                gateway.lostSince.map { $0.advanced(milliseconds: configuration.gatewayGraceMs) }
+                    ?? gateway.lastHeard.advanced(milliseconds: heartbeatTimeoutMs))
+        }
+        return deadline
     }
 }

@@ -28,7 +28,8 @@ extension Coordinator {
     /// several times a second. Where there are several replicas each keeps its workers; which go together is `widen`'s matter.
     mutating func considerRecut(of replica: Int, _ now: Instant, _ effects: inout [Effect]) {
         let deployment = fleet[replica].deployment
-        guard case .serving(let current) = deployment.phase, fleet[replica].watch.isCheckDue(configuration, at: now) else { return }
+        guard case .serving(let current) = deployment.phase, fleet[replica].handover == nil,
+            fleet[replica].watch.isCheckDue(configuration, at: now) else { return }
         // As in `widen`: who failed a stage lately is only used in need, and who was not expected stands by for one that is lost.
         let isNarrow = configuration.replicas == .exactly(1) && current.stages.count < configuration.expectedWorkers
         let usable = membership.candidates(at: now).filter {
@@ -46,6 +47,8 @@ extension Coordinator {
         log(
             .notice, "cutting the layers anew",
             [.init("epoch", deployment.epoch.value), .init("gain_percent", percent(better.gain)), .init("plan", words(better.plan))], &effects)
+        // Whoever waits for an answer has it go on; where nobody does, loading anew gives KV memory for the new cut as well.
+        if !requests.isEmpty, beginHandover(of: replica, to: better.plan, reason: "measured times", now, &effects) { return }
         endEpoch(of: replica, now)
         assign([better.plan], now, &effects)
     }
@@ -65,7 +68,7 @@ extension Coordinator {
 
     private func percent(_ share: Double) -> Int { Int((min(share, 1e6) * 100).rounded()) }
 
-    private func name(_ worker: PeerKey) -> String { membership.workers[worker]?.hello.name ?? "\(worker)" }
+    func name(_ worker: PeerKey) -> String { membership.workers[worker]?.hello.name ?? "\(worker)" }
 
     private func words(_ plan: Plan) -> String {
         plan.stages.map { "\($0.layers.lowerBound)-\($0.layers.upperBound - 1) on \(name($0.worker))" }.joined(separator: ", ")

@@ -25,6 +25,8 @@ extension Coordinator {
         report.recoveries = metrics.recoveries
         report.recoveryNanoseconds = metrics.recoveryNanoseconds
         report.lastRecoveryNanoseconds = metrics.lastRecoveryNanoseconds
+        report.handovers = metrics.handovers
+        report.handovers.positionsRecomputed = sum { $0.positionsRecomputed }
         return report
     }
 
@@ -65,12 +67,14 @@ extension Coordinator {
 
     private func state(of worker: WorkerMember, stage: Int?, in deployment: Deployment, at now: Instant) -> String {
         guard let stage else {
+            if worker.drain != nil { return "drained" }
+            if fleet.replica(handingOverWith: worker.key) != nil { return "joining" }
             return membership.strikes[worker.key].map { $0.suspendedUntil > now } == true ? "suspended" : "standby"
         }
         switch deployment.phase {
         case .loading(_, let stages): return stages[stage].isDone ? "loaded" : "loading"
         case .proving: return "loaded"
-        case .serving: return "serving"
+        case .serving: return worker.drain?.isWanted == true ? "draining" : "serving"
         case .idle: return "standby"
         }
     }

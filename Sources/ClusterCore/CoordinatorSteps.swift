@@ -93,21 +93,28 @@ extension Coordinator {
         if failure.code == .frameLost { recover(replica, failure.message, now, &effects) } else { strike(worker, failure, now, &effects) }
     }
 
-    /// A step that takes far too long: the first stage that has not finished it is the suspect. If all say they have, its result was lost.
+    /// A step that takes far too long: the workers' heartbeats tell where it is (`StepSuspect`).
     mutating func failOverdueStep(of replica: Int, _ now: Instant, _ effects: inout [Effect]) {
         // Asked first, since it is asked at each event.
         guard let deadline = fleet[replica].scheduler.deadline, deadline <= now else { return }
         let (deployment, scheduler) = (fleet[replica].deployment, fleet[replica].scheduler)
         guard let plan = deployment.plan, let step = scheduler.inFlight.first else { return }
-        let suspect = plan.stages.first { stage in
-            guard let progress = membership.workers[stage.worker]?.progress else { return true }
-            return progress.epoch != deployment.epoch || progress.lastStep < step.number
+        let suspect = StepSuspect(step: step.number, epoch: deployment.epoch, stages: plan.stages.map(\.worker)) {
+            membership.workers[$0]?.progress
         }
-        guard let suspect else { return recover(replica, "a step's result was lost", now, &effects) }
-        strike(
-            suspect.worker,
-            Failure(.internalError, "a step of \(step.rowCount) rows did not come back after \(now.milliseconds(since: step.sentAt)) ms"),
-            now, &effects)
+        let what = "a step of \(step.rowCount) rows did not come back after \(now.milliseconds(since: step.sentAt)) ms"
+        switch suspect {
+        case .result: recover(replica, "a step's result was lost", now, &effects)
+        case .sending(let worker): recover(replica, "\(what): it did not reach worker \(name(worker))", now, &effects)
+        case .worker(let worker): strike(worker, Failure(.internalError, what), now, &effects)
+        case .link(let from, let to):
+            let failure = Failure(.frameLost, "\(what): what worker \(name(from)) computed did not reach worker \(name(to))")
+            if linkFaults.note(from: from, to: to, at: now) {
+                strike(to, failure, now, &effects)
+            } else {
+                recover(replica, failure.message, now, &effects)
+            }
+        }
     }
 
     /// When the oldest step in flight of any replica is overdue.

@@ -18,6 +18,8 @@ package struct Fleet: Sendable {
     package var triedInVain: [PeerKey]?
     /// All workers, when a plan over them would not be wider than what serves.
     package var widenedInVain: [PeerKey]?
+    /// Workers over whom a plan would not be wider than the one in force.
+    var grownInVain: [PeerKey]?
     /// Why nothing serves, as far as known. For people.
     package var lastFailure: Failure?
 
@@ -46,6 +48,11 @@ package struct Fleet: Sendable {
 
     package func replica(of worker: PeerKey) -> Int? { replicas.firstIndex { $0.deployment.stage(of: worker) != nil } }
     package func replica(in epoch: Epoch) -> Int? { replicas.firstIndex { $0.deployment.epoch == epoch } }
+
+    package func replica(handingOverTo epoch: Epoch) -> Int? { replicas.firstIndex { $0.handover?.epoch == epoch } }
+    package func replica(handingOverWith worker: PeerKey) -> Int? {
+        replicas.firstIndex { $0.handover?.participants.contains(worker) == true }
+    }
 
     /// Of the newest plan, in force or not: what people see.
     package var highestEpochInForce: Epoch { replicas.map(\.deployment.epoch).max() ?? Epoch(0) }

@@ -33,6 +33,8 @@ package struct GeneratedSequence: Hashable, Sendable {
     private var prefillEnd = 0
     /// Positions whose rows were put into a step of this epoch.
     package private(set) var sent = 0
+    /// The most that ever were: what is sent again below that was computed before.
+    private(set) var sentMost = 0
     /// The first `blocksSent` of them are known to the stages.
     package private(set) var blocks: [BlockID] = []
     private var blocksSent = 0
@@ -135,6 +137,7 @@ package struct GeneratedSequence: Hashable, Sendable {
 
     /// The stages' state of it is gone or is being closed; its tokens stay. Steps in flight still return.
     package mutating func loseState() -> [BlockID] {
+        sentMost = max(sentMost, sent)
         defer {
             sent = 0
             blocks = []
@@ -145,6 +148,16 @@ package struct GeneratedSequence: Hashable, Sendable {
             isOpen = false
         }
         return blocks
+    }
+
+    /// Its keys and values are with the stages of another plan, which do not know it yet.
+    package mutating func changeStages() {
+        precondition(stepsInFlight == 0, "stages change between two steps")
+        guard isOpen else { return }
+        cached = sent
+        blocksSent = 0
+        isOpen = false
+        lastStep = StepNumber(0)
     }
 
     /// The epoch ended: nothing of it comes back.

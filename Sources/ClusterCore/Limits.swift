@@ -53,4 +53,33 @@ package enum Limits {
     package static let stepDeadlineFloorMs: UInt64 = 10_000
     package static let recoveryWaitMs: UInt64 = 300_000
     package static let planSettleMs: UInt64 = 1_000
+    /// Of keys and values in one frame, unless one block of one layer has more: what a decode step may have to wait for.
+    package static let kvFrameBytes = 256 << 10
+    /// Of one block of one layer: the widest model's, in f32.
+    package static let kvBlockBytesMax = 2 * positionsPerBlock * hiddenMax * 4
+    package static let kvFrameBlocksMax = 256
+    /// Frames of keys and values that a worker has on their way: one travels while the next is read.
+    package static let kvFramesOpenMax = 2
+    /// Rounds in which changed blocks are sent again before the last one, for which steps wait.
+    package static let handoverRoundsMax = 6
+    /// How long steps may wait for the last blocks of a hand-over, and how long its workers may take to change over.
+    package static let handoverPauseMs: UInt64 = 5_000
+    /// Without a sign of progress a hand-over is given up after so long.
+    package static let handoverSilenceMs: UInt64 = 10_000
+    /// After one that failed the next is tried no sooner; doubled each time, up to the second.
+    package static let handoverRetryMs: UInt64 = 2_000
+    package static let handoverRetryMaxMs: UInt64 = 60_000
+    /// Tokens of sequences that one step may make known to the stages.
+    package static let stepOpenTokensMax = 1 << 20
+    // Weights from peers.
+    package static let modelPartsMax = 10_000
+    package static let tensorsMax = 65_536
+    package static let dimensionsMax = 4
+    /// A part's file: 16 TiB.
+    package static let partBytesMax = 1 << 44
+    /// At 4 MiB each, 1 TiB of model; their hashes are 8 MiB.
+    package static let manifestChunksMax = 1 << 18
+    package static let manifestBytesMax = 15 << 20
+    /// Between two questions of a fetching worker for sources.
+    package static let weightsQueryIntervalMs: UInt64 = 2_000
 }

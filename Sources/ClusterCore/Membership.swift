@@ -11,7 +11,7 @@ package struct Membership: Hashable, Sendable {
 
     /// Workers that a plan may use now, in order of their keys.
     package func candidates(at now: Instant) -> [WorkerMember] {
-        workers.values.filter { strikes[$0.key].map { $0.suspendedUntil <= now } ?? true }.sorted { $0.key < $1.key }
+        workers.values.filter { $0.drain == nil && (strikes[$0.key].map { $0.suspendedUntil <= now } ?? true) }.sorted { $0.key < $1.key }
     }
 
     /// When the next suspension of a present worker ends.
@@ -30,6 +30,8 @@ package struct WorkerMember: Hashable, Sendable {
     package var progress: Heartbeat
     /// Whether it has, or was told to have, a slice in memory.
     package var holdsSlice: Bool
+    /// Where it is to have layers no more.
+    package var drain: Drain?
 }
 
 package struct GatewayMember: Hashable, Sendable {
@@ -49,10 +51,13 @@ package struct Strikes: Hashable, Sendable {
     package static let memoryMs: UInt64 = 3_600_000
 
     package private(set) var count = 0
+    /// Not only while it prepared a slice beside what served, where a failure costs nobody anything.
+    package private(set) var hasFailedServing = false
     package private(set) var suspendedUntil = Instant(nanoseconds: 0)
 
-    package mutating func strike(at now: Instant) {
-        if now > suspendedUntil.advanced(milliseconds: Self.memoryMs) { count = 0 }
+    package mutating func strike(at now: Instant, isPreparing: Bool = false) {
+        if now > suspendedUntil.advanced(milliseconds: Self.memoryMs) { (count, hasFailedServing) = (0, false) }
+        if !isPreparing { hasFailedServing = true }
         let suspension = min(Self.suspensionMinMs << UInt64(min(count, 10)), Self.suspensionMaxMs)
         count += 1
         suspendedUntil = now.advanced(milliseconds: suspension)

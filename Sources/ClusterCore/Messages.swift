@@ -5,7 +5,9 @@ package struct ProtocolVersion: Hashable, Sendable, CustomStringConvertible {
     package var major: UInt32
     package var minor: UInt32
 
-    package static let current = ProtocolVersion(major: 2, minor: 0)
+    package static let current = ProtocolVersion(major: 2, minor: 1)
+    /// From this one on workers hand layers over while they serve.
+    package static let handoverMinor: UInt32 = 1
 
     package init(major: UInt32, minor: UInt32) {
         self.major = major
@@ -43,6 +45,13 @@ package enum ToCoordinator: Hashable, Sendable {
     /// One choice is not needed any more (a stop string was found in its text); the others go on.
     case cancelChoice(RequestID, UInt32)
     case statusQuery
+    case handoverReport(HandoverReport)
+    /// From a console. Asked again and again, for it tells how far the draining is; answered by `drainStatus`.
+    case drain(DrainRequest)
+    /// The worker is about to end and asks to be relieved of its layers first; answered by `drainStatus` when that is done or can't be.
+    case wishToLeave
+    /// A worker that must load a slice has no file of this model. Asked again every `Limits.weightsQueryIntervalMs` while it fetches.
+    case weightsQuery(ModelDigest)
 }
 
 /// From the coordinator to a worker, gateway or console.
@@ -66,6 +75,12 @@ package enum FromCoordinator: Hashable, Sendable {
     case status(StatusReport)
     /// The coordinator ends on purpose.
     case closing
+    case handover(HandoverOrder)
+    case drainStatus(DrainStatus)
+    /// The answer to `.weightsQuery`.
+    case weightsOffer(WeightsOffer)
+    /// These workers fetch weights: let them, and nobody else, ask for what is here. Whenever it changes.
+    case weightsFetchers([PeerKey])
 }
 
 package struct EnrolRequest: Hashable, Sendable {
@@ -95,11 +110,14 @@ package struct WorkerHello: Hashable, Sendable {
     package var holding: HeldSlice?
     /// The highest epoch it ever took part in, so that a restarted coordinator's epochs lie above it. At most `Limits.epochMax`.
     package var lastEpoch: Epoch
+    /// Where it hands weights on; `nil` from a worker that does not.
+    package var weightsEndpoint: String?
 
     package init(
         version: ProtocolVersion, session: UInt64, name: String, capabilities: WorkerCapabilities, dataEndpoint: String,
-        holding: HeldSlice?, lastEpoch: Epoch = Epoch(0)
+        holding: HeldSlice?, lastEpoch: Epoch = Epoch(0), weightsEndpoint: String? = nil
     ) {
+        self.weightsEndpoint = weightsEndpoint
         self.version = version
         self.session = session
         self.name = name
@@ -172,13 +190,17 @@ package struct Heartbeat: Hashable, Sendable {
     /// The last step that the stage thread finished: a hung stage thread is seen though its socket thread lives.
     package var lastStep: StepNumber
     package var stepsQueued: Int
+    /// The last step that came with all its rows, computed or not: where it is missing, the link to the stage before is at fault and not the stage
+    /// thread. `nil` from a worker of protocol 2.0.
+    package var lastReceived: StepNumber?
     /// In a reply to a gateway: how long a request would wait behind all that is open, at most `Limits.expectedWaitMsMax`.
     package var expectedWaitMs: UInt64
 
-    package init(epoch: Epoch, lastStep: StepNumber, stepsQueued: Int, expectedWaitMs: UInt64 = 0) {
+    package init(epoch: Epoch, lastStep: StepNumber, stepsQueued: Int, lastReceived: StepNumber? = nil, expectedWaitMs: UInt64 = 0) {
         self.epoch = epoch
         self.lastStep = lastStep
         self.stepsQueued = stepsQueued
+        self.lastReceived = lastReceived
         self.expectedWaitMs = expectedWaitMs
     }
 }
@@ -279,6 +301,7 @@ package struct StatusReport: Hashable, Sendable {
     package var recoveries: UInt64 = 0
     package var recoveryNanoseconds: UInt64 = 0
     package var lastRecoveryNanoseconds: UInt64 = 0
+    package var handovers = HandoverCounts()
     /// While a plan serves.
     package var planning: PlanningStatus?
 

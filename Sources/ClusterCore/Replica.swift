@@ -10,6 +10,11 @@ package struct Replica: Sendable {
 
     package var watch = PlanWatch()
     package var account = PipelineAccount()
+    /// Its layers are moving to another plan.
+    package var handover: Handover?
+    /// After a hand-over that failed: how long to wait, and until when.
+    var handoverRetryMs: UInt64 = 0
+    var handoverRetryAt = Instant(nanoseconds: 0)
 
     package init(scheduler: Scheduler) { self.scheduler = scheduler }
 }

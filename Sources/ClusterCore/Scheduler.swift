@@ -40,19 +40,24 @@ package struct Scheduler: Sendable {
     package internal(set) var allocator = BlockAllocator(total: 0)
     package private(set) var inFlight: Deque<StepInFlight> = []
     /// Sequences whose state the stages may forget; told with the next step.
-    private var closing: [SequenceID] = []
+    var closing: [SequenceID] = []
     /// Copies that the stages make with the next step.
     var copying: [BlockCopy] = []
     /// Waiting sequences whose beginning another one is about to compute: the block that they wait for.
     var awaited: [SequenceID: BlockID] = [:]
     private var probe: (sequence: SequenceID, blocks: [BlockID])?
-    private var epoch = Epoch(0)
-    private var nextNumber: UInt64 = 1
-    private(set) var inFlightMax = 0
-    package private(set) var shape: StepShape
+    var epoch = Epoch(0)
+    var nextNumber: UInt64 = 1
+    var inFlightMax = 0
+    package internal(set) var shape: StepShape
     private var clock: StepClock
     package internal(set) var speculation: Speculation
     package private(set) var preemptions: UInt64 = 0
+    /// Positions computed a second time.
+    package internal(set) var positionsRecomputed: UInt64 = 0
+    /// While layers move: which blocks changed. No step is formed while `isHeld`.
+    var changes: BlockChanges?
+    package internal(set) var isHeld = false
     /// Preemptions, among those counted above, that gave a place to a tenant that had none.
     package internal(set) var displacements: UInt64 = 0
     /// Rows that may be thrown away for such a one.
@@ -95,6 +100,8 @@ package struct Scheduler: Sendable {
     package mutating func halt() {
         inFlight.removeAll()
         inFlightMax = 0
+        changes = nil
+        isHeld = false
         closing = []
         copying = []
         awaited = [:]
@@ -150,7 +157,7 @@ package struct Scheduler: Sendable {
 
     /// The next step for the first stage, or `nil` when the pipeline is full or nothing is ready.
     package mutating func nextStep(at now: Instant) -> Step? {
-        guard inFlight.count < inFlightMax else { return nil }
+        guard inFlight.count < inFlightMax, !isHeld else { return nil }
         admitWaiting()
         var draft = StepDraft(rowsMax: settings.stepRowsMax)
         let decoding = running.count { sequences[$0]!.isDecoding }
@@ -172,6 +179,7 @@ package struct Scheduler: Sendable {
     /// One group of those that decode, who waited longest first. One that has to wait for a block takes nobody's place.
     private mutating func addDecodeRows(to draft: inout StepDraft, atMost share: Int) {
         for member in readyToDecode() where draft.parts.count < share && draft.rowsLeft > 0 && isRunning(member.id) {
+            guard draft.mayOpen(member) else { continue }
             if makeRoom(for: member.id, sparing: draft) { draft.add(member.id, rows: 1) }
         }
     }
@@ -182,7 +190,7 @@ package struct Scheduler: Sendable {
         let fitting = shape.prefillRows(beside: rows, groups: groups)
         var budget = min(turn?.promptRows(fitting, beside: draft.parts.count) ?? fitting, draft.rowsLeft)
         for id in inOrderOfShares() where budget > 0 {
-            guard let sequence = sequences[id], !sequence.isDecoding, sequence.pending > 0 else { continue }
+            guard let sequence = sequences[id], !sequence.isDecoding, sequence.pending > 0, draft.mayOpen(sequence) else { continue }
             let rows = min(sequence.pending, budget)
             draft.add(id, rows: rows)
             budget -= rows
@@ -208,6 +216,7 @@ package struct Scheduler: Sendable {
         copying = []
         inFlight.append(StepInFlight(step, sentAt: now))
         if inFlight.count > 1 { for index in inFlight.indices { inFlight[index].isAlone = false } }
+        noteChanges(by: step)
         return step
     }
 
@@ -273,6 +282,7 @@ package struct Scheduler: Sendable {
         if let fault = oldest.fault(in: result, vocabulary: settings.vocabulary) { return .faulty(fault) }
 
         inFlight.removeFirst()
+        changes?.returned(oldest.number)
         clock.finished(oldest, at: now)
         forecast.note(oldest, tokens: result.tokens.count, at: now)
         // The first step of all waits for weights that nobody has touched yet.
@@ -325,12 +335,22 @@ struct StepDraft {
 
     private(set) var parts: [Part] = []
     private(set) var rowsLeft: Int
+    /// A step's frame is bounded, and after a hand-over all sequences are made known anew.
+    private var tokensToOpen = Limits.stepOpenTokensMax
 
     init(rowsMax: Int) { rowsLeft = rowsMax }
 
     var isEmpty: Bool { parts.isEmpty }
 
     func has(_ sequence: SequenceID) -> Bool { parts.contains { $0.sequence == sequence } }
+
+    /// Whether a sequence that would have to be opened still can be, and if so, it counts.
+    mutating func mayOpen(_ sequence: GeneratedSequence) -> Bool {
+        if sequence.isOpen { return true }
+        guard sequence.tokens.count <= tokensToOpen else { return false }
+        tokensToOpen -= sequence.tokens.count
+        return true
+    }
 
     mutating func add(_ sequence: SequenceID, rows: Int) {
         precondition(rows <= rowsLeft, "a step's rows are bounded")

@@ -47,6 +47,7 @@ extension Scheduler {
         for block in past.indexed..<max(past.indexed, sequence.tokens.count / Limits.positionsPerBlock) { promise(block, of: id) }
         prefillPositions += UInt64(sequence.tokens.count)
         prefillPositionsShared += UInt64(past.positions)
+        positionsRecomputed += UInt64(max(0, sequence.sentMost - past.positions))
         let charged = chargeAdmission(of: id, cached: past.positions)
         waiting.admit(sequences[id]!, charging: charged)
         insertRunning(id)

@@ -10,13 +10,18 @@ import DequeModule
 /// epoch that still loads cannot come, since the coordinator starts an epoch only when all have loaded, so they are dropped like any other.
 package struct Worker: Sendable {
     private let configuration: WorkerConfiguration
-    private var link: CoordinatorLink
-    private var stage: Stage?
-    private var lastEpoch = Epoch(0)
+    private(set) var link: CoordinatorLink
+    var stage: Stage?
+    var handover: WorkerHandover?
+    var lastEpoch = Epoch(0)
+    /// Of the protocol that the coordinator speaks.
+    private(set) var coordinatorMinor: UInt32 = 0
+    /// It ends by then, with its layers handed over or not.
+    var leavingBy: Instant?
     private var hasEnded = false
     package private(set) var metrics = WorkerMetrics()
 
-    private struct Stage {
+    struct Stage {
         enum State { case loading, serving, broken }
 
         var assignment: StageAssignment
@@ -35,13 +40,13 @@ package struct Worker: Sendable {
         var bytesReported: UInt64 = 0
     }
 
-    private struct Arrival {
+    struct Arrival {
         var frame: StepFrame
         var payload: PayloadHandle?
         var at: Instant
     }
 
-    private struct Computing {
+    struct Computing {
         var frame: StepFrame
         var arrivedAt: Instant
         /// When it was given to the stage thread.
@@ -62,12 +67,14 @@ package struct Worker: Sendable {
             isServing: stage?.state == .serving, stepsQueued: stage?.queue.count ?? 0, metrics: metrics)
     }
 
-    package var nextDeadline: Instant? { hasEnded ? nil : link.deadline }
+    package var nextDeadline: Instant? { hasEnded ? nil : [link.deadline, leavingBy].compactMap(\.self).min() }
 
     package mutating func handle(_ event: Event, at now: Instant, into effects: inout [Effect]) {
         guard !hasEnded else {
             if case .activation(_, let payload, _) = event { effects.append(.discard(payload)) }
             if case .stepComputed(_, _, _, let payload?) = event { effects.append(.discard(payload)) }
+            if case .blocksRead(_, let payload, _) = event { effects.append(.discard(payload)) }
+            if case .transfer(_, let payload?, _) = event { effects.append(.discard(payload)) }
             return
         }
         switch event {
@@ -80,12 +87,20 @@ package struct Worker: Sendable {
         case .stepComputed(let epoch, let number, let outcome, let payload): computed(epoch, number, outcome, payload, now, &effects)
         case .stepFailed(let epoch, let number, let failure):
             if isComputing(epoch, number) { breakStage(failure, at: number, &effects) }
+        case .prepared(let epoch): prepared(epoch, &effects)
+        case .handoverFailed(let epoch, let failure): handoverFailed(epoch, failure, &effects)
+        case .transfer(let frame, let payload, let peer): transferred(frame, payload, from: peer, &effects)
+        case .blocksRead(let frame, let payload, let bytes): blocksRead(frame, payload, bytes: bytes, &effects)
+        case .blocksWritten(let frame, let peer): blocksWritten(frame, from: peer, &effects)
+        case .switched(let epoch): switched(epoch, now, &effects)
+        case .weightsWanted(let model): if link.isJoined { effects.append(.send(.weightsQuery(model))) }
         case .malformedFrame(let peer): drop(.malformed, from: peer, &effects)
         case .deadline: break
-        case .shutdown:
-            effects.append(.send(.leaving))
-            return end(nil, &effects)
+        case .leave(let milliseconds): wishToLeave(withinMs: milliseconds, now, &effects)
+        case .shutdown: leave(&effects)
         }
+        if !hasEnded, let by = leavingBy, by <= now { leave(&effects) }
+        if hasEnded { return }
         perform(link.tick(at: now), &effects)
     }
 
@@ -105,7 +120,7 @@ package struct Worker: Sendable {
     private var hello: WorkerHello {
         WorkerHello(
             version: .current, session: configuration.session, name: configuration.name, capabilities: configuration.capabilities,
-            dataEndpoint: configuration.dataEndpoint, holding: holding, lastEpoch: lastEpoch)
+            dataEndpoint: configuration.dataEndpoint, holding: holding, lastEpoch: lastEpoch, weightsEndpoint: configuration.weightsEndpoint)
     }
 
     private var holding: HeldSlice? {
@@ -116,7 +131,8 @@ package struct Worker: Sendable {
     }
 
     private var heartbeat: Heartbeat {
-        Heartbeat(epoch: stage?.assignment.epoch ?? Epoch(0), lastStep: stage?.lastComputed ?? StepNumber(0), stepsQueued: stage?.queue.count ?? 0)
+        Heartbeat(epoch: stage?.assignment.epoch ?? Epoch(0), lastStep: stage?.lastComputed ?? StepNumber(0), stepsQueued: stage?.queue.count ?? 0,
+            lastReceived: stage?.lastArrived)
     }
 
     // MARK: - The coordinator's word
@@ -124,22 +140,29 @@ package struct Worker: Sendable {
     private mutating func received(_ message: FromCoordinator, _ now: Instant, _ effects: inout [Effect]) {
         link.heard(at: now)
         switch message {
-        case .workerWelcome: welcomed(now, &effects)
+        case .workerWelcome(let welcome): welcomed(welcome, now, &effects)
         case .refused(let failure): refused(failure, now, &effects)
         case .heartbeatReply: break
         case .assign(let assignment): assigned(assignment, &effects)
         case .release(let epoch): released(epoch, &effects)
         case .step(let step): arrived(step, now, &effects)
+        case .handover(let order): received(order, now, &effects)
+        case .drainStatus(let status): drainAnswered(status, &effects)
         case .closing:
             effects.append(.log(LogEntry(.notice, "the coordinator ends; waiting for the next one")))
             link.dismissed(at: now)
+        case .weightsOffer(let offer): effects.append(.offerWeights(offer))
+        case .weightsFetchers(let keys): effects.append(.admitFetchers(keys))
         case .enrolled, .gatewayWelcome, .health, .tokens, .finished, .failed, .status: drop(.wrongRole, from: nil, &effects)
         }
     }
 
-    private mutating func welcomed(_ now: Instant, _ effects: inout [Effect]) {
+    private mutating func welcomed(_ welcome: WorkerWelcome, _ now: Instant, _ effects: inout [Effect]) {
         if !link.isJoined { effects.append(.log(LogEntry(.notice, "joined the cluster"))) }
         link.welcomed(at: now)
+        coordinatorMinor = welcome.version.minor
+        // A coordinator that was started anew has not heard of it.
+        if leavingBy != nil, coordinatorMinor >= ProtocolVersion.handoverMinor { effects.append(.send(.wishToLeave)) }
     }
 
     private mutating func refused(_ failure: Failure, _ now: Instant, _ effects: inout [Effect]) {
@@ -163,6 +186,7 @@ package struct Worker: Sendable {
         }
         guard assignment.epoch > lastEpoch else { return drop(.oldEpoch, from: nil, &effects) }
         guard isSound(assignment) else { return drop(.invalid, from: nil, &effects) }
+        endHandover(&effects)
         dropQueue(&effects)
         lastEpoch = assignment.epoch
         stage = Stage(assignment: assignment, ledger: StageLedger(kvBlocks: assignment.kvBlocks))
@@ -179,7 +203,7 @@ package struct Worker: Sendable {
         effects.append(.load(assignment))
     }
 
-    private func isSound(_ assignment: StageAssignment) -> Bool {
+    func isSound(_ assignment: StageAssignment) -> Bool {
         assignment.epoch.value <= Limits.epochMax && (1...Limits.stagesMax).contains(assignment.stageCount)
             && (0..<assignment.stageCount).contains(assignment.stage) && !assignment.layers.isEmpty
             && (assignment.upstream == nil) == assignment.isFirst && (assignment.downstream == nil) == assignment.isLast
@@ -188,6 +212,7 @@ package struct Worker: Sendable {
 
     private mutating func released(_ epoch: Epoch, _ effects: inout [Effect]) {
         guard let stage, stage.assignment.epoch <= epoch, epoch.value <= Limits.epochMax else { return }
+        endHandover(&effects)
         dropQueue(&effects)
         self.stage = nil
         lastEpoch = max(lastEpoch, epoch)
@@ -200,6 +225,10 @@ package struct Worker: Sendable {
     // MARK: - Loading
 
     private mutating func loadProgressed(_ epoch: Epoch, _ done: UInt64, _ total: UInt64, _ effects: inout [Effect]) {
+        if handover?.epoch == epoch, handover?.state == .preparing, done > handover!.bytesReported {
+            handover!.bytesReported = done
+            return effects.append(.send(.loadProgress(LoadProgress(epoch: epoch, bytesDone: done, bytesTotal: total))))
+        }
         guard let stage, stage.assignment.epoch == epoch, stage.state == .loading, done > stage.bytesReported else { return }
         self.stage!.bytesReported = done
         effects.append(.send(.loadProgress(LoadProgress(epoch: epoch, bytesDone: done, bytesTotal: total))))
@@ -357,7 +386,13 @@ package struct Worker: Sendable {
 
     // MARK: - The end
 
+    mutating func leave(_ effects: inout [Effect]) {
+        effects.append(.send(.leaving))
+        end(nil, &effects)
+    }
+
     private mutating func end(_ failure: Failure?, _ effects: inout [Effect]) {
+        endHandover(&effects)
         dropQueue(&effects)
         stage = nil
         effects.append(.admitUpstream(nil))
@@ -367,7 +402,7 @@ package struct Worker: Sendable {
         hasEnded = true
     }
 
-    private mutating func drop(_ cause: DropCause, from peer: PeerKey?, _ effects: inout [Effect]) {
+    mutating func drop(_ cause: DropCause, from peer: PeerKey?, _ effects: inout [Effect]) {
         if let entry = metrics.dropped.count(cause, from: peer) { effects.append(.log(entry)) }
     }
 }

@@ -6,6 +6,8 @@ package struct WorkerConfiguration: Hashable, Sendable {
     package var capabilities: WorkerCapabilities
     /// Where its data socket listens, as other workers reach it.
     package var dataEndpoint: String
+    /// Where other workers may fetch weights from it; `nil` for nowhere.
+    package var weightsEndpoint: String?
     package var heartbeatIntervalMs: UInt64 = Limits.heartbeatIntervalMs
     package var heartbeatTimeoutMs: UInt64 = Limits.heartbeatTimeoutMs
     package var reconnectBackoffMinMs: UInt64 = 100

@@ -46,7 +46,23 @@ extension Worker {
         case stepFailed(Epoch, StepNumber, Failure)
         /// A frame that `Wire` refused; the key is missing where the transport cannot tell it.
         case malformedFrame(from: PeerKey?)
+        /// A load needs a model file that is not here; said again until it is.
+        case weightsWanted(ModelDigest)
         case deadline
+        /// Beside what serves, the slice of this epoch's `.prepare` is in memory, with room for keys and values.
+        case prepared(Epoch)
+        /// What was asked for this epoch's hand-over could not be done.
+        case handoverFailed(Epoch, Failure)
+        /// From the data socket. Keys and values have a payload, receipts none.
+        case transfer(TransferFrame, payload: PayloadHandle?, from: PeerKey)
+        /// The bytes of a `.readBlocks`.
+        case blocksRead(KVFrame, payload: PayloadHandle, bytes: Int)
+        /// A `.writeBlocks` is done.
+        case blocksWritten(KVFrame, from: PeerKey)
+        /// The stage thread serves what `.adopt` named.
+        case switched(Epoch)
+        /// End, but have others take the layers over first, for so many milliseconds at most. A second time: end at once.
+        case leave(withinMs: UInt64)
         /// End on purpose: `.leaving` is sent, then `.ended(nil)`.
         case shutdown
     }
@@ -68,8 +84,31 @@ extension Worker {
         case compute(StepFrame, payload: PayloadHandle?)
         /// Push to the next stage; the payload is handed back with this effect.
         case forward(StepFrame, payload: PayloadHandle)
+        /// Load the slice beside what the stage thread holds and goes on computing with; weights and KV memory that both have are not made twice.
+        /// Answered by `.prepared` or `.handoverFailed`; progress as for `.load`. Only one at a time.
+        case prepare(StageAssignment)
+        /// What `.prepare` made or makes is not needed.
+        case dropPrepared
+        /// For the stage thread, between two steps: copy these blocks of the stage that serves.
+        case readBlocks(KVFrame)
+        /// For the stage thread, between two steps: put these bytes into the KV memory that was prepared, where the frame says. Their size is checked
+        /// there. The payload is handed back with this effect.
+        case writeBlocks(KVFrame, payload: PayloadHandle, from: PeerKey)
+        /// For the stage thread: from now on the stage is what was prepared, with the KV contents that the layers kept and got, and no sequence.
+        /// What only the old stage had may be freed once `.switched` was reported.
+        case adopt(StageAssignment)
+        /// Only these keys may push too, besides the one of `.admitUpstream`.
+        case admitPeers([PeerKey])
+        /// To another worker's data socket, over a connection that is made when there is none. The payload is handed back with this effect.
+        case transfer(TransferFrame, payload: PayloadHandle?, to: StagePeer)
+        /// The connections made for that are not needed any more.
+        case closeTransfers
         /// The payload's bytes are not needed.
         case discard(PayloadHandle)
+        /// For whoever said `.weightsWanted`.
+        case offerWeights(WeightsOffer)
+        /// Only these may ask for weights that are here, from now on.
+        case admitFetchers([PeerKey])
         /// Throw the coordinator socket away and make a new one.
         case reconnect
         case log(LogEntry)

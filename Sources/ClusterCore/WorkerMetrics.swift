@@ -27,6 +27,22 @@ package struct WorkerMetrics: Hashable, Sendable {
     package var readBytesPerSecond: Double { computeNanoseconds == 0 ? 0 : Double(readBytes) * 1e9 / Double(computeNanoseconds) }
 }
 
+/// Weights that a worker fetched from others and handed on to others, since its start.
+package struct WeightTransfer: Hashable, Sendable {
+    package var fetched: SliceFetchCounts
+    package var servedChunks: UInt64
+    package var servedBytes: UInt64
+    /// Requests that were not answered with what was asked.
+    package var refused: UInt64
+
+    package init(fetched: SliceFetchCounts = SliceFetchCounts(), servedChunks: UInt64 = 0, servedBytes: UInt64 = 0, refused: UInt64 = 0) {
+        self.fetched = fetched
+        self.servedChunks = servedChunks
+        self.servedBytes = servedBytes
+        self.refused = refused
+    }
+}
+
 /// What one worker says of itself.
 package struct WorkerReport: Hashable, Sendable {
     package var name: String
@@ -38,6 +54,7 @@ package struct WorkerReport: Hashable, Sendable {
     package var isServing: Bool
     package var stepsQueued: Int
     package var metrics: WorkerMetrics
+    package var weights = WeightTransfer()
 
     package init(
         name: String, capabilities: WorkerCapabilities, isJoined: Bool, assignment: StageAssignment?, isServing: Bool, stepsQueued: Int,

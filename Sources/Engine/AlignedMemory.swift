@@ -44,6 +44,16 @@ final class AlignedMemory {
 
     deinit { munmap(region.baseAddress!, region.count) }
 
+    /// These bytes hold nothing of value any more; where they fill pages of their own, the system gets those back. They may be used again.
+    func giveBack(_ bytes: Range<Int>) {
+        precondition(bytes.lowerBound >= 0 && bytes.upperBound <= byteCount, "outside of its memory")
+        let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+        let first = (base + bytes.lowerBound).alignedUp(toMultipleOf: page)
+        let count = (base + bytes.upperBound - first) / page * page
+        // Private memory of the process itself: the call can't fail for it, and if it did, only memory would be wasted.
+        if count > 0 { _ = madvise(first, count, MADV_DONTNEED) }
+    }
+
     /// The memory as `count` elements from `offset` bytes on.
     func bound<Element>(to type: Element.Type, at offset: Int = 0, count: Int) -> UnsafeMutablePointer<Element> {
         precondition(offset >= 0 && offset + count * MemoryLayout<Element>.stride <= byteCount, "outside of its memory")

@@ -1,54 +1,38 @@
 import CKernels
 import ModelFiles
 
-/// The keys and values of a stage's layers: one piece of memory, cut into layers, each cut into blocks of 32 positions.
-/// A block id means the same block in every layer. Blocks that were never written cost no memory.
+/// The keys and values of a stage's layers, cut into blocks of 32 positions. A block id means the same block in every layer.
 final class KVMemory {
     static let positionsPerBlock = Int(SK_KV_BLOCK)
 
     let blocks: Int
+    /// In the order of the stage's layers.
+    let owners: [KVLayer]
     /// One view for each layer of the stage.
     let layers: [sk_kv]
-    private let memory: AlignedMemory
 
-    init(model: ModelConfiguration, layers count: Int, blocks: Int, type: KVType) throws(EngineError) {
-        guard blocks > 0, blocks <= Int(Int32.max) else {
-            throw EngineError(.memoryUnavailable, "\(blocks) KV blocks were asked for; 1 to \(Int32.max) are possible.")
-        }
-        let stride = Self.blockBytes(model: model, type: type)
-        let (bytes, overflow) = (stride * count).multipliedReportingOverflow(by: blocks)
-        guard !overflow else {
-            throw EngineError(.memoryUnavailable, "\(blocks) KV blocks of \(stride * count) bytes are more than a machine can have. Ask for fewer.")
-        }
-        let memory = try AlignedMemory(byteCount: bytes, for: "keys and values")
-        self.memory = memory
+    convenience init(model: ModelConfiguration, layers count: Int, blocks: Int, type: KVType) throws(EngineError) {
+        var owners: [KVLayer] = []
+        for _ in 0..<count { owners.append(try KVLayer(model: model, blocks: blocks, type: type)) }
+        self.init(owners, blocks: blocks)
+    }
+
+    /// Of layers that are there already, each with room for `blocks` blocks at least.
+    init(_ owners: [KVLayer], blocks: Int) {
+        precondition(owners.allSatisfy { $0.blocks >= blocks }, "every layer has all blocks")
+        self.owners = owners
         self.blocks = blocks
-        layers = (0..<count).map { layer in
-            sk_kv(
-                type: type.kernelType, kv_heads: Int32(model.kvHeads), head_dim: Int32(model.headDimension),
-                base: memory.base + layer * blocks * stride, stride: stride)
-        }
+        layers = owners.map(\.view)
+        for owner in owners { owner.limit(to: blocks) }
     }
 
     /// Block `from` into block `to`, in all layers.
     func copy(from: Int, to: Int) {
-        for layer in layers where from != to {
-            (layer.base + to * layer.stride).copyMemory(from: layer.base + from * layer.stride, byteCount: layer.stride)
-        }
+        for layer in owners { layer.copy(from: from, to: to) }
     }
 
     /// Bytes of one block of one layer.
     static func blockBytes(model: ModelConfiguration, type: KVType) -> Int {
         sk_kv_block_bytes(type.kernelType, Int32(model.kvHeads), Int32(model.headDimension))
-    }
-}
-
-extension KVType {
-    fileprivate var kernelType: sk_kv_type {
-        switch self {
-        case .f32: SK_KV_F32
-        case .f16: SK_KV_F16
-        case .q8: SK_KV_Q8
-        }
     }
 }

@@ -22,9 +22,28 @@ package final class Stage {
     ///   - kvBlocks: KV blocks (of 32 positions) that there is memory for; block ids are 0..<kvBlocks.
     ///   - rowsMax: most rows of one batch.
     ///   - pool: made on the thread that calls this and `run`.
-    package init(
+    package convenience init(
         weights: StageWeights, kvBlocks: Int, kvType: KVType = .f16, boundary: BoundaryType = .f32, rowsMax: Int = 512,
         pool: ComputePool, instructionSet: InstructionSet
+    ) throws(EngineError) {
+        let kv = try KVMemory(model: weights.model, layers: weights.layers.count, blocks: kvBlocks, type: kvType)
+        try self.init(weights: weights, kv: kv, boundary: boundary, rowsMax: rowsMax, pool: pool, instructionSet: instructionSet)
+    }
+
+    /// As the other one, with keys and values that are there already: one entry for each layer of the slice, with room for `kvBlocks` blocks
+    /// at least. The stage knows no sequence yet; who opens one says which blocks hold its past.
+    package convenience init(
+        weights: StageWeights, keysAndValues: [KVLayer], kvBlocks: Int, boundary: BoundaryType = .f32, rowsMax: Int = 512,
+        pool: ComputePool, instructionSet: InstructionSet
+    ) throws(EngineError) {
+        precondition(keysAndValues.count == weights.layers.count, "every layer has its keys and values")
+        try self.init(
+            weights: weights, kv: KVMemory(keysAndValues, blocks: kvBlocks), boundary: boundary, rowsMax: rowsMax, pool: pool,
+            instructionSet: instructionSet)
+    }
+
+    private init(
+        weights: StageWeights, kv: KVMemory, boundary: BoundaryType, rowsMax: Int, pool: ComputePool, instructionSet: InstructionSet
     ) throws(EngineError) {
         precondition(rowsMax > 0, "a stage takes at least one row")
         let model = weights.model
@@ -33,16 +52,20 @@ package final class Stage {
         self.boundary = boundary
         self.pool = pool
         work = try Workspace(model: model, hasHead: weights.slice.hasHead, rowsMax: rowsMax)
-        let kv = try KVMemory(model: model, layers: weights.layers.count, blocks: kvBlocks, type: kvType)
         pass = ForwardPass(weights: weights, kv: kv, boundary: boundary, work: work, pool: pool, kernels: kernels)
         samplers = weights.slice.hasHead ? (0..<pool.threads).map { _ in Sampler(vocabulary: model.vocabulary, kernels: kernels) } : []
         table = SequenceTable(
-            vocabulary: model.vocabulary, contextLength: model.contextLength, rowsMax: rowsMax, blocks: kvBlocks,
+            vocabulary: model.vocabulary, contextLength: model.contextLength, rowsMax: rowsMax, blocks: kv.blocks,
             draws: weights.slice.hasHead)
     }
 
     /// Bytes of one row between two stages: `model.hidden` values of the boundary's type.
     package var boundaryRowBytes: Int { weights.model.hidden * boundary.bytes }
+
+    /// Of layer `layer` of the model; `nil` for a layer that another stage has.
+    package func keysAndValues(ofLayer layer: Int) -> KVLayer? {
+        weights.slice.layers.contains(layer) ? pass.kv.owners[layer - weights.slice.layers.lowerBound] : nil
+    }
 
     /// Bytes of KV memory that one block takes on a stage of so many layers.
     package static func kvBlockBytes(model: ModelConfiguration, layers: Int, kvType: KVType) -> Int {

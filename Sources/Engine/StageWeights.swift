@@ -22,36 +22,42 @@ package final class StageWeights: @unchecked Sendable {
     let head: HeadWeights?
     /// Angle by which RoPE turns pair i per position, scaling included.
     let ropeFrequencies: [Double]
-    private let units: [WeightBytes]
+    fileprivate let units: [WeightUnit: WeightBytes]
     /// What the cache lacks.
-    private let unkept: [(entry: PackedEntry, weights: WeightBytes)]
+    fileprivate let unkept: [(entry: PackedEntry, weights: WeightBytes)]
     private let cache: PackedCache?
 
     /// Maps or copies from `cache` what it has of the slice, and packs the rest from `file`, with all threads of `pool`.
     /// `progress` is called on the calling thread with bytes of the file that are done and the bytes in all; what it throws
     /// ends the loading. The file is not needed afterwards. Writes nothing into the cache: that is `keep`.
     ///
-    /// `placement`: nil for what suits the pool.
+    /// What `held`, of the same model, has is not loaded again but used in common. `placement`: nil for what suits the pool.
+    ///
     /// Throws `EngineError`, and `ModelFileError` when the file can't be read.
     package init(
-        file: GGUFFile, model: ModelConfiguration, slice: StageSlice, pool: ComputePool, cache: PackedCache? = nil,
+        file: GGUFFile, model: ModelConfiguration, slice: StageSlice, pool: ComputePool, cache: PackedCache? = nil, sharing held: Units? = nil,
         placement: WeightPlacement? = nil, progress: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void = { _, _ in }
     ) throws {
         let places = try Places(file: file, model: model, slice: slice)
-        let loader = try WeightLoader(places.layouts, file: file, cache: cache, placement: placement ?? .suiting(pool), pool: pool)
+        let missing = places.layouts.filter { held?.units[$0.unit] == nil }
+        let loader = try WeightLoader(missing, file: file, cache: cache, placement: placement ?? .suiting(pool), pool: pool)
         let loaded = try withoutActuallyEscaping(progress) { try loader.load($0) }
+        let own = Dictionary(uniqueKeysWithValues: zip(missing.map(\.unit), loaded.weights))
+        let weights = places.layouts.map { own[$0.unit] ?? held!.units[$0.unit]! }
         self.model = model
         self.slice = slice
         self.cache = cache
         byteCount = places.byteCount
         origin = loaded.report
-        units = loaded.weights
-        unkept = loader.entries.map { entries in loaded.packed.map { (entries[$0], loaded.weights[$0]) } } ?? []
-        let tokens = places.embedding.map { loaded.weights[$0.unit].matrix($0.matrix) }
+        let units = Dictionary(uniqueKeysWithValues: zip(places.layouts.map(\.unit), weights))
+        self.units = units
+        let packed = loader.entries.map { entries in loaded.packed.map { (entries[$0], loaded.weights[$0]) } } ?? []
+        unkept = packed + (held?.unkept.filter { units[$0.entry.table.unit] != nil } ?? [])
+        let tokens = places.embedding.map { weights[$0.unit].matrix($0.matrix) }
         embedding = slice.hasEmbedding ? tokens : nil
-        layers = places.layers.map { LayerWeights($0.places, in: loaded.weights[$0.unit]) }
+        layers = places.layers.map { LayerWeights($0.places, in: weights[$0.unit]) }
         head = places.head.map { head in
-            let memory = loaded.weights[head.unit]
+            let memory = weights[head.unit]
             return HeadWeights(norm: memory.vector(head.norm), output: Projection([head.matrix.map(memory.matrix) ?? tokens!]))
         }
         ropeFrequencies = Self.ropeFrequencies(file: file, model: model)
@@ -69,6 +75,27 @@ package final class StageWeights: @unchecked Sendable {
         let embedding = places.layouts[places.embedding!.unit].byteCount
         let head = places.layouts[places.head!.unit].byteCount
         return (places.layers.map { places.layouts[$0.unit].byteCount }, embedding, head + (model.tiedHead ? embedding : 0))
+    }
+
+    /// Parts of a model's weights that stay in memory while they are held here, whatever becomes of the stage that they came from.
+    ///
+    /// `@unchecked Sendable`, as `StageWeights` is.
+    package struct Units: @unchecked Sendable {
+        fileprivate let units: [WeightUnit: WeightBytes]
+        fileprivate let unkept: [(entry: PackedEntry, weights: WeightBytes)]
+    }
+
+    /// Those that another slice of the same model has too.
+    package func part(_ slice: StageSlice) -> Units {
+        let isTiedHead = slice.hasHead && model.tiedHead
+        let common = units.filter { unit, _ in
+            switch unit {
+            case .layer(let layer): slice.layers.contains(layer)
+            case .embedding: slice.hasEmbedding || isTiedHead
+            case .head: slice.hasHead
+            }
+        }
+        return Units(units: common, unkept: unkept.filter { common[$0.entry.table.unit] != nil })
     }
 
     /// What `keep` has to write.

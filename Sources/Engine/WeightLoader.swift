@@ -71,7 +71,10 @@ struct WeightLoader {
             report.mappedBytes += files[index]?.isMapped == true ? bytes : 0
         }
         let weights = layouts.indices.map { index in
-            places[index].map { WeightBytes(base: memory.base + $0, byteCount: layouts[index].byteCount, owner: memory) }
+            places[index].map {
+                let bytes = layouts[index].byteCount
+                return WeightBytes(base: memory.base + $0, byteCount: bytes, owner: MemoryPart(memory, $0..<$0 + bytes))
+            }
                 ?? files[index]!.file.mapped
         }
         return Loaded(weights: weights, report: report, packed: packed)

@@ -19,6 +19,8 @@ package struct GatewayConfiguration: Sendable {
     package var servedModelNames: [String] = []
     /// A file of API keys, see `APIKeys`. `nil`: no key is asked for.
     package var apiKeysPath: String?
+    /// PEM files of a certificate chain and its key. `nil`: HTTP without TLS.
+    package var tls: (certificatePath: String, keyPath: String)?
     /// Of this program, for `/version`.
     package var version: String = "unknown"
     package var limits = GatewayLimits()
@@ -33,9 +35,18 @@ package struct GatewayConfiguration: Sendable {
 
 /// Every bound of the HTTP side, by name and with its unit. What goes over the wire is bounded by `ClusterCore.Limits`.
 package struct GatewayLimits: Hashable, Sendable {
-    package var connectionsMax = 1024
+    /// Fewer where the process may not open so many files. Where it gets narrow, those that have been idle longest are closed for new ones.
+    package var connectionsMax = 16_384
     package var headerBytesMax = 32 << 10
+    package var headerFieldsMax = 128
     package var bodyBytesMax = 8 << 20
+    /// All bodies together while they are read, without the first `bodyFreeBytes` of each.
+    package var bodiesBytesMax = 512 << 20
+    package var bodyFreeBytes = 64 << 10
+    /// From a request's first byte to the end of its head.
+    package var headMs: UInt64 = 10_000
+    /// From there to the end of its body.
+    package var bodyMs: UInt64 = 60_000
     /// Nested arrays and objects in a request.
     package var jsonDepthMax = 64
     /// Members of a request's outermost object.
@@ -64,6 +75,8 @@ package struct GatewayLimits: Hashable, Sendable {
     package var idleConnectionMs: UInt64 = 120_000
     /// From the order to end until connections that are still open are closed.
     package var shutdownGraceMs: UInt64 = 1_000
+    /// How often files of keys and certificates are looked at for changes.
+    package var filesLookMs: UInt64 = 1_000
     /// Commands that wait for the link's socket thread.
     package var linkCommandsMax = 8192
 

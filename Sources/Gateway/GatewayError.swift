@@ -6,6 +6,7 @@ package struct GatewayError: Error, Sendable, CustomStringConvertible {
         case listen = "gateway_listen"
         case link = "gateway_link"
         case model = "gateway_model"
+        case tls = "gateway_tls"
     }
 
     package let code: Code

@@ -6,6 +6,10 @@ import NIOCore
 import ServiceLifecycle
 import Synchronization
 
+#if canImport(Glibc)
+    import Glibc
+#endif
+
 /// The gateway as a service: HTTP on one side, the coordinator on the other.
 ///
 /// `run()` returns after graceful shutdown or cancellation, within `GatewayLimits.shutdownGraceMs` and a little: streams
@@ -13,11 +17,13 @@ import Synchronization
 package final class GatewayServer: Service {
     private let configuration: GatewayConfiguration
     private let logger: Logger
-    private let apiKeys: APIKeys?
+    private let keys: KeyRing?
+    private let identity: TLSIdentity?
     private let link: ClusterLink
     private let linkOwner: LinkOwner
     private let metrics: GatewayMetrics
-    private let connections = Connections()
+    private let connections: Connections
+    private let connectionsMax: Int
     private let listening = ListeningPort()
     private let isShuttingDown = Mutex(false)
 
@@ -32,9 +38,21 @@ package final class GatewayServer: Service {
         self.configuration = configuration
         self.linkOwner = linkOwner
         self.logger = logger
-        apiKeys = if let path = configuration.apiKeysPath { try APIKeys(path: path) } else { nil }
-        metrics = GatewayMetrics()
+        keys = if let path = configuration.apiKeysPath { try KeyRing(path: path, logger: logger) } else { nil }
+        identity = if let tls = configuration.tls {
+            try TLSIdentity(certificatePath: tls.certificatePath, keyPath: tls.keyPath, logger: logger)
+        } else { nil }
+        let metrics = GatewayMetrics()
+        self.metrics = metrics
+        connectionsMax = DescriptorLimit.connections(asked: configuration.limits.connectionsMax)
+        connections = Connections(max: connectionsMax) { metrics.closed(.evicted) }
         link = ClusterLink(configuration: configuration, logger: logger, post: linkOwner.post)
+    }
+
+    /// Looks at the files of keys and certificates now, rather than within `GatewayLimits.filesLookMs`.
+    package func refreshFiles() {
+        keys?.refresh()
+        identity?.refresh()
     }
 
     /// The port that is served; waits until it is.
@@ -55,6 +73,13 @@ package final class GatewayServer: Service {
             await link.untilEnded()
             shutDown(group)
         }
+        let looking = Task { [weak self, lookMs = configuration.limits.filesLookMs] in
+            while true {
+                try await Task.sleep(for: .milliseconds(lookMs))
+                self?.refreshFiles()
+            }
+        }
+        defer { looking.cancel() }
         let result = await withTaskCancellationHandler {
             await withGracefulShutdownHandler {
                 await serving.result
@@ -95,27 +120,51 @@ package final class GatewayServer: Service {
         }
     }
 
+    /// TCP connections that the kernel completes before we take them.
+    private static let connectionsWaitingMax = 1_024
+
+    private func server(_ channel: HTTP1Channel.Configuration) -> HTTPServerBuilder {
+        guard let identity else { return .http1(configuration: channel) }
+        return HTTPServerBuilder { responder in
+            TLSChildChannel(base: HTTP1Channel(responder: responder, configuration: channel), identity: identity)
+        }
+    }
+
     private func makeApplication() -> some ApplicationProtocol {
         let responder = GatewayResponder(
-            configuration: configuration, apiKeys: apiKeys, link: link, metrics: metrics, connections: connections, logger: logger)
+            configuration: configuration, keys: keys, link: link, metrics: metrics, connections: connections, logger: logger)
         let limits = configuration.limits
         let connections = connections
         let listening = listening
         let decoder = HTTP1Channel.Configuration.DecoderConfiguration(
-            maxHeaderFieldSize: limits.headerBytesMax, maxHeaderListSize: limits.headerBytesMax)
-        var http = ApplicationConfiguration(address: .hostname(configuration.host, port: configuration.port), serverName: "staffel")
-        http.availableConnectionsDelegate = .maximum(limits.connectionsMax, logger: logger)
+            maxHeaderFieldSize: limits.headerBytesMax, maxHeaderListSize: limits.headerBytesMax, maxHeaderFieldCount: limits.headerFieldsMax)
+        var http = ApplicationConfiguration(
+            address: .hostname(configuration.host, port: configuration.port), serverName: "staffel", backlog: Self.connectionsWaitingMax)
+        http.availableConnectionsDelegate = .maximum(connectionsMax, logger: logger)
+        let metrics = metrics
+        let channel = HTTP1Channel.Configuration(
+            additionalChannelHandlers: [
+                ConnectionWatch(connections), PaceKeeper.Inner(connections, limits: limits) { metrics.closed($0) },
+            ], idleTimeout: .milliseconds(Int64(limits.idleConnectionMs)), httpDecoderConfiguration: decoder)
         return Application(
-            responder: responder,
-            server: .http1(
-                configuration: .init(
-                    additionalChannelHandlers: [ConnectionWatch(connections)],
-                    idleTimeout: .milliseconds(Int64(limits.idleConnectionMs)), httpDecoderConfiguration: decoder)),
+            responder: responder, server: server(channel),
             configuration: http,
             onServerRunning: { channel in
                 if let port = channel.localAddress?.port { listening.set(port) }
             },
             logger: logger)
+    }
+}
+
+/// How many files this process may have open, which connections are too.
+private enum DescriptorLimit {
+    /// For sockets to the coordinator, event loops, logs and files.
+    static let reserved = 128
+
+    static func connections(asked: Int) -> Int {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0, limit.rlim_cur < UInt64(Int32.max) else { return asked }
+        return max(1, min(asked, Int(limit.rlim_cur) - reserved))
     }
 }
 

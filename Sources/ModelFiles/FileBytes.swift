@@ -48,7 +48,7 @@ package final class FileBytes: @unchecked Sendable {
                 .notAFile, "A model file was asked for, but '\(path)' is not a regular file. Give the path of a .gguf file.")
         }
         let size = Int(status.st_size)
-        let stamp = FileStamp(byteCount: size, modifiedNanoseconds: status.modifiedNanoseconds)
+        let stamp = FileStamp(byteCount: size, modifiedNanoseconds: status.modifiedNanoseconds, inode: UInt64(status.st_ino))
         guard size > 0 else { return (UnsafeRawBufferPointer(start: nil, count: 0), stamp) }
         guard let start = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), start != MAP_FAILED else {
             throw ModelFileError(
@@ -109,6 +109,8 @@ package struct FileStamp: Hashable, Sendable {
     package let byteCount: Int
     /// Since 1970.
     package let modifiedNanoseconds: Int64
+    /// Another one when a file was replaced; 0 for bytes in memory.
+    package var inode: UInt64 = 0
 }
 
 extension stat {

@@ -83,6 +83,14 @@ package final class GGUFFile: Sendable {
         parts.map { UnsafeRawBufferPointer(rebasing: $0.file.bytes[..<$0.headerEnd]) }
     }
 
+    /// Copies bytes of one part into all of `buffer`, without touching the mapping. `part` and the range must lie in the file.
+    package func read(part: Int, at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(ModelFileError) {
+        try parts[part].file.read(at: offset, into: buffer)
+    }
+
+    /// Bytes of each part, in order.
+    package var partBytes: [Int] { parts.map(\.file.bytes.count) }
+
     /// Size and time of each part, in order: another file under the same path has another one, whatever its header says.
     package var stamps: [FileStamp] { parts.map(\.file.stamp) }
 

@@ -25,8 +25,19 @@ package struct CoordinatorConsole: ~Copyable {
 
     /// The cluster's status; `nil` when no answer came in time.
     package mutating func status(timeoutMs: UInt64 = CoordinatorExchange.timeoutMs) throws -> StatusReport? {
+        try ask(.statusQuery, timeoutMs: timeoutMs) { if case .status(let report) = $0 { report } else { nil } }
+    }
+
+    /// Asks for a worker's draining, or how far it is; `nil` when no answer came in time.
+    package mutating func drain(_ request: DrainRequest, timeoutMs: UInt64 = CoordinatorExchange.timeoutMs) throws -> DrainStatus? {
+        try ask(.drain(request), timeoutMs: timeoutMs) { if case .drainStatus(let status) = $0 { status } else { nil } }
+    }
+
+    private mutating func ask<Answer>(
+        _ question: ToCoordinator, timeoutMs: UInt64, _ accept: (FromCoordinator) -> Answer?
+    ) throws -> Answer? {
         // An answer that comes after its question was given up is as good as the next one.
-        _ = try link.send(.statusQuery)
+        _ = try link.send(question)
         let deadline = MonotonicClock.now.advanced(milliseconds: timeoutMs)
         while MonotonicClock.now < deadline {
             var poller = Poller()
@@ -36,9 +47,9 @@ package struct CoordinatorConsole: ~Copyable {
                 throw NodeError(.enrolmentFailed, "the coordinator at \(endpoint) doesn't admit the key in its own folder: it was started with another --state")
             }
             try link.flush()
-            var newest: StatusReport?
+            var newest: Answer?
             while poller.isReadable(messages), let received = try link.receive() {
-                if case .success(.status(let report)) = received { newest = report }
+                if case .success(let message) = received, let answer = accept(message) { newest = answer }
             }
             if let newest { return newest }
         }

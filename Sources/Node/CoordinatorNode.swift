@@ -10,15 +10,24 @@ package final class CoordinatorNode: Sendable {
     private let inquiries = Inquiries<StatusReport>()
     private let thread: NodeThread
 
-    fileprivate enum Command: Sendable { case shutdown, inquiry }
+    fileprivate enum Command: Sendable, Equatable {
+        case shutdown, inquiry
+        case hashed(HashedWeights)
+    }
+
+    /// Waiting for the socket thread: more than hashing says, and people ask, while one poll returns.
+    private static let commandsMax = 16
 
     /// Listens at once, so that a caller may start workers when this returns. Throws `NodeError` and `ZeroMQError`.
     package init(settings: CoordinatorSettings, model: ServedModel, logger: Logger) throws {
-        let commands = try Mailbox<Command>(capacity: 4)
+        let commands = try Mailbox<Command>(capacity: Self.commandsMax)
         self.commands = commands
         thread = try NodeThread(name: "coordinator") { [inquiries] started in
             defer { inquiries.close() }
-            var loop = try CoordinatorLoop(settings: settings, model: model, logger: logger, commandsDescriptor: commands.descriptor)
+            var loop = try CoordinatorLoop(settings: settings, model: model, logger: logger, commandsDescriptor: commands.descriptor) { hashed in
+                // Progress may be lost; that it is done may not.
+                while !commands.post(.hashed(hashed)), hashed.manifest != nil { usleep(10_000) }
+            }
             started()
             try loop.run(commands: commands, inquiries: inquiries)
         }
@@ -46,6 +55,8 @@ package struct CoordinatorSettings: Sendable {
     package var trace: TraceFile?
     /// Guesses for streams that run alone.
     package var draftModel: DraftThread.Settings?
+    /// `nil`: workers can't fetch weights from the coordinator, nor learn what they should be.
+    package var weightServer: WeightServerSettings?
 
     package init(state: StateDirectory, listen: String, advertise: String?, configuration: CoordinatorConfiguration) {
         self.state = state
@@ -78,15 +89,25 @@ private struct CoordinatorLoop: ~Copyable {
     private let tokens: TokenStore
     private var tokenKeys: Set<PeerKey> = []
     private var tokensRead = Instant(nanoseconds: 0)
+    private let revoked: RevokedKeys
+    private var revokedKeys: Set<PeerKey>
     /// The connection over which each key spoke last.
     private var routes: [PeerKey: [UInt8]] = [:]
     private var senders = SenderKeys()
     private var givingWay = GivingWay()
+    /// The same, as something that can be cut.
+    private var connections: [PeerKey: PeerConnection] = [:]
     private let trace: TraceFile?
     private let drafter: DraftThread?
+    private let hashing: ModelHashing?
+    private let weights: WeightServer?
+    private let tellHashed: @Sendable (HashedWeights) -> Void
     private var hasEnded = false
 
-    init(settings: CoordinatorSettings, model: ServedModel, logger: Logger, commandsDescriptor: Int32) throws {
+    init(
+        settings: CoordinatorSettings, model: ServedModel, logger: Logger, commandsDescriptor: Int32,
+        tellHashed: @escaping @Sendable (HashedWeights) -> Void
+    ) throws {
         try AdvertisedEndpoint.check(listen: settings.listen, advertise: settings.advertise, option: "--advertise")
         let keys = try CurveKeyFile(path: settings.state.file("coordinator.key")).createIfMissing()
         let console = try CurveKeyFile(path: settings.state.file("console.key")).createIfMissing()
@@ -99,13 +120,25 @@ private struct CoordinatorLoop: ~Copyable {
         try Enrolment(endpoint: settings.advertise ?? endpoint, coordinatorKey: PeerKey(keys.publicKey)).write(to: settings.state)
 
         var peers = try PeerStore(directory: settings.state)
+        let revoked = try RevokedKeys(directory: settings.state)
+        let revokedKeys = Set(revoked.all())
+        for key in revokedKeys { try peers.remove(key) }
         try peers.admit(PeerStore.Entry(key: PeerKey(console.publicKey), role: .console, name: "console"))
         access.admitOnly(peers.entries.map(\.key.curve))
         let tokens = try TokenStore(directory: settings.state)
+        let holdings = WeightHoldings()
+        let hashing = try settings.weightServer.map { _ in
+            try ModelHashing(path: model.path, fallback: settings.state.file("manifests"), holdings: holdings, logger: logger)
+        }
+        let weights = try settings.weightServer.map { try WeightServer(keys: keys, settings: $0, holdings: holdings, logger: logger) }
         trace = settings.trace
+        self.hashing = hashing
+        self.weights = weights
+        self.tellHashed = tellHashed
         var configuration = settings.configuration
         configuration.tracesSteps = settings.trace != nil
         configuration.hasDraftModel = settings.draftModel != nil
+        configuration.weightsPeer = weights.map { StagePeer(key: PeerKey(keys.publicKey), endpoint: $0.endpoint) }
         self.machine = Coordinator(configuration: configuration, at: MonotonicClock.now)
         self.model = model
         self.logger = logger
@@ -116,26 +149,37 @@ private struct CoordinatorLoop: ~Copyable {
         self.peers = peers
         self.tokens = tokens
         drafter = settings.draftModel.map { DraftThread($0, logger: logger) }
+        self.revoked = revoked
+        self.revokedKeys = revokedKeys
         logger.info("listening", metadata: ["endpoint": "\(endpoint)", "model": "\(settings.configuration.model.name)"])
     }
 
     mutating func run(commands mailbox: Mailbox<CoordinatorNode.Command>, inquiries: Inquiries<StatusReport>) throws {
-        defer { trace?.end() }
+        defer {
+            trace?.end()
+            weights?.end()
+        }
         var poller = Poller()
         while !hasEnded {
-            if MonotonicClock.now.milliseconds(since: tokensRead) >= Self.tokenRefreshMs { refreshTokens() }
+            if MonotonicClock.now.milliseconds(since: tokensRead) >= Self.tokenRefreshMs {
+                refreshTokens()
+                refreshRevocations()
+            }
             poller.removeAll()
             let handshakes = poller.watch(access.socket)
             let messages = poller.watch(socket)
             let commands = poller.watch(descriptor: commandsDescriptor)
             _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
             if poller.isReadable(handshakes) {
-                // A token may be used the moment it was made, and not at all once it was revoked.
+                // A token may be used the moment it was made, and not at all once it was revoked; so it is with keys.
                 refreshTokens()
+                refreshRevocations()
                 try access.answerPending()
             }
             if poller.isReadable(commands) {
-                if mailbox.drain().contains(.shutdown) { handle(.shutdown) }
+                let posted = mailbox.drain()
+                for case .hashed(let hashed) in posted { handle(.weightsHashed(hashed)) }
+                if posted.contains(.shutdown) { handle(.shutdown) }
                 inquiries.answer { machine.status(at: MonotonicClock.now) }
             }
             if poller.isReadable(messages) {
@@ -174,6 +218,26 @@ private struct CoordinatorLoop: ~Copyable {
         tokenKeys = keys
     }
 
+    /// Revoked keys are files that another process makes. What such a peer has open ends now, and its work goes to others as if it had died.
+    private mutating func refreshRevocations() {
+        for key in revoked.all() where revokedKeys.insert(key).inserted {
+            logger.notice("a key was revoked", metadata: ["peer": "\(key)", "note": "\(revoked.note(of: key))"])
+            access.revoke(key.curve)
+            tokenKeys.remove(key)
+            do { try peers.remove(key) } catch {
+                logger.error("a peer can't be taken off the list", metadata: ["peer": "\(key)", "error": "\(error)"])
+            }
+            cut(key)
+            handle(.revoked(key))
+        }
+    }
+
+    /// Ends a peer's connection. Its next one is asked for its key.
+    private mutating func cut(_ key: PeerKey) {
+        connections.removeValue(forKey: key)?.cut()
+        routes[key] = nil
+    }
+
     /// Parts: the connection's id, the message.
     private mutating func receive() throws {
         for _ in 0..<Self.messagesPerRound {
@@ -191,6 +255,7 @@ private struct CoordinatorLoop: ~Copyable {
                 noteRoute(message, to: key)
                 dispatch(decoded, from: key)
             } catch {
+                if error.code == .versionMismatch { refuseVersion(of: key, over: message.bytes(of: 0), error) }
                 logger.debug("malformed frame", metadata: ["peer": "\(key)", "reason": "\(error)"])
                 handle(.malformedFrame(from: key))
             }
@@ -199,7 +264,16 @@ private struct CoordinatorLoop: ~Copyable {
 
     private mutating func noteRoute(_ message: borrowing Message, to key: PeerKey) {
         let isKnown = message.withBytes(of: 0) { found in routes[key].map { found.elementsEqual($0) } ?? false }
-        if !isKnown { routes[key] = message.bytes(of: 0) }
+        guard !isKnown else { return }
+        routes[key] = message.bytes(of: 0)
+        connections[key] = message.connection
+    }
+
+    /// A peer of another major can't read what we say, but sees from the header of any answer why; and whoever looks after the cluster sees it here.
+    private mutating func refuseVersion(of key: PeerKey, over route: [UInt8], _ error: WireError) {
+        routes[key] = route
+        logger.warning("a peer speaks another protocol", metadata: ["peer": "\(key)", "reason": "\(error.message)"])
+        send(.refused(Failure(.versionMismatch, error.message)), to: key)
     }
 
     /// A one-time token's key may enrol and nothing else; a known key may do everything but that.
@@ -207,10 +281,20 @@ private struct CoordinatorLoop: ~Copyable {
         if let role = peers.role(of: key) {
             handle(.received(message, from: key, role: role))
         } else if tokenKeys.contains(key), case .enrol(let request) = message {
-            handle(.enrolRequested(request, overToken: key))
+            enrol(request, over: key)
         } else {
             handle(.malformedFrame(from: key))
+            // Admitted when it connected, and not any more: a token that was used, a key that was revoked.
+            if !tokenKeys.contains(key) { cut(key) }
         }
+    }
+
+    private mutating func enrol(_ request: EnrolRequest, over token: PeerKey) {
+        var refusal = peers.refusal(of: request.key, as: request.role)
+        if revokedKeys.contains(request.key) { refusal = "this key was revoked: remove node.key from its state folder, so that a new one is made" }
+        if tokenKeys.contains(request.key) { refusal = "a token's key is for enrolling only" }
+        if let refusal { return send(.refused(Failure(.notAdmitted, refusal)), to: token) }
+        handle(.enrolRequested(request, overToken: token))
     }
 
     private mutating func handle(_ event: Coordinator.Event) {
@@ -261,6 +345,8 @@ private struct CoordinatorLoop: ~Copyable {
             access.revoke(key.curve)
         case .draft(let wish):
             drafter?.post(wish)
+        case .admitFetchers(let keys): weights?.admit(keys)
+        case .hashWeights: hashing?.begin(tell: tellHashed)
         case .log(let entry):
             logger.log(entry)
         case .trace(let event):
@@ -280,6 +366,7 @@ private struct CoordinatorLoop: ~Copyable {
             if try !socket.send(&parts) { routes[key] = nil }
         } catch {
             routes[key] = nil
+            connections[key] = nil
             handle(.disconnected(key))
         }
     }

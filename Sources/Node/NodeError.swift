@@ -14,6 +14,9 @@ package struct NodeError: Error, CustomStringConvertible {
         case wrongStep = "wrong-step"
         case threads = "threads"
         case traceFile = "trace-file"
+        /// Weights that came from others, or could not be kept.
+        case weightsUnusable = "weights-unusable"
+        case diskFull = "disk-full"
     }
 
     package var code: Code

@@ -15,6 +15,8 @@ package struct PeerStore {
         }
     }
 
+    /// Far more than a cluster may have at work, and few enough for the file to be read again (`StateDirectory.fileBytesMax`).
+    package static let entriesMax = 2_048
     private static let fileName = "peers"
     private static let roles: [(PeerRole, String)] = [(.worker, "worker"), (.gateway, "gateway"), (.console, "console")]
 
@@ -38,6 +40,26 @@ package struct PeerStore {
     }
 
     package func role(of key: PeerKey) -> PeerRole? { entries.first { $0.key == key }?.role }
+
+    /// What speaks against admitting `key` as `role` by a one-time token; `nil` for nothing.
+    ///
+    /// Whoever holds a token names the key that it admits, and others' public keys are no secret: a token must not change who they are.
+    package func refusal(of key: PeerKey, as role: PeerRole) -> String? {
+        if let known = self.role(of: key), known != role {
+            return "this key is admitted as \(known) already: a \(role) needs a key, and so a state folder, of its own"
+        }
+        guard self.role(of: key) != nil || entries.count < Self.entriesMax else {
+            return "\(entries.count) keys are admitted, the most there may be: revoke those that are not in use ('staffel key list')"
+        }
+        return nil
+    }
+
+    /// Takes a peer off the list and writes it; nothing happens where it is not on it.
+    package mutating func remove(_ key: PeerKey) throws {
+        guard role(of: key) != nil else { return }
+        entries.removeAll { $0.key == key }
+        try write()
+    }
 
     /// Adds or replaces a peer and writes the list.
     package mutating func admit(_ entry: Entry) throws {

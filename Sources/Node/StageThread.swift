@@ -10,8 +10,8 @@ import Synchronization
 /// Its pool's other threads belong to it; nothing here runs on Swift's cooperative threads. A step that decodes asks nothing of the heap here,
 /// from taking the command to reporting it: what it needs was made with the steps before.
 final class StageThread: Sendable {
-    /// More than the machine ever has open: two steps, one load or unload, and the end.
-    static let commandsMax = 16
+    /// More than the machine ever has open: two steps, loads and unloads, blocks to read, blocks from every other stage to write, and the end.
+    static let commandsMax = 32 + Limits.kvFramesOpenMax * (1 + Limits.stagesMax)
     /// Between two reports of a load's progress.
     static let progressIntervalMs: UInt64 = 200
     /// Between two lines of the log about it.
@@ -22,6 +22,11 @@ final class StageThread: Sendable {
         case unload
         /// `input` is `nil` on the first stage.
         case compute(StepFrame, input: ActivationBuffer?)
+        case prepare(StageAssignment)
+        case dropPrepared
+        case read(KVFrame)
+        case write(KVFrame, ActivationBuffer, from: PeerKey)
+        case adopt(StageAssignment)
     }
 
     enum Report: Sendable {
@@ -31,6 +36,11 @@ final class StageThread: Sendable {
         /// `output` is `nil` on the last stage.
         case computed(Epoch, StepNumber, StepOutcome, output: ActivationBuffer?)
         case failed(Epoch, StepNumber, Failure)
+        case prepared(Epoch)
+        case handoverFailed(Epoch, Failure)
+        case read(KVFrame, ActivationBuffer)
+        case written(KVFrame, from: PeerKey)
+        case switched(Epoch)
     }
 
     private struct Queue {
@@ -47,7 +57,7 @@ final class StageThread: Sendable {
         queue.withLock { $0.commands.reserveCapacity(Self.commandsMax) }
         let thread = Thread { [self] in
             NodeThread.nameCurrent("stage")
-            var stage = StageHolder(configuration: configuration, isSuperseded: { [self] in isSuperseded })
+            var stage = StageHolder(configuration: configuration, isSuperseded: { [self] in isSuperseded }, report: report)
             while let command = next() { stage.perform(command, report: report) }
             stage.end()
             ended.signal()
@@ -84,7 +94,13 @@ final class StageThread: Sendable {
     /// Whether a load may stop, and a step be left out, because another load, an unload or the end waits behind it.
     private var isSuperseded: Bool {
         queue.withLock { queue in
-            queue.ending || queue.commands.contains { if case .compute = $0 { false } else { true } }
+            queue.ending
+                || queue.commands.contains {
+                    switch $0 {
+                    case .load, .unload: true
+                    case .compute, .prepare, .dropPrepared, .read, .write, .adopt: false
+                    }
+                }
         }
     }
 }
@@ -103,6 +119,8 @@ package struct StageThreadConfiguration: Sendable {
     package var staysAwake: Bool
     /// Hears how loading goes; `nil` for silence.
     package var logger: Logger?
+    /// Gives the model file, fetched from others where need be; `nil`: it must be on this box.
+    var supply: WeightSupply?
 
     package init(
         threads: Int, processors: [Int32]? = nil, instructionSet: InstructionSet, modelPath: String?, cache: PackedCache? = nil,
@@ -116,18 +134,27 @@ package struct StageThreadConfiguration: Sendable {
         self.staysAwake = staysAwake
         self.logger = logger
     }
+
+    /// The model file for this assignment's slice. `tick`: as `WeightSupply.open` has it; only what is fetched brings it about.
+    func open(_ assignment: StageAssignment, tick: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void) throws -> GGUFFile {
+        try supply?.open(assignment, path: modelPath, tick: tick)
+            ?? ModelLocator.open(digest: assignment.modelDigest, paths: [modelPath, assignment.modelPath])
+    }
 }
 
 /// The slice that the stage thread holds, and its work on it.
-private struct StageHolder {
+struct StageHolder {
     let configuration: StageThreadConfiguration
     let isSuperseded: () -> Bool
     private var pool: ComputePool?
-    private var weights: StageWeights?
+    var weights: StageWeights?
     private let keeper: WeightKeeper?
-    private var digest: ClusterCore.ModelDigest?
-    private var stage: Stage?
-    private var traffic: StageTraffic?
+    let preparer: SlicePreparer
+    var digest: ClusterCore.ModelDigest?
+    var stage: Stage?
+    var traffic: StageTraffic?
+    /// What was prepared beside it and is being filled.
+    var incoming: SlicePreparer.Slice?
     private var watch: ProcessorWatch?
     private var expectation = StepExpectation()
     // Filled anew with each step.
@@ -138,10 +165,13 @@ private struct StageHolder {
     /// An outcome's tokens are done with before so many steps come after it.
     private static let outcomesKept = 4
 
-    init(configuration: StageThreadConfiguration, isSuperseded: @escaping () -> Bool) {
+    init(
+        configuration: StageThreadConfiguration, isSuperseded: @escaping () -> Bool, report: @escaping @Sendable (StageThread.Report) -> Void
+    ) {
         self.configuration = configuration
         self.isSuperseded = isSuperseded
         keeper = configuration.cache == nil ? nil : WeightKeeper(logger: configuration.logger)
+        preparer = SlicePreparer(configuration: configuration, report: report)
     }
 
     mutating func perform(_ command: StageThread.Command, report: (StageThread.Report) -> Void) {
@@ -170,7 +200,26 @@ private struct StageHolder {
             } catch {
                 report(.failed(frame.step.epoch, frame.step.number, Failure(.internalError, "\(error)")))
             }
+        case .prepare(let assignment): prepare(assignment)
+        case .dropPrepared: dropPrepared()
+        case .read(let frame): attempt(frame.epoch, report) { .read(frame, try $0.read(frame)) }
+        case .write(let frame, let bytes, let peer):
+            attempt(frame.epoch, report) { holder in
+                try holder.write(frame, from: bytes)
+                return .written(frame, from: peer)
+            }
+        case .adopt(let assignment):
+            attempt(assignment.epoch, report) { holder in
+                try holder.adopt(assignment)
+                return .switched(assignment.epoch)
+            }
         }
+    }
+
+    private mutating func attempt(
+        _ epoch: Epoch, _ report: (StageThread.Report) -> Void, _ body: (inout StageHolder) throws -> StageThread.Report
+    ) {
+        do { report(try body(&self)) } catch { report(.handoverFailed(epoch, Failure(.internalError, "\(error)"))) }
     }
 
     private struct Superseded: Error {}
@@ -181,23 +230,25 @@ private struct StageHolder {
         keeper?.cancel()
         weights = nil
         digest = nil
+        dropPrepared()
     }
 
     mutating func end() {
         unload()
+        preparer.end()
         keeper?.end()
     }
 
     private mutating func load(_ assignment: StageAssignment, report: (StageThread.Report) -> Void) throws {
         let slice = StageSlice(assignment)
         stage = nil
-        // Before the pool, which pins this thread: others start where this one may run.
-        if watch == nil, configuration.staysAwake, !ProcessorQuota.isSet { watch = ProcessorWatch(processor: configuration.processors?.first) }
-        let pool = try pool ?? ComputePool(threads: configuration.threads, processors: configuration.processors)
-        self.pool = pool
+        dropPrepared()
+        let pool = try ownPool()
         if weights?.slice != slice || digest != assignment.modelDigest {
+            // Layers that stay here are not loaded again; the others go at once, for the new ones may need their room.
+            let held = digest == assignment.modelDigest ? weights?.part(slice) : nil
             unload()
-            weights = try loadWeights(assignment, slice, pool, report)
+            weights = try loadWeights(assignment, slice, pool, held, report)
             digest = assignment.modelDigest
         }
         stage = try Stage(
@@ -207,16 +258,25 @@ private struct StageHolder {
         traffic = StageTraffic(weights: weights!, kvType: Engine.KVType(assignment.kvType))
     }
 
+    /// Of the stage thread, made when it is first needed.
+    mutating func ownPool() throws -> ComputePool {
+        // Before the pool, which pins this thread: others start where this one may run.
+        if watch == nil, configuration.staysAwake, !ProcessorQuota.isSet { watch = ProcessorWatch(processor: configuration.processors?.first) }
+        if pool == nil { pool = try ComputePool(threads: configuration.threads, processors: configuration.processors) }
+        return pool!
+    }
+
+    /// Writes into the cache what came in without it.
+    func keepNew(_ weights: StageWeights) { if weights.unkeptBytes > 0 { keeper?.keep(weights) } }
+
     private func loadWeights(
-        _ assignment: StageAssignment, _ slice: StageSlice, _ pool: ComputePool, _ report: (StageThread.Report) -> Void
+        _ assignment: StageAssignment, _ slice: StageSlice, _ pool: ComputePool, _ held: StageWeights.Units?,
+        _ report: (StageThread.Report) -> Void
     ) throws -> StageWeights {
-        let file = try ModelLocator.open(digest: assignment.modelDigest, paths: [configuration.modelPath, assignment.modelPath])
         let started = MonotonicClock.now
         var reported = started
         var logged = started
-        let weights = try StageWeights(
-            file: file, model: ModelConfiguration(file: file), slice: slice, pool: pool, cache: configuration.cache
-        ) { done, total in
+        func progressed(_ done: Int, _ total: Int) throws {
             if isSuperseded() { throw Superseded() }
             let now = MonotonicClock.now
             if now.milliseconds(since: reported) >= StageThread.progressIntervalMs {
@@ -228,8 +288,17 @@ private struct StageHolder {
                 configuration.logger?.info("loading", metadata: ["done_mib": "\(done >> 20)", "of_mib": "\(total >> 20)"])
             }
         }
+        // Bytes that are fetched count as progress like those that are packed then.
+        var fetched = 0
+        let file = try configuration.open(assignment) { done, total in
+            fetched = done
+            try progressed(done, total)
+        }
+        let weights = try StageWeights(
+            file: file, model: ModelConfiguration(file: file), slice: slice, pool: pool, cache: configuration.cache, sharing: held
+        ) { done, total in try progressed(fetched + done, fetched + total) }
         log(weights, milliseconds: MonotonicClock.now.milliseconds(since: started))
-        if weights.unkeptBytes > 0 { keeper?.keep(weights) }
+        keepNew(weights)
         return weights
     }
 

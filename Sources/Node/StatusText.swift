@@ -51,7 +51,18 @@ package enum StatusText {
                 "trouble", "recoveries \(report.recoveries)"
                     + (report.lastRecoveryNanoseconds > 0 ? " (last pause \(nanoseconds(report.lastRecoveryNanoseconds)))" : "")
                     + ", frames dropped \(report.framesDropped)"),
-        ] + shares(report)
+        ] + handovers(report) + shares(report)
+    }
+
+    /// Only where there were any.
+    private static func handovers(_ report: StatusReport) -> [String] {
+        let counts = report.handovers
+        guard counts.done + counts.rolledBack > 0 else { return [] }
+        return [
+            line(
+                "hand-overs", "\(counts.done), given up \(counts.rolledBack), \(ByteCount(counts.bytesMoved)) of keys and values moved"
+                    + (counts.done > 0 ? ", longest pause \(nanoseconds(counts.longestPauseNanoseconds))" : ""))
+        ]
     }
 
     private static func guesses(_ counts: DraftCounts) -> String {

@@ -9,12 +9,14 @@ import ZeroMQ
 package final class WorkerNode: Sendable {
     fileprivate enum Input: Sendable {
         case shutdown
+        case leave(withinMs: UInt64)
         case inquiry
         case report(StageThread.Report)
+        case weightsWanted(ClusterCore.ModelDigest)
     }
 
     /// Reports and commands that wait for the socket thread; far more than the stage thread makes while one poll returns.
-    private static let inputsMax = 256
+    private static let inputsMax = 256 + StageThread.commandsMax
 
     private let inputs: Mailbox<Input>
     private let inquiries = Inquiries<WorkerReport>()
@@ -26,11 +28,16 @@ package final class WorkerNode: Sendable {
         self.inputs = inputs
         thread = try NodeThread(name: "worker") { [inquiries] started in
             defer { inquiries.close() }
-            let stage = StageThread(configuration: settings.stage) { report in
+            // A question that is lost is asked again.
+            let sharing = try WeightSharing(settings, logger: logger) { model in _ = inputs.post(.weightsWanted(model)) }
+            defer { sharing.end() }
+            var configuration = settings.stage
+            configuration.supply = sharing.supply
+            let stage = StageThread(configuration: configuration) { report in
                 // The stage thread has at most a few reports open, so a full mailbox is a bug of ours, not load.
                 precondition(inputs.post(.report(report)), "the worker's socket thread does not drain its mailbox")
             }
-            var loop = try WorkerLoop(settings: settings, logger: logger, stage: stage, inputs: inputs)
+            var loop = try WorkerLoop(settings: settings, logger: logger, stage: stage, sharing: sharing, inputs: inputs)
             started()
             try loop.run(inquiries)
         }
@@ -41,6 +48,9 @@ package final class WorkerNode: Sendable {
 
     /// What this worker holds and did; `nil` when it has ended or too many ask at once. May be called from any thread.
     package func report() async -> WorkerReport? { await inquiries.ask { [inputs] in inputs.post(.inquiry) } }
+
+    /// Has others take its layers over, for so long at most, and ends. Called again: ends at once. May be called from any thread.
+    package func leave(withinMs milliseconds: UInt64) { _ = inputs.post(.leave(withinMs: milliseconds)) }
 
     /// Tells the coordinator and ends. May be called from any thread.
     package func shutdown() { _ = inputs.post(.shutdown) }
@@ -58,6 +68,11 @@ package struct WorkerSettings: Sendable {
     /// How the stage before this one reaches it; the listening endpoint when `nil`, which must then be one address and no wildcard.
     package var dataAdvertise: String?
     package var stage: StageThreadConfiguration
+    package var weightsFrom = WeightsFrom.auto
+    /// Where fetched weights are kept; `nil`: none are fetched.
+    package var slices: SliceCache?
+    /// `nil`: weights are not handed on.
+    package var weightServer: WeightServerSettings?
 
     package init(
         enrolment: Enrolment, keys: CurveKeyPair, session: UInt64, name: String, capabilities: WorkerCapabilities,
@@ -88,6 +103,7 @@ private struct WorkerLoop: ~Copyable {
     private let settings: WorkerSettings
     private let logger: Logger
     private let stage: StageThread
+    private let sharing: WeightSharing
     private let inputs: Mailbox<WorkerNode.Input>
     private let context: Context
     private var access: AccessList
@@ -96,6 +112,11 @@ private struct WorkerLoop: ~Copyable {
     private var coordinator: CoordinatorSocket
     private var downstreamPeer: StagePeer?
     private var downstream: DownstreamLink?
+    private var upstreamKey: PeerKey?
+    private var transferKeys: [PeerKey] = []
+    private var transfers = TransferLinks()
+    /// Over which other workers sent last, so that a connection ends with its admission.
+    private var upstreams: [PeerKey: PeerConnection] = [:]
     /// Activations that the machine knows by handle.
     private var payloads: [PayloadHandle: ActivationBuffer] = [:]
     private var payloadsMade: UInt64 = 0
@@ -103,7 +124,7 @@ private struct WorkerLoop: ~Copyable {
     private var isRefusalTold = false
     private var end: Result<Void, NodeError>?
 
-    init(settings: WorkerSettings, logger: Logger, stage: StageThread, inputs: Mailbox<WorkerNode.Input>) throws {
+    init(settings: WorkerSettings, logger: Logger, stage: StageThread, sharing: WeightSharing, inputs: Mailbox<WorkerNode.Input>) throws {
         try AdvertisedEndpoint.check(listen: settings.dataListen, advertise: settings.dataAdvertise, option: "--data-advertise")
         let context = try Context()
         let access = try AccessList(context, domain: Self.domain)
@@ -114,10 +135,12 @@ private struct WorkerLoop: ~Copyable {
         let endpoint = try data.bind(settings.dataListen)
         let coordinator = try CoordinatorSocket(context: context, enrolment: settings.enrolment, own: settings.keys)
         self.coordinator = coordinator
-        self.machine = Worker(
-            configuration: WorkerConfiguration(
-                session: settings.session, name: settings.name, capabilities: settings.capabilities,
-                dataEndpoint: settings.dataAdvertise ?? endpoint))
+        var configuration = WorkerConfiguration(
+            session: settings.session, name: settings.name, capabilities: settings.capabilities,
+            dataEndpoint: settings.dataAdvertise ?? endpoint)
+        configuration.weightsEndpoint = sharing.endpoint
+        self.machine = Worker(configuration: configuration)
+        self.sharing = sharing
         self.settings = settings
         self.logger = logger
         self.stage = stage
@@ -141,6 +164,7 @@ private struct WorkerLoop: ~Copyable {
             let (messages, refusals) = coordinator.watched(by: &poller)
             let posted = poller.watch(inputs)
             downstream?.watched(by: &poller)
+            transfers.watched(by: &poller)
             _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
 
             if poller.isReadable(handshakes) { try access.answerPending() }
@@ -149,12 +173,13 @@ private struct WorkerLoop: ~Copyable {
                 for input in posts { handle(input) }
                 // What a report brought is somebody else's by now, and the stage thread looks whether it may use the memory again.
                 posts.removeAll(keepingCapacity: true)
-                inquiries.answer { machine.report }
+                inquiries.answer { sharing.completed(machine.report) }
             }
             if poller.isReadable(activations) { try receiveActivations() }
             if poller.isReadable(messages) { try receiveFromCoordinator() }
             try coordinator.flush()
             try downstream?.flush()
+            try transfers.flush()
             if poller.isReadable(refusals) { try tellRefusal() }
             if let deadline = machine.nextDeadline, deadline <= MonotonicClock.now { handle(.deadline) }
         }
@@ -188,6 +213,13 @@ private struct WorkerLoop: ~Copyable {
             // Parts arrive together; what it takes to unpack them counts as waiting in the stage, not as wire.
             let arrived = MonotonicClock.now
             let sender = senders.key(of: message)
+            if let sender {
+                note(message.connection, of: sender)
+                if message.withBytes(of: 0, WireCodec.isTransferFrame) {
+                    receiveTransfer(message, from: sender, at: arrived)
+                    continue
+                }
+            }
             guard let sender, message.count == 2, let frame = try? message.withBytes(of: 0, WireCodec.decodeStepFrame) else {
                 handle(.malformedFrame(from: sender))
                 continue
@@ -202,11 +234,41 @@ private struct WorkerLoop: ~Copyable {
         }
     }
 
+    /// Parts: the frame; beside keys and values, their bytes.
+    private mutating func receiveTransfer(_ message: borrowing Message, from sender: PeerKey, at arrived: Instant) {
+        guard let frame = try? message.withBytes(of: 0, WireCodec.decodeTransferFrame) else { return handle(.malformedFrame(from: sender)) }
+        var payload: PayloadHandle?
+        if message.count == 2 {
+            payload = message.withBytes(of: 1) { bytes in
+                let buffer = ActivationBuffer(byteCount: bytes.count)
+                buffer.rows.copyMemory(from: bytes)
+                return keep(buffer)
+            }
+        }
+        handle(.transfer(frame, payload: payload, from: sender), at: arrived)
+    }
+
+    /// Connections that stand are not asked for their keys again: one that is not admitted any more is cut here, or with its next frame.
+    private mutating func note(_ connection: PeerConnection?, of sender: PeerKey) {
+        upstreams[sender] = connection
+        if !access.admitted.contains(sender.curve) { cutStrangers() }
+    }
+
+    private mutating func cutStrangers() {
+        for (key, connection) in upstreams where !access.admitted.contains(key.curve) {
+            connection.cut()
+            upstreams[key] = nil
+        }
+    }
+
     private mutating func receiveFromCoordinator() throws {
         for _ in 0..<Self.messagesPerRound {
             let arrived = MonotonicClock.now
             switch try coordinator.receive() {
             case .success(let message): handle(.received(message), at: arrived)
+            case .failure(let error) where error.code == .versionMismatch:
+                // It answered, so it will not have us: with other words than ours.
+                handle(.received(.refused(Failure(.versionMismatch, "the coordinator speaks another protocol: \(error.message)"))), at: arrived)
             case .failure(let error):
                 logger.debug("malformed frame", metadata: ["reason": "\(error)"])
                 handle(.malformedFrame(from: settings.enrolment.coordinatorKey))
@@ -218,7 +280,14 @@ private struct WorkerLoop: ~Copyable {
     private mutating func handle(_ input: WorkerNode.Input) {
         switch input {
         case .shutdown: handle(Worker.Event.shutdown)
+        case .leave(let milliseconds): handle(Worker.Event.leave(withinMs: milliseconds))
+        case .report(.prepared(let epoch)): handle(.prepared(epoch))
+        case .report(.handoverFailed(let epoch, let failure)): handle(.handoverFailed(epoch, failure))
+        case .report(.read(let frame, let bytes)): handle(.blocksRead(frame, payload: keep(bytes), bytes: bytes.count))
+        case .report(.written(let frame, let peer)): handle(.blocksWritten(frame, from: peer))
+        case .report(.switched(let epoch)): handle(.switched(epoch))
         case .inquiry: break
+        case .weightsWanted(let model): handle(Worker.Event.weightsWanted(model))
         case .report(.loadProgressed(let epoch, let done, let total)): handle(.loadProgressed(epoch, bytesDone: done, bytesTotal: total))
         case .report(.loaded(let epoch)): handle(.loaded(epoch))
         case .report(.loadFailed(let epoch, let failure)): handle(.loadFailed(epoch, failure))
@@ -264,7 +333,22 @@ private struct WorkerLoop: ~Copyable {
             downstreamPeer = peer
             downstream = nil
         case .admitUpstream(let key):
-            access.admitOnly(key.map { [$0.curve] } ?? [])
+            upstreamKey = key
+            admit()
+        case .admitPeers(let keys):
+            transferKeys = keys
+            admit()
+        case .prepare(let assignment): post(.prepare(assignment))
+        case .dropPrepared: post(.dropPrepared)
+        case .readBlocks(let frame): post(.read(frame))
+        case .writeBlocks(let frame, let payload, let peer): post(.write(frame, take(payload), from: peer))
+        case .adopt(let assignment): post(.adopt(assignment))
+        case .transfer(let frame, let payload, let peer):
+            let bytes = payload.map { take($0) }
+            if try !transfers.send(frame, bytes, to: peer, context, settings.keys) {
+                logger.warning("keys and values for another worker were dropped: too many wait")
+            }
+        case .closeTransfers: transfers.close()
         case .compute(let frame, let payload):
             post(.compute(frame, input: payload.map { take($0) }))
         case .forward(let frame, let payload):
@@ -275,6 +359,8 @@ private struct WorkerLoop: ~Copyable {
             if try downstream?.send(frame, buffer) != true { logger.warning("a step for the next stage was dropped: too many wait") }
         case .discard(let payload):
             _ = take(payload)
+        case .offerWeights(let offer): sharing.supply.offered(offer)
+        case .admitFetchers(let keys): sharing.admit(keys)
         case .reconnect:
             coordinator = try CoordinatorSocket(context: context, enrolment: settings.enrolment, own: settings.keys)
         case .log(let entry):
@@ -282,6 +368,11 @@ private struct WorkerLoop: ~Copyable {
         case .ended(let failure):
             end = failure.map { .failure(NodeError(.ended, $0.message)) } ?? .success(())
         }
+    }
+
+    private mutating func admit() {
+        access.admitOnly(((upstreamKey.map { [$0] } ?? []) + transferKeys).map(\.curve))
+        cutStrangers()
     }
 
     private func post(_ command: StageThread.Command) {

@@ -9,6 +9,11 @@ enum FrameHeader {
         case toCoordinator = 1
         case fromCoordinator = 2
         case stepFrame = 3
+        case weightsRequest = 4
+        case weightsReply = 5
+        /// Beside a reply, and a file.
+        case weightManifest = 6
+        case transferFrame = 40
     }
 
     /// Magic, major (little-endian), kind, zero.

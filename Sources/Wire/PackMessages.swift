@@ -23,7 +23,12 @@ extension PackArena {
             case .cancel(let id): (m.kind_case, m.cancel) = (STAFFEL__V1__TO_COORDINATOR__KIND_CANCEL, requestID(id))
             case .cancelChoice(let id, let choice):
                 (m.kind_case, m.cancel_choice) = (STAFFEL__V1__TO_COORDINATOR__KIND_CANCEL_CHOICE, cancelChoice(id, choice))
+            case .handoverReport(let value):
+                (m.kind_case, m.handover_report) = (STAFFEL__V1__TO_COORDINATOR__KIND_HANDOVER_REPORT, handoverReport(value))
+            case .drain(let value): (m.kind_case, m.drain) = (STAFFEL__V1__TO_COORDINATOR__KIND_DRAIN, drainRequest(value))
+            case .wishToLeave: (m.kind_case, m.wish_to_leave) = (STAFFEL__V1__TO_COORDINATOR__KIND_WISH_TO_LEAVE, make(staffel__v1__empty__init))
             case .statusQuery: (m.kind_case, m.status_query) = (STAFFEL__V1__TO_COORDINATOR__KIND_STATUS_QUERY, make(staffel__v1__empty__init))
+            case .weightsQuery(let model): (m.kind_case, m.weights_query) = (STAFFEL__V1__TO_COORDINATOR__KIND_WEIGHTS_QUERY, weightsQuery(model))
             }
         }
     }
@@ -48,7 +53,13 @@ extension PackArena {
                 (m.kind_case, m.finished) = (STAFFEL__V1__FROM_COORDINATOR__KIND_FINISHED, finished(request, choice, tokenCount, reason))
             case .failed(let request, let failure): (m.kind_case, m.failed) = (STAFFEL__V1__FROM_COORDINATOR__KIND_FAILED, failed(request, failure))
             case .status(let value): (m.kind_case, m.status) = (STAFFEL__V1__FROM_COORDINATOR__KIND_STATUS, statusReport(value))
+            case .handover(let value): (m.kind_case, m.handover) = (STAFFEL__V1__FROM_COORDINATOR__KIND_HANDOVER, handoverOrder(value))
+            case .drainStatus(let value):
+                (m.kind_case, m.drain_status) = (STAFFEL__V1__FROM_COORDINATOR__KIND_DRAIN_STATUS, drainStatus(value))
             case .closing: (m.kind_case, m.closing) = (STAFFEL__V1__FROM_COORDINATOR__KIND_CLOSING, make(staffel__v1__empty__init))
+            case .weightsOffer(let value): (m.kind_case, m.weights_offer) = (STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_OFFER, weightsOffer(value))
+            case .weightsFetchers(let keys):
+                (m.kind_case, m.weights_fetchers) = (STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_FETCHERS, weightsFetchers(keys))
             }
         }
     }
@@ -108,6 +119,7 @@ extension PackArena {
             (m.has_data_endpoint, m.data_endpoint) = (1, data(Array(value.dataEndpoint.utf8)))
             m.holding = value.holding.map(heldSlice)
             (m.has_last_epoch, m.last_epoch) = (1, value.lastEpoch.value)
+            if let endpoint = value.weightsEndpoint { (m.has_weights_endpoint, m.weights_endpoint) = (1, data(Array(endpoint.utf8))) }
         }
     }
 
@@ -161,6 +173,7 @@ extension PackArena {
             (m.has_epoch, m.epoch) = (1, value.epoch.value)
             (m.has_last_step, m.last_step) = (1, value.lastStep.value)
             (m.has_steps_queued, m.steps_queued) = (1, UInt32(value.stepsQueued))
+            if let received = value.lastReceived { (m.has_last_received, m.last_received) = (1, received.value) }
             if value.expectedWaitMs > 0 { (m.has_expected_wait_ms, m.expected_wait_ms) = (1, value.expectedWaitMs) }
         }
     }

@@ -23,6 +23,11 @@ enum Unpack {
         case STAFFEL__V1__TO_COORDINATOR__KIND_CANCEL: return .cancel(try requestID(m.cancel, f, "cancel"))
         case STAFFEL__V1__TO_COORDINATOR__KIND_CANCEL_CHOICE: return try cancelChoice(f.submessage(m.cancel_choice, "cancel_choice"))
         case STAFFEL__V1__TO_COORDINATOR__KIND_STATUS_QUERY: return .statusQuery
+        case STAFFEL__V1__TO_COORDINATOR__KIND_HANDOVER_REPORT:
+            return .handoverReport(try handoverReport(f.submessage(m.handover_report, "handover_report")))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_DRAIN: return .drain(try drainRequest(f.submessage(m.drain, "drain")))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_WISH_TO_LEAVE: return .wishToLeave
+        case STAFFEL__V1__TO_COORDINATOR__KIND_WEIGHTS_QUERY: return .weightsQuery(try weightsQuery(f.submessage(m.weights_query, "weights_query")))
         default: throw unknown("the coordinator")
         }
     }
@@ -49,6 +54,12 @@ enum Unpack {
         case STAFFEL__V1__FROM_COORDINATOR__KIND_FAILED: return try failed(f.submessage(m.failed, "failed"))
         case STAFFEL__V1__FROM_COORDINATOR__KIND_STATUS: return .status(try statusReport(f.submessage(m.status, "status")))
         case STAFFEL__V1__FROM_COORDINATOR__KIND_CLOSING: return .closing
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_HANDOVER: return .handover(try handoverOrder(f.submessage(m.handover, "handover")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_DRAIN_STATUS:
+            return .drainStatus(try drainStatus(f.submessage(m.drain_status, "drain_status")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_OFFER: return .weightsOffer(try weightsOffer(f.submessage(m.weights_offer, "weights_offer")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_FETCHERS:
+            return .weightsFetchers(try weightsFetchers(f.submessage(m.weights_fetchers, "weights_fetchers")))
         default: throw unknown("a worker, gateway or console")
         }
     }
@@ -95,12 +106,14 @@ extension Unpack {
         let m = p.pointee
         var holding: HeldSlice?
         if let held = m.holding { holding = try heldSlice(held) }
+        var weightsEndpoint: String?
+        if m.has_weights_endpoint != 0 { weightsEndpoint = try f.endpoint(m.has_weights_endpoint, m.weights_endpoint, "weights_endpoint") }
         return WorkerHello(
             version: try version(m.version, f), session: try f.present(m.has_session, m.session, "session"),
             name: try f.name(m.has_name, m.name, "name"),
             capabilities: try capabilities(f.submessage(m.capabilities, "capabilities")),
             dataEndpoint: try f.endpoint(m.has_data_endpoint, m.data_endpoint, "data_endpoint"), holding: holding,
-            lastEpoch: try f.epoch(m.has_last_epoch, m.last_epoch, "last_epoch"))
+            lastEpoch: try f.epoch(m.has_last_epoch, m.last_epoch, "last_epoch"), weightsEndpoint: weightsEndpoint)
     }
 
     static func capabilities(_ p: UnsafePointer<Staffel__V1__WorkerCapabilities>) throws(WireError) -> WorkerCapabilities {
@@ -152,6 +165,8 @@ extension Unpack {
         return Heartbeat(
             epoch: try f.epoch(m.has_epoch, m.epoch), lastStep: StepNumber(try f.counter(m.has_last_step, m.last_step, "last_step")),
             stepsQueued: try f.integer(m.has_steps_queued, m.steps_queued, "steps_queued", 0...Limits.stepsQueuedMax),
+            lastReceived: m.has_last_received == 0
+                ? nil : StepNumber(try f.counter(m.has_last_received, m.last_received, "last_received")),
             expectedWaitMs: m.has_expected_wait_ms == 0
                 ? 0 : try f.counter(m.has_expected_wait_ms, m.expected_wait_ms, "expected_wait_ms", atMost: Limits.expectedWaitMsMax))
     }

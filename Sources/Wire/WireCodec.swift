@@ -21,6 +21,11 @@ package enum WireCodec {
         return pack(arena.stepFrame(frame), .stepFrame, arena)
     }
 
+    package static func encode(_ frame: TransferFrame) -> [UInt8] {
+        let arena = PackArena()
+        return pack(arena.transferFrame(frame), .transferFrame, arena)
+    }
+
     package static func decodeToCoordinator(_ frame: UnsafeRawBufferPointer) throws(WireError) -> ToCoordinator {
         let body = try FrameHeader.body(of: frame, .toCoordinator)
         var budget = UnpackBudget(frameBytes: frame.count)
@@ -37,6 +42,17 @@ package enum WireCodec {
         let body = try FrameHeader.body(of: frame, .stepFrame)
         var budget = UnpackBudget(frameBytes: frame.count)
         return try budget.withUnpacked(body, staffel__v1__step_frame__unpack, Unpack.stepFrame)
+    }
+
+    package static func decodeTransferFrame(_ frame: UnsafeRawBufferPointer) throws(WireError) -> TransferFrame {
+        let body = try FrameHeader.body(of: frame, .transferFrame)
+        var budget = UnpackBudget(frameBytes: frame.count)
+        return try budget.withUnpacked(body, staffel__v1__transfer_frame__unpack, Unpack.transferFrame)
+    }
+
+    /// Whether the frame is one between two workers that is no step; asked before it is decoded.
+    package static func isTransferFrame(_ frame: UnsafeRawBufferPointer) -> Bool {
+        frame.count >= FrameHeader.byteCount && frame[6] == FrameHeader.Kind.transferFrame.rawValue
     }
 
     /// Bytes of the activation part beside `frame`: rows × `hidden` values, row by row, little-endian.

@@ -15,6 +15,9 @@ enum WireLimits {
     /// The model's own end tokens and the request's.
     static let endTokensMax = 2 * Limits.stopTokensMax
     static let segmentBlocksMax = Limits.contextTokensMax / Limits.positionsPerBlock
+    /// Of one round of a hand-over: two million blocks are 64 million positions, and their list is half of a control frame.
+    static let kvOrderBlocksMax = 2 << 20
+    static let handoverRoundMax = 1 << 16
     /// Of a histogram in a status.
     static let histogramClassesMax = 64
     static let requestsMax = Limits.requestsOpenMax * Limits.gatewaysMax

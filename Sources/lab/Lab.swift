@@ -6,7 +6,7 @@ import Foundation
     static let configuration = CommandConfiguration(
         commandName: "lab",
         abstract: "Measure Staffel, and lay open what it computes.",
-        subcommands: [Bench.self, Synth.self, Logits.self, Tokenize.self, Convert.self, Quantise.self])
+        subcommands: [Bench.self, Synth.self, Logits.self, Tokenize.self, Convert.self, Quantise.self, Simulate.self])
 
     /// As the library's, but wrong usage ends with 2, as all of Staffel's commands do, not with 64.
     static func main() {

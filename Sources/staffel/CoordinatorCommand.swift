@@ -48,6 +48,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
     var prefixSharing: String?
 
     @OptionGroup var planning: PlanningOptions
+    @OptionGroup var resizing: ResizeOptions
     @Option(help: "Percent of the KV memory for beginnings that nobody uses, beyond what requests needed at the busiest moment. (default: 25)")
     var prefixCachePercent: Int?
 
@@ -59,6 +60,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
     @Option(help: "What that file may grow to, such as 1GiB. (default: 256MiB)")
     var traceLimit: String?
 
+    @OptionGroup var sharing: WeightOptions
     @OptionGroup var metrics: MetricsOptions
     @OptionGroup var child: ChildOptions
     @OptionGroup var common: CommonOptions
@@ -94,10 +96,12 @@ struct CoordinatorCommand: AsyncParsableCommand {
         if let mode = try speculating.mode(settings) { configuration.speculation = mode }
         try planning.apply(to: &configuration, settings)
         try queueing.apply(to: &configuration, settings)
+        try resizing.apply(to: &configuration, settings)
         var nodeSettings = CoordinatorSettings(
             state: try StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("coordinator")),
             listen: try settings.endpoint("listen", flag: listen) ?? "tcp://127.0.0.1:7300",
             advertise: try settings.endpoint("advertise", flag: advertise), configuration: configuration)
+        nodeSettings.weightServer = try sharing.server(settings, besides: nodeSettings.listen, advertise: nodeSettings.advertise)
         nodeSettings.trace = try Self.trace(settings, path: trace, limit: traceLimit, logger)
         nodeSettings.draftModel = try speculating.draft(settings, servedPath: path, contextTokens: configuration.contextTokens)
         let node = try CoordinatorNode(settings: nodeSettings, model: served, logger: logger)

@@ -1,5 +1,6 @@
 import ArgumentParser
 import ClusterCore
+import Dispatch
 import Foundation
 import Gateway
 import Node
@@ -22,6 +23,12 @@ struct GatewayCommand: AsyncParsableCommand {
     @Option(help: "File with one API key a line, hashed, and its share of the cluster: requests without one of them are refused. (default: no key is asked for)")
     var apiKeys: String?
 
+    @Option(help: "Serve HTTPS with this certificate chain, a PEM file. Read anew when it changes, and on SIGHUP. (default: HTTP)")
+    var tlsCert: String?
+
+    @Option(help: "The certificate's key, a PEM file that only its owner may read.")
+    var tlsKey: String?
+
     @Option(help: "For people: logs and 'staffel status'. (default: the host's name and the process id)")
     var name: String?
 
@@ -42,7 +49,28 @@ struct GatewayCommand: AsyncParsableCommand {
         configuration.servedModelNames = (settings.string("served-model-name", flag: servedModelName) ?? "")
             .split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
         configuration.apiKeysPath = settings.string("api-keys", flag: apiKeys)
+        configuration.tls = try tls(settings)
         configuration.version = Staffel.version
-        try await Services.run(GatewayServer(configuration: configuration, logger: logger), logger: logger)
+        let server = try GatewayServer(configuration: configuration, logger: logger)
+        let hangUps = Self.onHangUp { server.refreshFiles() }
+        defer { hangUps.cancel() }
+        try await Services.run(server, logger: logger)
+    }
+
+    private func tls(_ settings: Settings) throws -> (certificatePath: String, keyPath: String)? {
+        switch (settings.string("tls-cert", flag: tlsCert), settings.string("tls-key", flag: tlsKey)) {
+        case (nil, nil): return nil
+        case (let certificate?, let key?): return (certificate, key)
+        default: throw ValidationError("--tls-cert and --tls-key belong together: give both files, or neither for HTTP")
+        }
+    }
+
+    /// SIGHUP is how operators tell a server that its certificate is new; without a handler it would end the process.
+    private static func onHangUp(_ body: @escaping @Sendable () -> Void) -> any DispatchSourceSignal {
+        signal(SIGHUP, SIG_IGN)
+        let source = DispatchSource.makeSignalSource(signal: SIGHUP, queue: .global())
+        source.setEventHandler(handler: body)
+        source.resume()
+        return source
     }
 }

@@ -25,8 +25,10 @@ struct JoinOptions: ParsableArguments {
     /// Enrols when the join line names a coordinator that this process's key is not enrolled at.
     func membership(_ settings: Settings, role: PeerRole, name: String) throws -> Membership {
         let directory = try StateDirectory(path: settings.string("state", flag: state) ?? StatePath.standard("\(role)"))
+        let hadKey = FileManager.default.fileExists(atPath: directory.file("node.key"))
         let keys = try CurveKeyFile(path: directory.file("node.key")).createIfMissing()
-        let known = try Enrolment.read(from: directory)
+        // A coordinator knows keys: what one without this key said does not hold for the new one.
+        let known = hadKey ? try Enrolment.read(from: directory) : nil
         guard let line = try joinLine(settings) else {
             guard let known else {
                 throw ValidationError("--join is missing, and \(directory.path) holds no enrolment: run 'staffel token create' on the coordinator's box")

@@ -5,20 +5,22 @@ import ServiceLifecycle
 enum Services {
     static func run(
         name: String, shutdown: @escaping @Sendable () -> Void, waitUntilEnded: @escaping @Sendable () async throws -> Void,
-        beside others: [any Service] = [], logger: Logger
+        beside others: [any Service] = [], handlesSignals: Bool = true, logger: Logger
     ) async throws {
-        try await run(Role(shutdown: shutdown, waitUntilEnded: waitUntilEnded), beside: others, logger: logger)
+        try await run(Role(shutdown: shutdown, waitUntilEnded: waitUntilEnded), beside: others, handlesSignals: handlesSignals, logger: logger)
     }
 
     /// The end of any of the services, with or without an error, ends all.
-    static func run(_ service: any Service, beside others: [any Service] = [], logger: Logger) async throws {
+    static func run(
+        _ service: any Service, beside others: [any Service] = [], handlesSignals: Bool = true, logger: Logger
+    ) async throws {
         let group = ServiceGroup(
             configuration: .init(
                 services: ([service] + others).map {
                     .init(
                         service: $0, successTerminationBehavior: .gracefullyShutdownGroup, failureTerminationBehavior: .gracefullyShutdownGroup)
                 },
-                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+                gracefulShutdownSignals: handlesSignals ? [.sigterm, .sigint] : [], logger: logger))
         do { try await group.run() } catch { throw CommandFailure("\(error)") }
     }
 

@@ -16,13 +16,15 @@ struct Staffel: AsyncParsableCommand {
         version: version,
         subcommands: [
             UpCommand.self, GenerateCommand.self, CoordinatorCommand.self, WorkerCommand.self, GatewayCommand.self,
-            StatusCommand.self, TopCommand.self, PlanCommand.self, TokenCommand.self, InspectCommand.self,
+            StatusCommand.self, TopCommand.self, DrainCommand.self, PlanCommand.self, TokenCommand.self, KeyCommand.self, APIKeyCommand.self,
+            InspectCommand.self,
         ])
 
     /// Exit codes: 0 done, 1 failed, 2 wrong usage. ArgumentParser's own main would exit with 64.
     static func main() async {
         // A peer that goes away must be an error of a write, not the end of the process.
         signal(SIGPIPE, SIG_IGN)
+        OpenFiles.raiseLimit()
         do {
             var command = try parseAsRoot()
             if var asynchronous = command as? AsyncParsableCommand {

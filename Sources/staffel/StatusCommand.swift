@@ -49,11 +49,20 @@ struct StatusCommand: AsyncParsableCommand {
             "drafts_modelled": ["proposed": report.draftsModelled.proposed, "accepted": report.draftsModelled.accepted],
             "kv_blocks_shared": report.kvBlocksShared, "prompt_tokens": report.promptTokens, "requests_finished": report.requestsFinished,
             "requests_failed": report.requestsFailed, "requests_cancelled": report.requestsCancelled, "tenants": tenants,
+            "handovers": handovers(report.handovers),
             "recoveries": report.recoveries, "recovery_seconds": seconds(report.recoveryNanoseconds),
             "last_recovery_seconds": seconds(report.lastRecoveryNanoseconds), "workers": workers, "replicas": report.replicas.map { json($0) },
             "pipeline": pipeline(report), "planning": StatusPlanning.json(report),
         ]
         return String(decoding: try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys]), as: UTF8.self)
+    }
+
+    private static func handovers(_ counts: HandoverCounts) -> [String: Any] {
+        [
+            "done": counts.done, "rolled_back": counts.rolledBack, "kv_bytes": counts.bytesMoved,
+            "last_pause_seconds": seconds(counts.lastPauseNanoseconds), "longest_pause_seconds": seconds(counts.longestPauseNanoseconds),
+            "positions_recomputed": counts.positionsRecomputed,
+        ]
     }
 
     private static func pipeline(_ report: StatusReport) -> [String: Any] {

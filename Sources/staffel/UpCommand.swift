@@ -139,6 +139,9 @@ private struct Cluster {
             ?? UInt64(Double(MachineMemory.availableBytes) * UpCommand.memoryShare) / UInt64(workers)
         contextTokens = try settings.integer("context-tokens", flag: command.contextTokens, in: 1...(1 << 20))
         apiKeysPath = settings.string("api-keys", flag: command.apiKeys)
+        guard settings.string("tls-cert", flag: nil) == nil, settings.string("tls-key", flag: nil) == nil else {
+            throw ValidationError("'staffel up' serves HTTP only: for --tls-cert run coordinator, workers and gateway by themselves")
+        }
         replicas = settings.string("replicas", flag: command.replicas)
         if case .exactly(let count) = try settings.replicas("replicas", flag: replicas), count > workers {
             throw ValidationError("\(count) replicas were asked for and there are \(workers) workers: each replica needs one; give more --workers")

@@ -11,6 +11,8 @@ struct WorkerCommand: AsyncParsableCommand {
 
     /// Of the memory that is free at start, unless --memory says otherwise.
     static let memoryShare = 0.8
+    /// See --drain-seconds.
+    static let drainMs: UInt64 = 60_000
 
     @OptionGroup var joining: JoinOptions
 
@@ -38,6 +40,11 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: "For people: logs and 'staffel status'. (default: the host's name and the process id)")
     var name: String?
 
+    @Option(help: "On SIGTERM or Ctrl-C, how long others may take to take this worker's layers over before it ends; a second signal ends it at once. (default: 60)")
+    var drainSeconds: Int?
+
+    @OptionGroup var fetching: FetchOptions
+    @OptionGroup var sharing: WeightOptions
     @OptionGroup var caching: CacheOptions
     @OptionGroup var metrics: MetricsOptions
     @OptionGroup var child: ChildOptions
@@ -64,18 +71,26 @@ struct WorkerCommand: AsyncParsableCommand {
                 "threads": "\(threads)", "cpus": "\(processors.map { ProcessorChoice.listed($0).text } ?? "any")", "isa": "\(instructionSet.rawValue)", "memory_gib": "\(memory >> 30)",
                 "read_gb_per_s": "\(Int(capabilities.readBytesPerSecond / 1e9))", "gop_per_s": "\(Int(capabilities.opsPerSecond / 1e9))",
             ])
+        // With a parent all of its children end together: there is nobody to hand over to.
+        let drainMs = try settings.integer("drain-seconds", flag: drainSeconds, in: 0...86_400).map { UInt64($0) * 1_000 }
+            ?? (child.exitWithStdin ? 0 : Self.drainMs)
         let path = try settings.string("model", flag: model).map { try ModelPath.resolve($0) }
-        let node = try WorkerNode(
-            settings: WorkerSettings(
+        let listen = try settings.endpoint("data-listen", flag: dataListen) ?? "tcp://127.0.0.1:0"
+        let advertise = try settings.endpoint("data-advertise", flag: dataAdvertise)
+        var workerSettings = WorkerSettings(
                 enrolment: membership.enrolment, keys: membership.keys, session: UInt64.random(in: 1 ... .max), name: name,
-                capabilities: capabilities, dataListen: try settings.endpoint("data-listen", flag: dataListen) ?? "tcp://127.0.0.1:0",
-                dataAdvertise: try settings.endpoint("data-advertise", flag: dataAdvertise),
+                capabilities: capabilities, dataListen: listen, dataAdvertise: advertise,
                 stage: StageThreadConfiguration(
                     threads: threads, processors: processors, instructionSet: instructionSet, modelPath: path, cache: cache,
                     staysAwake: try CoordinatorCommand.onOrOff("stay-awake", settings.string("stay-awake", flag: stayAwake)) ?? true,
-                    logger: logger)),
-            logger: logger)
+                    logger: logger))
+        try fetching.apply(to: &workerSettings, settings, caching: caching)
+        workerSettings.weightServer = try sharing.server(settings, besides: listen, advertise: advertise)
+        let node = try WorkerNode(settings: workerSettings, logger: logger)
         let metrics = try metrics.services(settings, logger: logger) { await node.report().map(WorkerMetricsText.text) }
-        try await Services.run(name: "worker", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, beside: metrics, logger: logger)
+        let signals = LeaveSignals { node.leave(withinMs: drainMs) }
+        try await Services.run(
+            name: "worker", shutdown: node.shutdown, waitUntilEnded: node.waitUntilEnded, beside: metrics, handlesSignals: false, logger: logger)
+        withExtendedLifetime(signals) {}
     }
 }

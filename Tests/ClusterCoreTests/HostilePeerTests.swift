@@ -50,7 +50,7 @@ import Testing
         }
 
         mutating func toCoordinator() -> ToCoordinator {
-            switch Int.random(in: 0..<14, using: &numbers) {
+            switch Int.random(in: 0..<18, using: &numbers) {
             case 0: .enrol(EnrolRequest(version: version(), role: .console, key: key(), name: ""))
             case 1:
                 .workerHello(
@@ -82,8 +82,48 @@ import Testing
                         resumed: (0..<count()).map { _ in tokens() }))
             case 11: .cancel(request())
             case 12: .cancelChoice(request(), UInt32(truncatingIfNeeded: word()))
+            case 13, 14: .handoverReport(handoverReport())
+            case 15: .drain(DrainRequest(worker: "w", isUndone: numbers.oneIn(2)))
+            case 16: .wishToLeave
             default: .statusQuery
             }
+        }
+
+        mutating func handoverReport() -> HandoverReport {
+            switch Int.random(in: 0..<5, using: &numbers) {
+            case 0: .prepared(epoch())
+            case 1: .progress(epoch(), bytesSent: word())
+            case 2: .sent(epoch(), round: count(), bytesSent: word())
+            case 3: .switched(epoch())
+            default: .failed(epoch(), failure())
+            }
+        }
+
+        mutating func blocks() -> [BlockID] { (0..<count()).map { _ in BlockID(UInt32(truncatingIfNeeded: numbers.oneIn(3) ? word() : 3)) } }
+        mutating func peer() -> StagePeer { StagePeer(key: key(), endpoint: "") }
+        mutating func kvFrame() -> KVFrame { KVFrame(epoch: epoch(), number: UInt64(count()), layers: layers(), blocks: blocks()) }
+
+        mutating func handoverOrder() -> HandoverOrder {
+            switch Int.random(in: 0..<5, using: &numbers) {
+            case 0, 1: .prepare(assignment(), sources: (0..<count()).map { _ in peer() })
+            case 2:
+                .send(
+                    KVOrder(
+                        epoch: epoch(), round: int(), blocks: blocks(), targets: (0..<count()).map { _ in KVTarget(peer: peer(), layers: layers()) },
+                        blockBytes: int()))
+            case 3: .adopt(epoch())
+            default: .abandon(epoch())
+            }
+        }
+
+        mutating func assignment() -> StageAssignment {
+            StageAssignment(
+                epoch: Epoch(UInt64.random(in: 0...40, using: &numbers)), stage: numbers.oneIn(3) ? int() : count(),
+                stageCount: numbers.oneIn(3) ? int() : 2,
+                layers: layers(), kvBlocks: numbers.oneIn(3) ? int() : 8, kvType: .f16, boundary: .f32,
+                modelDigest: ToyModel().profile.digest,
+                modelPath: "", upstream: numbers.oneIn(2) ? nil : key(),
+                downstream: numbers.oneIn(2) ? nil : StagePeer(key: key(), endpoint: ""))
         }
 
         mutating func step() -> Step {
@@ -104,7 +144,7 @@ import Testing
         mutating func health() -> ClusterHealth { ClusterHealth(state: numbers.oneIn(2) ? .serving : .recovering, detail: "\(count())") }
 
         mutating func fromCoordinator() -> FromCoordinator {
-            switch Int.random(in: 0..<13, using: &numbers) {
+            switch Int.random(in: 0..<16, using: &numbers) {
             case 0: .enrolled
             case 1: numbers.oneIn(3) ? .refused(Failure(.helloExpected, "")) : .refused(Failure(.limitExceeded, ""))
             case 2, 3: .workerWelcome(WorkerWelcome(version: version()))
@@ -115,14 +155,7 @@ import Testing
                         parameterCount: word(), modelBytes: word(), health: health()))
             case 5: .heartbeatReply(heartbeat())
             case 6:
-                .assign(
-                    StageAssignment(
-                        epoch: Epoch(UInt64.random(in: 0...40, using: &numbers)), stage: numbers.oneIn(3) ? int() : count(),
-                        stageCount: numbers.oneIn(3) ? int() : 2,
-                        layers: layers(), kvBlocks: numbers.oneIn(3) ? int() : 8, kvType: .f16, boundary: .f32,
-                        modelDigest: ToyModel().profile.digest,
-                        modelPath: "", upstream: numbers.oneIn(2) ? nil : key(),
-                        downstream: numbers.oneIn(2) ? nil : StagePeer(key: key(), endpoint: "")))
+                .assign(assignment())
             case 7: .release(epoch())
             case 8: .step(step())
             case 9: .health(health())
@@ -132,6 +165,8 @@ import Testing
                         request: request(), choice: UInt32(truncatingIfNeeded: word()), firstIndex: int(),
                         tokens: tokens().map { EmittedToken(token: $0) }))
             case 11: .finished(request(), choice: UInt32(truncatingIfNeeded: word()), tokenCount: int(), .stop)
+            case 12, 13: .handover(handoverOrder())
+            case 14: .drainStatus(DrainStatus(.moving, ""))
             default: numbers.oneIn(3) ? .closing : .failed(request(), failure())
             }
         }
@@ -194,7 +229,7 @@ import Testing
         for turn in 0..<1_500 {
             now = Instant(nanoseconds: now.nanoseconds + UInt64.random(in: 0...100_000_000, using: &inventor.numbers))
             effects = []
-            switch Int.random(in: 0..<8, using: &inventor.numbers) {
+            switch Int.random(in: 0..<12, using: &inventor.numbers) {
             case 0:
                 open.insert(PayloadHandle(UInt64(turn)))
                 let frame = StepFrame(step: inventor.step(), timings: inventor.timings(), poisoned: inventor.poisoned())
@@ -203,11 +238,29 @@ import Testing
             case 2: worker.handle(.loadFailed(inventor.epoch(), inventor.failure()), at: now, into: &effects)
             case 3: worker.handle(.stepFailed(inventor.epoch(), inventor.number(), inventor.failure()), at: now, into: &effects)
             case 4: worker.handle(.deadline, at: now, into: &effects)
+            case 5:
+                for epoch in UInt64(0)...40 {
+                    if inventor.numbers.oneIn(2) { worker.handle(.prepared(Epoch(epoch)), at: now, into: &effects) }
+                    if inventor.numbers.oneIn(3) { worker.handle(.switched(Epoch(epoch)), at: now, into: &effects) }
+                }
+                if inventor.numbers.oneIn(4) { worker.handle(.handoverFailed(inventor.epoch(), inventor.failure()), at: now, into: &effects) }
+            case 6:
+                let payload = inventor.numbers.oneIn(3) ? nil : PayloadHandle(UInt64(turn))
+                if let payload { open.insert(payload) }
+                let frame: TransferFrame =
+                    inventor.numbers.oneIn(3)
+                    ? .receipt(KVReceipt(epoch: inventor.epoch(), number: UInt64(inventor.count()))) : .blocks(inventor.kvFrame())
+                worker.handle(.transfer(frame, payload: payload, from: inventor.key()), at: now, into: &effects)
+            case 7:
+                open.insert(PayloadHandle(UInt64(turn)))
+                worker.handle(.blocksRead(inventor.kvFrame(), payload: PayloadHandle(UInt64(turn)), bytes: 9), at: now, into: &effects)
+                worker.handle(.blocksWritten(inventor.kvFrame(), from: inventor.key()), at: now, into: &effects)
             default: worker.handle(.received(inventor.fromCoordinator()), at: now, into: &effects)
             }
             for effect in effects {
                 switch effect {
-                case .discard(let payload), .compute(_, .some(let payload)), .forward(_, let payload):
+                case .discard(let payload), .compute(_, .some(let payload)), .forward(_, let payload), .writeBlocks(_, let payload, _),
+                    .transfer(_, .some(let payload), _):
                     if open.remove(payload) == nil { findings.append("a payload was handed back twice") }
                 default: break
                 }

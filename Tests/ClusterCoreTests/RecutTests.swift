@@ -96,6 +96,7 @@ import Testing
         cluster.run(milliseconds: 60_000) { Self.layers($0, of: 0) == 2 }
         cluster.killWorker(0)
         cluster.startWorker(0)
+        cluster.run(milliseconds: 60_000) { !$0.isServing }
         cluster.run(milliseconds: 60_000) { $0.isServing && $0.stages.count == 2 }
         #expect(cluster.coordinator.speeds.correction(of: ToyCluster.key(0), isComputing: true, at: cluster.now) == 1)
     }

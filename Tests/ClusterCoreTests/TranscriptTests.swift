@@ -145,6 +145,8 @@ private struct CoordinatorPlayer {
             let reason = entry.fields.first { $0.key == "reason" || $0.key == "cause" }.map { ": " + $0.value } ?? ""
             return entry.level == .debug ? nil : "log \(entry.level) \(entry.message)\(reason)"
         case .draft(let wish): return "draft \(wish.count) tokens behind \(wish.tokens) of \(wish.sequence.value)"
+        case .admitFetchers(let keys): return "admit fetchers \(keys.map(name))"
+        case .hashWeights: return "hash weights"
         case .trace: return "trace"
         case .ended: return "ended"
         }
@@ -168,6 +170,10 @@ private struct CoordinatorPlayer {
         case .failed(let id, let failure): "failed \(id.low) \(failure.code): \(failure.message)"
         case .status: "status"
         case .closing: "closing"
+        case .handover(let order): "hand over \(order)"
+        case .drainStatus(let status): "drain \(status.state): \(status.detail)"
+        case .weightsOffer(let offer): "weights from \(offer.sources.map { name($0.key) }), manifest \(offer.manifest == nil ? "not yet" : "known")"
+        case .weightsFetchers(let keys): "fetchers \(keys.map(name))"
         }
     }
 

@@ -2,6 +2,7 @@ import ClusterCore
 import Engine
 import Foundation
 import Logging
+import ModelFiles
 import Testing
 import Wire
 import ZeroMQ
@@ -25,23 +26,25 @@ import ZeroMQ
         _ state: String, listen: String = "tcp://127.0.0.1:0", advertise: String? = nil, workers: Int = 1
     ) throws -> CoordinatorNode {
         let model = try ServedModel(path: tiny.path, name: "tiny", endTokens: [3, 1], kvType: .f16)
-        return try CoordinatorNode(
-            settings: CoordinatorSettings(
-                state: StateDirectory(path: state), listen: listen, advertise: advertise,
-                configuration: CoordinatorConfiguration(session: 1, model: model.profile, modelPath: tiny.path, expectedWorkers: workers)),
-            model: model, logger: logger)
+        var settings = CoordinatorSettings(
+            state: try StateDirectory(path: state), listen: listen, advertise: advertise,
+            configuration: CoordinatorConfiguration(session: 1, model: model.profile, modelPath: tiny.path, expectedWorkers: workers))
+        settings.weightServer = WeightServerSettings(listen: "tcp://127.0.0.1:0", advertise: nil)
+        return try CoordinatorNode(settings: settings, model: model, logger: logger)
     }
 
-    private func worker(_ state: StateDirectory, dataListen: String = "tcp://127.0.0.1:0") throws -> WorkerNode {
+    private func worker(_ state: StateDirectory, dataListen: String = "tcp://127.0.0.1:0", slices: SliceCache? = nil) throws -> WorkerNode {
         let enrolment = try #require(try Enrolment.read(from: state))
-        return try WorkerNode(
-            settings: WorkerSettings(
-                enrolment: enrolment, keys: CurveKeyFile(path: state.file("node.key")).load(), session: 2, name: "worker",
-                capabilities: WorkerCapabilities(
-                    memoryBytes: 1 << 28, threads: 1, isa: "portable", readBytesPerSecond: 1e9, opsPerSecond: 1e9, machine: 1),
-                dataListen: dataListen, dataAdvertise: nil,
-                stage: StageThreadConfiguration(threads: 1, instructionSet: .portable, modelPath: nil)),
-            logger: logger)
+        var settings = WorkerSettings(
+            enrolment: enrolment, keys: try CurveKeyFile(path: state.file("node.key")).load(), session: 2, name: "worker",
+            capabilities: WorkerCapabilities(
+                memoryBytes: 1 << 28, threads: 1, isa: "portable", readBytesPerSecond: 1e9, opsPerSecond: 1e9, machine: 1),
+            dataListen: dataListen, dataAdvertise: nil,
+            stage: StageThreadConfiguration(threads: 1, instructionSet: .portable, modelPath: nil))
+        settings.weightServer = WeightServerSettings(listen: "tcp://127.0.0.1:0", advertise: nil)
+        settings.slices = slices
+        if slices != nil { settings.weightsFrom = .peers }
+        return try WorkerNode(settings: settings, logger: logger)
     }
 
     private func joinLine(_ coordinator: StateDirectory) throws -> JoinLine {
@@ -91,6 +94,75 @@ import ZeroMQ
         #expect(try CoordinatorExchange.status(state: state).workers == [])
         node.shutdown()
         try await node.waitUntilEnded()
+    }
+
+    /// One worker has the file and the other has none, not even the coordinator's: it fetches its slice, all of it and nothing else.
+    @Test func aWorkerWithoutAFileFetchesItsSlice() async throws {
+        let local = try LocalCluster(directory: folder.path, workers: 2, endpoint: "tcp://127.0.0.1:\(try freePort())")
+        let node = try coordinator(local.coordinator, listen: local.endpoint, workers: 2)
+        let giver = try worker(StateDirectory(path: local.workers[0]))
+        let taker = try worker(StateDirectory(path: local.workers[1]), slices: SliceCache(folder: folder.file("slices"), freeBytesMin: 0))
+        let report = try await serving(StateDirectory(path: local.coordinator))
+        let told = try #require(await taker.report())
+        let layers = try #require(told.assignment?.layers)
+        let sizes = try ModelSizes(file: tiny.file, model: ModelConfiguration(file: tiny.file))
+        #expect(told.weights.fetched.bytes == UInt64(sizes.stage(layers: layers) + tiny.file.extents[0].byteCount))
+        #expect(told.weights.fetched.corruptBytes == 0 && told.weights.fetched.wastedBytes == 0 && report.workers.count == 2)
+        #expect(await giver.report()?.weights.fetched.bytes == 0)
+        node.shutdown()
+        try await node.waitUntilEnded()
+        for worker in [giver, taker] {
+            worker.shutdown()
+            try await worker.waitUntilEnded()
+        }
+    }
+
+    /// A worker of two is revoked while both serve: its connection ends, its layers go to the other one, and it never comes back.
+    @Test func aRevokedWorkerIsCutOffAtOnce() async throws {
+        let local = try LocalCluster(directory: folder.path, workers: 2, endpoint: "tcp://127.0.0.1:\(try freePort())")
+        let state = try StateDirectory(path: local.coordinator)
+        let node = try coordinator(local.coordinator, listen: local.endpoint, workers: 2)
+        let workers = try local.workers.map { try worker(StateDirectory(path: $0)) }
+        let before = try await serving(state)
+        #expect(before.workers.count { !$0.layers.isEmpty } == 2)
+        let victim = PeerKey(try CurveKeyFile(path: StateDirectory(path: local.workers[0]).file("node.key")).load().publicKey)
+        try RevokedKeys(directory: state).add(victim, note: "worker worker-1")
+
+        let deadline = ContinuousClock.now + Self.patience
+        var after = before
+        while after.workers.contains(where: { $0.key == victim }) || after.health.state != .serving {
+            try #require(ContinuousClock.now < deadline, "still \(after.health)")
+            try await Task.sleep(for: .milliseconds(20))
+            after = try CoordinatorExchange.status(state: state)
+        }
+        #expect(after.workers.map(\.layers) == [0..<TinyModel.layers])
+        #expect(after.epoch > before.epoch)
+        #expect(try PeerStore(directory: state).role(of: victim) == nil)
+        // A new token is no way back for a key that was revoked, nor for one that is known in another role.
+        let own = try StateDirectory(path: local.workers[0])
+        let keys = try CurveKeyFile(path: own.file("node.key")).load()
+        let refused = try #require(throws: NodeError.self) {
+            try CoordinatorExchange.enrol(try joinLine(state), own: keys, role: .worker, name: "worker", state: own)
+        }
+        #expect(refused.code == .enrolmentFailed && refused.message.contains("revoked"))
+        let honest = try CurveKeyFile(path: StateDirectory(path: local.workers[1]).file("node.key")).load()
+        let other = try #require(throws: NodeError.self) {
+            try CoordinatorExchange.enrol(try joinLine(state), own: honest, role: .gateway, name: "gateway", state: own)
+        }
+        #expect(other.message.contains("admitted as worker already"))
+        #expect(try PeerStore(directory: state).role(of: PeerKey(honest.publicKey)) == .worker)
+
+        node.shutdown()
+        try await node.waitUntilEnded()
+        for worker in workers {
+            worker.shutdown()
+            try await worker.waitUntilEnded()
+        }
+        // It stays revoked over a restart.
+        let again = try coordinator(local.coordinator, listen: local.endpoint, workers: 2)
+        #expect(try PeerStore(directory: state).role(of: victim) == nil)
+        again.shutdown()
+        try await again.waitUntilEnded()
     }
 
     @Test func aLocalClusterNeedsNoToken() async throws {

@@ -85,8 +85,6 @@
         }
     }
 
-    private struct Unexpected: Error {}
-
     /// Written on the stage thread without asking for memory.
     private final class Counts: Sendable {
         private let values = Mutex<[Int64]>([])

@@ -153,10 +153,10 @@ import Testing
     }
 }
 
-private struct Unexpected: Error {}
+struct Unexpected: Error {}
 
 /// A stage thread whose reports are taken one by one.
-private final class Worked: Sendable {
+final class Worked: Sendable {
     private static let patience = DispatchTimeInterval.seconds(60)
 
     private let reports = Mutex<[StageThread.Report]>([])

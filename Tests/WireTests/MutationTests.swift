@@ -52,11 +52,16 @@ import Testing
     }
 
     private static func frame(_ round: Int, _ random: inout Seeded) -> (FrameHeader.Kind, [UInt8]) {
-        let kind = round % (Seeded.toCoordinatorKinds + Seeded.fromCoordinatorKinds + 3)
+        let kind = round % (Seeded.toCoordinatorKinds + Seeded.fromCoordinatorKinds + 6)
         if kind < Seeded.toCoordinatorKinds { return (.toCoordinator, WireCodec.encode(random.toCoordinator(kind: kind))) }
         let other = kind - Seeded.toCoordinatorKinds
         if other < Seeded.fromCoordinatorKinds { return (.fromCoordinator, WireCodec.encode(random.fromCoordinator(kind: other))) }
-        return (.stepFrame, WireCodec.encode(random.stepFrame()))
+        switch other - Seeded.fromCoordinatorKinds {
+        case 0: return (.weightsRequest, WireCodec.encode(random.weightsRequest()))
+        case 1: return (.weightsReply, WireCodec.encode(random.weightsReply()))
+        case 2: return (.weightManifest, WireCodec.encode(random.weightManifest()))
+        default: return (.stepFrame, WireCodec.encode(random.stepFrame()))
+        }
     }
 
     private static func damaged(_ frame: [UInt8], _ random: inout Seeded) -> [UInt8] {
@@ -88,6 +93,18 @@ import Testing
         case .stepFrame:
             let value = try decodeStepFrame(bytes)
             #expect(try decodeStepFrame(WireCodec.encode(value)) == value, "seed \(seed), round \(round)")
+        case .transferFrame:
+            let value = try decodeTransferFrame(bytes)
+            #expect(try decodeTransferFrame(WireCodec.encode(value)) == value, "seed \(seed), round \(round)")
+        case .weightsRequest:
+            let value = try decodeWeightsRequest(bytes)
+            #expect(try decodeWeightsRequest(WireCodec.encode(value)) == value, "seed \(seed), round \(round)")
+        case .weightsReply:
+            let value = try decodeWeightsReply(bytes)
+            #expect(try decodeWeightsReply(WireCodec.encode(value)) == value, "seed \(seed), round \(round)")
+        case .weightManifest:
+            let value = try decodeWeightManifest(bytes)
+            #expect(WireCodec.encode(value) == bytes, "seed \(seed), round \(round)")
         }
     }
 }

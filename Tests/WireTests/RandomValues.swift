@@ -19,8 +19,8 @@ struct Seeded: RandomNumberGenerator {
 
 /// Random messages that keep every rule; small mostly, at a limit now and then.
 extension Seeded {
-    static let toCoordinatorKinds = 14
-    static let fromCoordinatorKinds = 14
+    static let toCoordinatorKinds = 18
+    static let fromCoordinatorKinds = 18
 
     mutating func toCoordinator(kind: Int) -> ToCoordinator {
         switch kind {
@@ -29,7 +29,8 @@ extension Seeded {
             .workerHello(
                 WorkerHello(
                     version: version(), session: next(), name: name(), capabilities: capabilities(), dataEndpoint: endpoint(),
-                    holding: maybe { HeldSlice(epoch: $0.epoch(), modelDigest: $0.digest(), layers: $0.layers()) }, lastEpoch: epoch()))
+                    holding: maybe { HeldSlice(epoch: $0.epoch(), modelDigest: $0.digest(), layers: $0.layers()) }, lastEpoch: epoch(),
+                    weightsEndpoint: maybe { $0.endpoint() }))
         case 2: .gatewayHello(GatewayHello(version: version(), session: next(), name: name()))
         case 3: .heartbeat(heartbeat())
         case 4:
@@ -45,6 +46,10 @@ extension Seeded {
         case 10: .submit(generationRequest())
         case 11: .cancel(requestID())
         case 12: .cancelChoice(requestID(), UInt32(int(0...Limits.choicesMax - 1)))
+        case 13: .handoverReport(handoverReport())
+        case 14: .drain(DrainRequest(worker: name(), isUndone: bool()))
+        case 15: .wishToLeave
+        case 16: .weightsQuery(digest())
         default: .statusQuery
         }
     }
@@ -73,6 +78,10 @@ extension Seeded {
         case 10: .finished(requestID(), choice: UInt32(int(0...Limits.choicesMax - 1)), tokenCount: int(0...1000), bool() ? .stop : .length)
         case 11: .failed(requestID(), failure())
         case 12: .status(status())
+        case 13: .handover(handoverOrder())
+        case 14: .drainStatus(DrainStatus([.unknown, .moving, .drained, .refused, .serving].randomElement(using: &self)!, sentence()))
+        case 15: .weightsOffer(weightsOffer())
+        case 16: .weightsFetchers(many(0...4) { $0.key() }.sorted())
         default: .closing
         }
     }
@@ -179,7 +188,7 @@ extension Seeded {
     }
     mutating func heartbeat() -> Heartbeat {
         Heartbeat(
-            epoch: epoch(), lastStep: stepNumber(), stepsQueued: int(0...Limits.stepsQueuedMax),
+            epoch: epoch(), lastStep: stepNumber(), stepsQueued: int(0...Limits.stepsQueuedMax), lastReceived: maybe { $0.stepNumber() },
             expectedWaitMs: UInt64(int(0...Int(Limits.expectedWaitMsMax))))
     }
 
@@ -271,6 +280,9 @@ extension Seeded {
         report.kvBlocksShared = int(0...blocks)
         (report.promptTokens, report.requestsFinished, report.requestsCancelled, report.requestsFailed) = (count(), count(), count(), count())
         (report.recoveries, report.recoveryNanoseconds, report.lastRecoveryNanoseconds) = (count(), count(), count())
+        (report.handovers.done, report.handovers.rolledBack, report.handovers.bytesMoved) = (count(), count(), count())
+        report.handovers.positionsRecomputed = count()
+        (report.handovers.lastPauseNanoseconds, report.handovers.longestPauseNanoseconds) = (count(), count())
         return report
     }
 

@@ -93,6 +93,51 @@ import Testing
         #expect(third?.parts.last == [3])
     }
 
+    /// Libzmq asks for a key once a connection. To shut somebody out, the connection has to end.
+    @Test func aConnectionThatIsCutMustProveItsKeyAgain() throws {
+        let (keys, others) = (try CurveKeyPair.generate(), try CurveKeyPair.generate())
+        var server = try Server(admitting: [keys.publicKey, others.publicKey])
+        let client = try server.client(keys)
+        let other = try server.client(others)
+        try send([[1]], client, &server)
+        let first = try server.nextConnection()
+        let connection = try #require(first)
+        try send([[2]], other, &server)
+        let second = try server.nextConnection()
+        let bystander = try #require(second)
+        #expect(connection != bystander)
+
+        server.access.revoke(keys.publicKey)
+        let denials = server.access.denials
+        #expect(connection.cut())
+        try server.serveUntilDenied(denials + 1)
+        let denialsAfter = server.access.denials
+        #expect(denialsAfter > denials)
+        let isSent = try trySend([[3]], client)
+        #expect(!isSent)
+        // The number may be another's by now: nobody is cut twice.
+        #expect(!connection.cut())
+        try send([[4]], other, &server)
+        let fourth = try server.receive()
+        #expect(fourth?.parts.last == [4] && fourth?.key == others.publicKey)
+    }
+
+    @Test func onlyTCPConnectionsCanBeCut() throws {
+        let context = try Context()
+        let a = try Socket(context, .pair)
+        let b = try Socket(context, .pair)
+        try a.bind("inproc://pair")
+        try b.connect("inproc://pair")
+        let isSent = try trySend([[1]], a)
+        #expect(isSent)
+        guard let message = try b.receive() else {
+            Issue.record("nothing came")
+            return
+        }
+        let connection = message.connection
+        #expect(connection == nil)
+    }
+
     @Test func otherDomainIsRefused() throws {
         let keys = try CurveKeyPair.generate()
         var server = try Server(admitting: [keys.publicKey])

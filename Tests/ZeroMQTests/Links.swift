@@ -62,6 +62,15 @@ struct Server: ~Copyable {
         }
     }
 
+    /// Over which the next message comes.
+    mutating func nextConnection() throws -> PeerConnection? {
+        for _ in 0..<(Self.patienceMs / 10) {
+            if let message = try socket.receive() { return message.connection }
+            try serve(within: 10)
+        }
+        return nil
+    }
+
     mutating func serveUntilDenied(_ denials: UInt64) throws {
         for _ in 0..<(Self.patienceMs / 10) where access.denials < denials {
             try serve(within: 10)

@@ -51,6 +51,17 @@ typedef struct Staffel__V1__Segment Staffel__V1__Segment;
 typedef struct Staffel__V1__StepFrame Staffel__V1__StepFrame;
 typedef struct Staffel__V1__StageTiming Staffel__V1__StageTiming;
 typedef struct Staffel__V1__PoisonedSequence Staffel__V1__PoisonedSequence;
+typedef struct Staffel__V1__HandoverOrder Staffel__V1__HandoverOrder;
+typedef struct Staffel__V1__PrepareOrder Staffel__V1__PrepareOrder;
+typedef struct Staffel__V1__KvOrder Staffel__V1__KvOrder;
+typedef struct Staffel__V1__KvTarget Staffel__V1__KvTarget;
+typedef struct Staffel__V1__HandoverReport Staffel__V1__HandoverReport;
+typedef struct Staffel__V1__TransferFrame Staffel__V1__TransferFrame;
+typedef struct Staffel__V1__KvFrame Staffel__V1__KvFrame;
+typedef struct Staffel__V1__KvReceipt Staffel__V1__KvReceipt;
+typedef struct Staffel__V1__DrainRequest Staffel__V1__DrainRequest;
+typedef struct Staffel__V1__DrainStatus Staffel__V1__DrainStatus;
+typedef struct Staffel__V1__HandoverCounts Staffel__V1__HandoverCounts;
 typedef struct Staffel__V1__StepResult Staffel__V1__StepResult;
 typedef struct Staffel__V1__SampledToken Staffel__V1__SampledToken;
 typedef struct Staffel__V1__StatusReport Staffel__V1__StatusReport;
@@ -63,6 +74,13 @@ typedef struct Staffel__V1__StageSums Staffel__V1__StageSums;
 typedef struct Staffel__V1__PlanningStatus Staffel__V1__PlanningStatus;
 typedef struct Staffel__V1__PlannedStage Staffel__V1__PlannedStage;
 typedef struct Staffel__V1__WorkerStatus Staffel__V1__WorkerStatus;
+typedef struct Staffel__V1__WeightsQuery Staffel__V1__WeightsQuery;
+typedef struct Staffel__V1__WeightsOffer Staffel__V1__WeightsOffer;
+typedef struct Staffel__V1__WeightsFetchers Staffel__V1__WeightsFetchers;
+typedef struct Staffel__V1__WeightManifest Staffel__V1__WeightManifest;
+typedef struct Staffel__V1__WeightExtent Staffel__V1__WeightExtent;
+typedef struct Staffel__V1__WeightsRequest Staffel__V1__WeightsRequest;
+typedef struct Staffel__V1__WeightsReply Staffel__V1__WeightsReply;
 
 
 /* --- enums --- */
@@ -102,6 +120,24 @@ typedef enum _Staffel__V1__BoundaryType {
   STAFFEL__V1__BOUNDARY_TYPE__BOUNDARY_TYPE_BF16 = 2
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__BOUNDARY_TYPE)
 } Staffel__V1__BoundaryType;
+typedef enum _Staffel__V1__HandoverState {
+  STAFFEL__V1__HANDOVER_STATE__HANDOVER_STATE_UNKNOWN = 0,
+  STAFFEL__V1__HANDOVER_STATE__HANDOVER_STATE_PREPARED = 1,
+  STAFFEL__V1__HANDOVER_STATE__HANDOVER_STATE_PROGRESS = 2,
+  STAFFEL__V1__HANDOVER_STATE__HANDOVER_STATE_SENT = 3,
+  STAFFEL__V1__HANDOVER_STATE__HANDOVER_STATE_SWITCHED = 4,
+  STAFFEL__V1__HANDOVER_STATE__HANDOVER_STATE_FAILED = 5
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__HANDOVER_STATE)
+} Staffel__V1__HandoverState;
+typedef enum _Staffel__V1__DrainState {
+  STAFFEL__V1__DRAIN_STATE__DRAIN_STATE_UNKNOWN = 0,
+  STAFFEL__V1__DRAIN_STATE__DRAIN_STATE_NO_SUCH_WORKER = 1,
+  STAFFEL__V1__DRAIN_STATE__DRAIN_STATE_MOVING = 2,
+  STAFFEL__V1__DRAIN_STATE__DRAIN_STATE_DRAINED = 3,
+  STAFFEL__V1__DRAIN_STATE__DRAIN_STATE_REFUSED = 4,
+  STAFFEL__V1__DRAIN_STATE__DRAIN_STATE_SERVING = 5
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__DRAIN_STATE)
+} Staffel__V1__DrainState;
 
 /* --- messages --- */
 
@@ -120,7 +156,11 @@ typedef enum {
   STAFFEL__V1__TO_COORDINATOR__KIND_SUBMIT = 11,
   STAFFEL__V1__TO_COORDINATOR__KIND_CANCEL = 12,
   STAFFEL__V1__TO_COORDINATOR__KIND_STATUS_QUERY = 13,
-  STAFFEL__V1__TO_COORDINATOR__KIND_CANCEL_CHOICE = 14
+  STAFFEL__V1__TO_COORDINATOR__KIND_CANCEL_CHOICE = 14,
+  STAFFEL__V1__TO_COORDINATOR__KIND_HANDOVER_REPORT = 40,
+  STAFFEL__V1__TO_COORDINATOR__KIND_DRAIN = 41,
+  STAFFEL__V1__TO_COORDINATOR__KIND_WISH_TO_LEAVE = 42,
+  STAFFEL__V1__TO_COORDINATOR__KIND_WEIGHTS_QUERY = 50
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__TO_COORDINATOR__KIND__CASE)
 } Staffel__V1__ToCoordinator__KindCase;
 
@@ -143,6 +183,10 @@ struct  Staffel__V1__ToCoordinator
     Staffel__V1__RequestId *cancel;
     Staffel__V1__Empty *status_query;
     Staffel__V1__CancelChoice *cancel_choice;
+    Staffel__V1__HandoverReport *handover_report;
+    Staffel__V1__DrainRequest *drain;
+    Staffel__V1__Empty *wish_to_leave;
+    Staffel__V1__WeightsQuery *weights_query;
   };
 };
 #define STAFFEL__V1__TO_COORDINATOR__INIT \
@@ -165,7 +209,11 @@ typedef enum {
   STAFFEL__V1__FROM_COORDINATOR__KIND_FINISHED = 11,
   STAFFEL__V1__FROM_COORDINATOR__KIND_FAILED = 12,
   STAFFEL__V1__FROM_COORDINATOR__KIND_STATUS = 13,
-  STAFFEL__V1__FROM_COORDINATOR__KIND_CLOSING = 14
+  STAFFEL__V1__FROM_COORDINATOR__KIND_CLOSING = 14,
+  STAFFEL__V1__FROM_COORDINATOR__KIND_HANDOVER = 40,
+  STAFFEL__V1__FROM_COORDINATOR__KIND_DRAIN_STATUS = 41,
+  STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_OFFER = 50,
+  STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_FETCHERS = 51
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__FROM_COORDINATOR__KIND__CASE)
 } Staffel__V1__FromCoordinator__KindCase;
 
@@ -188,6 +236,10 @@ struct  Staffel__V1__FromCoordinator
     Staffel__V1__Failed *failed;
     Staffel__V1__StatusReport *status;
     Staffel__V1__Empty *closing;
+    Staffel__V1__HandoverOrder *handover;
+    Staffel__V1__DrainStatus *drain_status;
+    Staffel__V1__WeightsOffer *weights_offer;
+    Staffel__V1__WeightsFetchers *weights_fetchers;
   };
 };
 #define STAFFEL__V1__FROM_COORDINATOR__INIT \
@@ -302,10 +354,15 @@ struct  Staffel__V1__WorkerHello
   Staffel__V1__HeldSlice *holding;
   protobuf_c_boolean has_last_epoch;
   uint64_t last_epoch;
+  /*
+   * Absent: it hands no weights on.
+   */
+  protobuf_c_boolean has_weights_endpoint;
+  ProtobufCBinaryData weights_endpoint;
 };
 #define STAFFEL__V1__WORKER_HELLO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__worker_hello__descriptor) \
-    , NULL, 0, 0, 0, {0,NULL}, NULL, 0, {0,NULL}, NULL, 0, 0 }
+    , NULL, 0, 0, 0, {0,NULL}, NULL, 0, {0,NULL}, NULL, 0, 0, 0, {0,NULL} }
 
 
 struct  Staffel__V1__WorkerCapabilities
@@ -415,10 +472,15 @@ struct  Staffel__V1__Heartbeat
    */
   protobuf_c_boolean has_expected_wait_ms;
   uint64_t expected_wait_ms;
+  /*
+   * From workers with a stage; since protocol 2.1.
+   */
+  protobuf_c_boolean has_last_received;
+  uint64_t last_received;
 };
 #define STAFFEL__V1__HEARTBEAT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__heartbeat__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__LoadProgress
@@ -808,6 +870,206 @@ struct  Staffel__V1__PoisonedSequence
     , 0, 0, NULL }
 
 
+typedef enum {
+  STAFFEL__V1__HANDOVER_ORDER__KIND__NOT_SET = 0,
+  STAFFEL__V1__HANDOVER_ORDER__KIND_PREPARE = 1,
+  STAFFEL__V1__HANDOVER_ORDER__KIND_SEND = 2,
+  STAFFEL__V1__HANDOVER_ORDER__KIND_ADOPT = 3,
+  STAFFEL__V1__HANDOVER_ORDER__KIND_ABANDON = 4
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__HANDOVER_ORDER__KIND__CASE)
+} Staffel__V1__HandoverOrder__KindCase;
+
+/*
+ * Layers that move between workers; since protocol 2.1.
+ */
+struct  Staffel__V1__HandoverOrder
+{
+  ProtobufCMessage base;
+  Staffel__V1__HandoverOrder__KindCase kind_case;
+  union {
+    Staffel__V1__PrepareOrder *prepare;
+    Staffel__V1__KvOrder *send;
+    Staffel__V1__EpochNote *adopt;
+    Staffel__V1__EpochNote *abandon;
+  };
+};
+#define STAFFEL__V1__HANDOVER_ORDER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__handover_order__descriptor) \
+    , STAFFEL__V1__HANDOVER_ORDER__KIND__NOT_SET, {0} }
+
+
+struct  Staffel__V1__PrepareOrder
+{
+  ProtobufCMessage base;
+  Staffel__V1__StageAssignment *assignment;
+  size_t n_sources;
+  Staffel__V1__StagePeer **sources;
+};
+#define STAFFEL__V1__PREPARE_ORDER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__prepare_order__descriptor) \
+    , NULL, 0,NULL }
+
+
+struct  Staffel__V1__KvOrder
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_epoch;
+  uint64_t epoch;
+  protobuf_c_boolean has_round;
+  uint32_t round;
+  /*
+   * Ascending.
+   */
+  size_t n_blocks;
+  uint32_t *blocks;
+  size_t n_targets;
+  Staffel__V1__KvTarget **targets;
+  protobuf_c_boolean has_block_bytes;
+  uint32_t block_bytes;
+};
+#define STAFFEL__V1__KV_ORDER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__kv_order__descriptor) \
+    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0, 0 }
+
+
+struct  Staffel__V1__KvTarget
+{
+  ProtobufCMessage base;
+  Staffel__V1__StagePeer *peer;
+  Staffel__V1__LayerRange *layers;
+};
+#define STAFFEL__V1__KV_TARGET__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__kv_target__descriptor) \
+    , NULL, NULL }
+
+
+struct  Staffel__V1__HandoverReport
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_epoch;
+  uint64_t epoch;
+  protobuf_c_boolean has_state;
+  Staffel__V1__HandoverState state;
+  /*
+   * Of a round that was sent.
+   */
+  protobuf_c_boolean has_round;
+  uint32_t round;
+  protobuf_c_boolean has_bytes_sent;
+  uint64_t bytes_sent;
+  /*
+   * Where it failed.
+   */
+  Staffel__V1__Failure *failure;
+};
+#define STAFFEL__V1__HANDOVER_REPORT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__handover_report__descriptor) \
+    , 0, 0, 0, STAFFEL__V1__HANDOVER_STATE__HANDOVER_STATE_UNKNOWN, 0, 0, 0, 0, NULL }
+
+
+typedef enum {
+  STAFFEL__V1__TRANSFER_FRAME__KIND__NOT_SET = 0,
+  STAFFEL__V1__TRANSFER_FRAME__KIND_BLOCKS = 1,
+  STAFFEL__V1__TRANSFER_FRAME__KIND_RECEIPT = 2
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__TRANSFER_FRAME__KIND__CASE)
+} Staffel__V1__TransferFrame__KindCase;
+
+struct  Staffel__V1__TransferFrame
+{
+  ProtobufCMessage base;
+  Staffel__V1__TransferFrame__KindCase kind_case;
+  union {
+    /*
+     * The blocks' bytes are a part of their own.
+     */
+    Staffel__V1__KvFrame *blocks;
+    Staffel__V1__KvReceipt *receipt;
+  };
+};
+#define STAFFEL__V1__TRANSFER_FRAME__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__transfer_frame__descriptor) \
+    , STAFFEL__V1__TRANSFER_FRAME__KIND__NOT_SET, {0} }
+
+
+struct  Staffel__V1__KvFrame
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_epoch;
+  uint64_t epoch;
+  protobuf_c_boolean has_number;
+  uint64_t number;
+  Staffel__V1__LayerRange *layers;
+  size_t n_blocks;
+  uint32_t *blocks;
+};
+#define STAFFEL__V1__KV_FRAME__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__kv_frame__descriptor) \
+    , 0, 0, 0, 0, NULL, 0,NULL }
+
+
+struct  Staffel__V1__KvReceipt
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_epoch;
+  uint64_t epoch;
+  protobuf_c_boolean has_number;
+  uint64_t number;
+};
+#define STAFFEL__V1__KV_RECEIPT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__kv_receipt__descriptor) \
+    , 0, 0, 0, 0 }
+
+
+struct  Staffel__V1__DrainRequest
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_worker;
+  ProtobufCBinaryData worker;
+  protobuf_c_boolean has_undo;
+  protobuf_c_boolean undo;
+};
+#define STAFFEL__V1__DRAIN_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__drain_request__descriptor) \
+    , 0, {0,NULL}, 0, 0 }
+
+
+struct  Staffel__V1__DrainStatus
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_state;
+  Staffel__V1__DrainState state;
+  protobuf_c_boolean has_detail;
+  ProtobufCBinaryData detail;
+};
+#define STAFFEL__V1__DRAIN_STATUS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__drain_status__descriptor) \
+    , 0, STAFFEL__V1__DRAIN_STATE__DRAIN_STATE_UNKNOWN, 0, {0,NULL} }
+
+
+/*
+ * Left out where nothing was handed over or computed again.
+ */
+struct  Staffel__V1__HandoverCounts
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_done;
+  uint64_t done;
+  protobuf_c_boolean has_rolled_back;
+  uint64_t rolled_back;
+  protobuf_c_boolean has_bytes_moved;
+  uint64_t bytes_moved;
+  protobuf_c_boolean has_last_pause_nanoseconds;
+  uint64_t last_pause_nanoseconds;
+  protobuf_c_boolean has_longest_pause_nanoseconds;
+  uint64_t longest_pause_nanoseconds;
+  protobuf_c_boolean has_positions_recomputed;
+  uint64_t positions_recomputed;
+};
+#define STAFFEL__V1__HANDOVER_COUNTS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__handover_counts__descriptor) \
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+
 struct  Staffel__V1__StepResult
 {
   ProtobufCMessage base;
@@ -917,10 +1179,11 @@ struct  Staffel__V1__StatusReport
    * Where there is a draft model.
    */
   Staffel__V1__DraftCounts *drafts_modelled;
+  Staffel__V1__HandoverCounts *handovers;
 };
 #define STAFFEL__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__status_report__descriptor) \
-    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0,NULL, NULL }
+    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0,NULL, NULL, NULL }
 
 
 struct  Staffel__V1__ReplicaStatus
@@ -1129,6 +1392,175 @@ struct  Staffel__V1__WorkerStatus
 #define STAFFEL__V1__WORKER_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__worker_status__descriptor) \
     , 0, {0,NULL}, 0, {0,NULL}, NULL, NULL, 0, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+
+struct  Staffel__V1__WeightsQuery
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_model_digest;
+  ProtobufCBinaryData model_digest;
+};
+#define STAFFEL__V1__WEIGHTS_QUERY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weights_query__descriptor) \
+    , 0, {0,NULL} }
+
+
+struct  Staffel__V1__WeightsOffer
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_model_digest;
+  ProtobufCBinaryData model_digest;
+  /*
+   * 32 bytes: SHA-256 of the manifest's encoding. Absent while the file is hashed.
+   */
+  protobuf_c_boolean has_manifest_digest;
+  ProtobufCBinaryData manifest_digest;
+  protobuf_c_boolean has_hashed_bytes;
+  uint64_t hashed_bytes;
+  protobuf_c_boolean has_total_bytes;
+  uint64_t total_bytes;
+  size_t n_sources;
+  Staffel__V1__StagePeer **sources;
+};
+#define STAFFEL__V1__WEIGHTS_OFFER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weights_offer__descriptor) \
+    , 0, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0, 0,NULL }
+
+
+struct  Staffel__V1__WeightsFetchers
+{
+  ProtobufCMessage base;
+  /*
+   * 32 bytes each, ascending.
+   */
+  size_t n_keys;
+  ProtobufCBinaryData *keys;
+};
+#define STAFFEL__V1__WEIGHTS_FETCHERS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weights_fetchers__descriptor) \
+    , 0,NULL }
+
+
+/*
+ * What a model's bytes are. Has one encoding only: fields in the order of their numbers, each present, numbers as short as they can
+ * be. Its SHA-256 names it, so a reader refuses any other encoding of the same.
+ */
+struct  Staffel__V1__WeightManifest
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_model_digest;
+  ProtobufCBinaryData model_digest;
+  protobuf_c_boolean has_chunk_bytes;
+  uint32_t chunk_bytes;
+  /*
+   * Bytes of each part of the model's file.
+   */
+  size_t n_part_bytes;
+  uint64_t *part_bytes;
+  /*
+   * Of each part its header, then its tensors as they lie in it.
+   */
+  size_t n_extents;
+  Staffel__V1__WeightExtent **extents;
+};
+#define STAFFEL__V1__WEIGHT_MANIFEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weight_manifest__descriptor) \
+    , 0, {0,NULL}, 0, 0, 0,NULL, 0,NULL }
+
+
+struct  Staffel__V1__WeightExtent
+{
+  ProtobufCMessage base;
+  /*
+   * Absent for a header.
+   */
+  protobuf_c_boolean has_name;
+  ProtobufCBinaryData name;
+  /*
+   * GGUF's number; absent for a header.
+   */
+  protobuf_c_boolean has_type;
+  uint32_t type;
+  size_t n_shape;
+  uint64_t *shape;
+  protobuf_c_boolean has_part;
+  uint32_t part;
+  protobuf_c_boolean has_offset;
+  uint64_t offset;
+  protobuf_c_boolean has_byte_count;
+  uint64_t byte_count;
+  /*
+   * SHA-256 of `chunk_hashes`.
+   */
+  protobuf_c_boolean has_sha256;
+  ProtobufCBinaryData sha256;
+  /*
+   * SHA-256 of each chunk of the bytes, 32 bytes a chunk, end to end.
+   */
+  protobuf_c_boolean has_chunk_hashes;
+  ProtobufCBinaryData chunk_hashes;
+};
+#define STAFFEL__V1__WEIGHT_EXTENT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weight_extent__descriptor) \
+    , 0, {0,NULL}, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, {0,NULL}, 0, {0,NULL} }
+
+
+typedef enum {
+  STAFFEL__V1__WEIGHTS_REQUEST__KIND__NOT_SET = 0,
+  STAFFEL__V1__WEIGHTS_REQUEST__KIND_MANIFEST = 2,
+  STAFFEL__V1__WEIGHTS_REQUEST__KIND_HELD = 3,
+  STAFFEL__V1__WEIGHTS_REQUEST__KIND_CHUNK = 4
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__WEIGHTS_REQUEST__KIND__CASE)
+} Staffel__V1__WeightsRequest__KindCase;
+
+struct  Staffel__V1__WeightsRequest
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_model_digest;
+  ProtobufCBinaryData model_digest;
+  Staffel__V1__WeightsRequest__KindCase kind_case;
+  union {
+    Staffel__V1__Empty *manifest;
+    Staffel__V1__Empty *held;
+    uint32_t chunk;
+  };
+};
+#define STAFFEL__V1__WEIGHTS_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weights_request__descriptor) \
+    , 0, {0,NULL}, STAFFEL__V1__WEIGHTS_REQUEST__KIND__NOT_SET, {0} }
+
+
+typedef enum {
+  STAFFEL__V1__WEIGHTS_REPLY__KIND__NOT_SET = 0,
+  STAFFEL__V1__WEIGHTS_REPLY__KIND_MANIFEST = 2,
+  STAFFEL__V1__WEIGHTS_REPLY__KIND_HELD = 3,
+  STAFFEL__V1__WEIGHTS_REPLY__KIND_CHUNK = 4,
+  STAFFEL__V1__WEIGHTS_REPLY__KIND_MISSING = 5
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__WEIGHTS_REPLY__KIND__CASE)
+} Staffel__V1__WeightsReply__KindCase;
+
+struct  Staffel__V1__WeightsReply
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_model_digest;
+  ProtobufCBinaryData model_digest;
+  Staffel__V1__WeightsReply__KindCase kind_case;
+  union {
+    Staffel__V1__Empty *manifest;
+    /*
+     * How many chunks the model has.
+     */
+    uint32_t held;
+    uint32_t chunk;
+    /*
+     * What the source does not have.
+     */
+    Staffel__V1__WeightsRequest *missing;
+  };
+};
+#define STAFFEL__V1__WEIGHTS_REPLY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weights_reply__descriptor) \
+    , 0, {0,NULL}, STAFFEL__V1__WEIGHTS_REPLY__KIND__NOT_SET, {0} }
 
 
 /* Staffel__V1__ToCoordinator methods */
@@ -1815,6 +2247,215 @@ Staffel__V1__PoisonedSequence *
 void   staffel__v1__poisoned_sequence__free_unpacked
                      (Staffel__V1__PoisonedSequence *message,
                       ProtobufCAllocator *allocator);
+/* Staffel__V1__HandoverOrder methods */
+void   staffel__v1__handover_order__init
+                     (Staffel__V1__HandoverOrder         *message);
+size_t staffel__v1__handover_order__get_packed_size
+                     (const Staffel__V1__HandoverOrder   *message);
+size_t staffel__v1__handover_order__pack
+                     (const Staffel__V1__HandoverOrder   *message,
+                      uint8_t             *out);
+size_t staffel__v1__handover_order__pack_to_buffer
+                     (const Staffel__V1__HandoverOrder   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__HandoverOrder *
+       staffel__v1__handover_order__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__handover_order__free_unpacked
+                     (Staffel__V1__HandoverOrder *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__PrepareOrder methods */
+void   staffel__v1__prepare_order__init
+                     (Staffel__V1__PrepareOrder         *message);
+size_t staffel__v1__prepare_order__get_packed_size
+                     (const Staffel__V1__PrepareOrder   *message);
+size_t staffel__v1__prepare_order__pack
+                     (const Staffel__V1__PrepareOrder   *message,
+                      uint8_t             *out);
+size_t staffel__v1__prepare_order__pack_to_buffer
+                     (const Staffel__V1__PrepareOrder   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__PrepareOrder *
+       staffel__v1__prepare_order__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__prepare_order__free_unpacked
+                     (Staffel__V1__PrepareOrder *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__KvOrder methods */
+void   staffel__v1__kv_order__init
+                     (Staffel__V1__KvOrder         *message);
+size_t staffel__v1__kv_order__get_packed_size
+                     (const Staffel__V1__KvOrder   *message);
+size_t staffel__v1__kv_order__pack
+                     (const Staffel__V1__KvOrder   *message,
+                      uint8_t             *out);
+size_t staffel__v1__kv_order__pack_to_buffer
+                     (const Staffel__V1__KvOrder   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__KvOrder *
+       staffel__v1__kv_order__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__kv_order__free_unpacked
+                     (Staffel__V1__KvOrder *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__KvTarget methods */
+void   staffel__v1__kv_target__init
+                     (Staffel__V1__KvTarget         *message);
+size_t staffel__v1__kv_target__get_packed_size
+                     (const Staffel__V1__KvTarget   *message);
+size_t staffel__v1__kv_target__pack
+                     (const Staffel__V1__KvTarget   *message,
+                      uint8_t             *out);
+size_t staffel__v1__kv_target__pack_to_buffer
+                     (const Staffel__V1__KvTarget   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__KvTarget *
+       staffel__v1__kv_target__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__kv_target__free_unpacked
+                     (Staffel__V1__KvTarget *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__HandoverReport methods */
+void   staffel__v1__handover_report__init
+                     (Staffel__V1__HandoverReport         *message);
+size_t staffel__v1__handover_report__get_packed_size
+                     (const Staffel__V1__HandoverReport   *message);
+size_t staffel__v1__handover_report__pack
+                     (const Staffel__V1__HandoverReport   *message,
+                      uint8_t             *out);
+size_t staffel__v1__handover_report__pack_to_buffer
+                     (const Staffel__V1__HandoverReport   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__HandoverReport *
+       staffel__v1__handover_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__handover_report__free_unpacked
+                     (Staffel__V1__HandoverReport *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__TransferFrame methods */
+void   staffel__v1__transfer_frame__init
+                     (Staffel__V1__TransferFrame         *message);
+size_t staffel__v1__transfer_frame__get_packed_size
+                     (const Staffel__V1__TransferFrame   *message);
+size_t staffel__v1__transfer_frame__pack
+                     (const Staffel__V1__TransferFrame   *message,
+                      uint8_t             *out);
+size_t staffel__v1__transfer_frame__pack_to_buffer
+                     (const Staffel__V1__TransferFrame   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__TransferFrame *
+       staffel__v1__transfer_frame__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__transfer_frame__free_unpacked
+                     (Staffel__V1__TransferFrame *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__KvFrame methods */
+void   staffel__v1__kv_frame__init
+                     (Staffel__V1__KvFrame         *message);
+size_t staffel__v1__kv_frame__get_packed_size
+                     (const Staffel__V1__KvFrame   *message);
+size_t staffel__v1__kv_frame__pack
+                     (const Staffel__V1__KvFrame   *message,
+                      uint8_t             *out);
+size_t staffel__v1__kv_frame__pack_to_buffer
+                     (const Staffel__V1__KvFrame   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__KvFrame *
+       staffel__v1__kv_frame__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__kv_frame__free_unpacked
+                     (Staffel__V1__KvFrame *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__KvReceipt methods */
+void   staffel__v1__kv_receipt__init
+                     (Staffel__V1__KvReceipt         *message);
+size_t staffel__v1__kv_receipt__get_packed_size
+                     (const Staffel__V1__KvReceipt   *message);
+size_t staffel__v1__kv_receipt__pack
+                     (const Staffel__V1__KvReceipt   *message,
+                      uint8_t             *out);
+size_t staffel__v1__kv_receipt__pack_to_buffer
+                     (const Staffel__V1__KvReceipt   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__KvReceipt *
+       staffel__v1__kv_receipt__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__kv_receipt__free_unpacked
+                     (Staffel__V1__KvReceipt *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__DrainRequest methods */
+void   staffel__v1__drain_request__init
+                     (Staffel__V1__DrainRequest         *message);
+size_t staffel__v1__drain_request__get_packed_size
+                     (const Staffel__V1__DrainRequest   *message);
+size_t staffel__v1__drain_request__pack
+                     (const Staffel__V1__DrainRequest   *message,
+                      uint8_t             *out);
+size_t staffel__v1__drain_request__pack_to_buffer
+                     (const Staffel__V1__DrainRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__DrainRequest *
+       staffel__v1__drain_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__drain_request__free_unpacked
+                     (Staffel__V1__DrainRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__DrainStatus methods */
+void   staffel__v1__drain_status__init
+                     (Staffel__V1__DrainStatus         *message);
+size_t staffel__v1__drain_status__get_packed_size
+                     (const Staffel__V1__DrainStatus   *message);
+size_t staffel__v1__drain_status__pack
+                     (const Staffel__V1__DrainStatus   *message,
+                      uint8_t             *out);
+size_t staffel__v1__drain_status__pack_to_buffer
+                     (const Staffel__V1__DrainStatus   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__DrainStatus *
+       staffel__v1__drain_status__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__drain_status__free_unpacked
+                     (Staffel__V1__DrainStatus *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__HandoverCounts methods */
+void   staffel__v1__handover_counts__init
+                     (Staffel__V1__HandoverCounts         *message);
+size_t staffel__v1__handover_counts__get_packed_size
+                     (const Staffel__V1__HandoverCounts   *message);
+size_t staffel__v1__handover_counts__pack
+                     (const Staffel__V1__HandoverCounts   *message,
+                      uint8_t             *out);
+size_t staffel__v1__handover_counts__pack_to_buffer
+                     (const Staffel__V1__HandoverCounts   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__HandoverCounts *
+       staffel__v1__handover_counts__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__handover_counts__free_unpacked
+                     (Staffel__V1__HandoverCounts *message,
+                      ProtobufCAllocator *allocator);
 /* Staffel__V1__StepResult methods */
 void   staffel__v1__step_result__init
                      (Staffel__V1__StepResult         *message);
@@ -2043,6 +2684,139 @@ Staffel__V1__WorkerStatus *
 void   staffel__v1__worker_status__free_unpacked
                      (Staffel__V1__WorkerStatus *message,
                       ProtobufCAllocator *allocator);
+/* Staffel__V1__WeightsQuery methods */
+void   staffel__v1__weights_query__init
+                     (Staffel__V1__WeightsQuery         *message);
+size_t staffel__v1__weights_query__get_packed_size
+                     (const Staffel__V1__WeightsQuery   *message);
+size_t staffel__v1__weights_query__pack
+                     (const Staffel__V1__WeightsQuery   *message,
+                      uint8_t             *out);
+size_t staffel__v1__weights_query__pack_to_buffer
+                     (const Staffel__V1__WeightsQuery   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__WeightsQuery *
+       staffel__v1__weights_query__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__weights_query__free_unpacked
+                     (Staffel__V1__WeightsQuery *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__WeightsOffer methods */
+void   staffel__v1__weights_offer__init
+                     (Staffel__V1__WeightsOffer         *message);
+size_t staffel__v1__weights_offer__get_packed_size
+                     (const Staffel__V1__WeightsOffer   *message);
+size_t staffel__v1__weights_offer__pack
+                     (const Staffel__V1__WeightsOffer   *message,
+                      uint8_t             *out);
+size_t staffel__v1__weights_offer__pack_to_buffer
+                     (const Staffel__V1__WeightsOffer   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__WeightsOffer *
+       staffel__v1__weights_offer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__weights_offer__free_unpacked
+                     (Staffel__V1__WeightsOffer *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__WeightsFetchers methods */
+void   staffel__v1__weights_fetchers__init
+                     (Staffel__V1__WeightsFetchers         *message);
+size_t staffel__v1__weights_fetchers__get_packed_size
+                     (const Staffel__V1__WeightsFetchers   *message);
+size_t staffel__v1__weights_fetchers__pack
+                     (const Staffel__V1__WeightsFetchers   *message,
+                      uint8_t             *out);
+size_t staffel__v1__weights_fetchers__pack_to_buffer
+                     (const Staffel__V1__WeightsFetchers   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__WeightsFetchers *
+       staffel__v1__weights_fetchers__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__weights_fetchers__free_unpacked
+                     (Staffel__V1__WeightsFetchers *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__WeightManifest methods */
+void   staffel__v1__weight_manifest__init
+                     (Staffel__V1__WeightManifest         *message);
+size_t staffel__v1__weight_manifest__get_packed_size
+                     (const Staffel__V1__WeightManifest   *message);
+size_t staffel__v1__weight_manifest__pack
+                     (const Staffel__V1__WeightManifest   *message,
+                      uint8_t             *out);
+size_t staffel__v1__weight_manifest__pack_to_buffer
+                     (const Staffel__V1__WeightManifest   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__WeightManifest *
+       staffel__v1__weight_manifest__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__weight_manifest__free_unpacked
+                     (Staffel__V1__WeightManifest *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__WeightExtent methods */
+void   staffel__v1__weight_extent__init
+                     (Staffel__V1__WeightExtent         *message);
+size_t staffel__v1__weight_extent__get_packed_size
+                     (const Staffel__V1__WeightExtent   *message);
+size_t staffel__v1__weight_extent__pack
+                     (const Staffel__V1__WeightExtent   *message,
+                      uint8_t             *out);
+size_t staffel__v1__weight_extent__pack_to_buffer
+                     (const Staffel__V1__WeightExtent   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__WeightExtent *
+       staffel__v1__weight_extent__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__weight_extent__free_unpacked
+                     (Staffel__V1__WeightExtent *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__WeightsRequest methods */
+void   staffel__v1__weights_request__init
+                     (Staffel__V1__WeightsRequest         *message);
+size_t staffel__v1__weights_request__get_packed_size
+                     (const Staffel__V1__WeightsRequest   *message);
+size_t staffel__v1__weights_request__pack
+                     (const Staffel__V1__WeightsRequest   *message,
+                      uint8_t             *out);
+size_t staffel__v1__weights_request__pack_to_buffer
+                     (const Staffel__V1__WeightsRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__WeightsRequest *
+       staffel__v1__weights_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__weights_request__free_unpacked
+                     (Staffel__V1__WeightsRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Staffel__V1__WeightsReply methods */
+void   staffel__v1__weights_reply__init
+                     (Staffel__V1__WeightsReply         *message);
+size_t staffel__v1__weights_reply__get_packed_size
+                     (const Staffel__V1__WeightsReply   *message);
+size_t staffel__v1__weights_reply__pack
+                     (const Staffel__V1__WeightsReply   *message,
+                      uint8_t             *out);
+size_t staffel__v1__weights_reply__pack_to_buffer
+                     (const Staffel__V1__WeightsReply   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__WeightsReply *
+       staffel__v1__weights_reply__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__weights_reply__free_unpacked
+                     (Staffel__V1__WeightsReply *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Staffel__V1__ToCoordinator_Closure)
@@ -2153,6 +2927,39 @@ typedef void (*Staffel__V1__StageTiming_Closure)
 typedef void (*Staffel__V1__PoisonedSequence_Closure)
                  (const Staffel__V1__PoisonedSequence *message,
                   void *closure_data);
+typedef void (*Staffel__V1__HandoverOrder_Closure)
+                 (const Staffel__V1__HandoverOrder *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__PrepareOrder_Closure)
+                 (const Staffel__V1__PrepareOrder *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__KvOrder_Closure)
+                 (const Staffel__V1__KvOrder *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__KvTarget_Closure)
+                 (const Staffel__V1__KvTarget *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__HandoverReport_Closure)
+                 (const Staffel__V1__HandoverReport *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__TransferFrame_Closure)
+                 (const Staffel__V1__TransferFrame *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__KvFrame_Closure)
+                 (const Staffel__V1__KvFrame *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__KvReceipt_Closure)
+                 (const Staffel__V1__KvReceipt *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__DrainRequest_Closure)
+                 (const Staffel__V1__DrainRequest *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__DrainStatus_Closure)
+                 (const Staffel__V1__DrainStatus *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__HandoverCounts_Closure)
+                 (const Staffel__V1__HandoverCounts *message,
+                  void *closure_data);
 typedef void (*Staffel__V1__StepResult_Closure)
                  (const Staffel__V1__StepResult *message,
                   void *closure_data);
@@ -2189,6 +2996,27 @@ typedef void (*Staffel__V1__PlannedStage_Closure)
 typedef void (*Staffel__V1__WorkerStatus_Closure)
                  (const Staffel__V1__WorkerStatus *message,
                   void *closure_data);
+typedef void (*Staffel__V1__WeightsQuery_Closure)
+                 (const Staffel__V1__WeightsQuery *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__WeightsOffer_Closure)
+                 (const Staffel__V1__WeightsOffer *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__WeightsFetchers_Closure)
+                 (const Staffel__V1__WeightsFetchers *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__WeightManifest_Closure)
+                 (const Staffel__V1__WeightManifest *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__WeightExtent_Closure)
+                 (const Staffel__V1__WeightExtent *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__WeightsRequest_Closure)
+                 (const Staffel__V1__WeightsRequest *message,
+                  void *closure_data);
+typedef void (*Staffel__V1__WeightsReply_Closure)
+                 (const Staffel__V1__WeightsReply *message,
+                  void *closure_data);
 
 /* --- services --- */
 
@@ -2200,6 +3028,8 @@ extern const ProtobufCEnumDescriptor    staffel__v1__finish_reason__descriptor;
 extern const ProtobufCEnumDescriptor    staffel__v1__health_state__descriptor;
 extern const ProtobufCEnumDescriptor    staffel__v1__kv_type__descriptor;
 extern const ProtobufCEnumDescriptor    staffel__v1__boundary_type__descriptor;
+extern const ProtobufCEnumDescriptor    staffel__v1__handover_state__descriptor;
+extern const ProtobufCEnumDescriptor    staffel__v1__drain_state__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__to_coordinator__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__from_coordinator__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__empty__descriptor;
@@ -2236,6 +3066,17 @@ extern const ProtobufCMessageDescriptor staffel__v1__segment__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__step_frame__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__poisoned_sequence__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__handover_order__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__prepare_order__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__kv_order__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__kv_target__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__handover_report__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__transfer_frame__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__kv_frame__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__kv_receipt__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__drain_request__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__drain_status__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__handover_counts__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__step_result__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor;
@@ -2248,6 +3089,13 @@ extern const ProtobufCMessageDescriptor staffel__v1__stage_sums__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__planning_status__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__planned_stage__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__weights_query__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__weights_offer__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__weights_fetchers__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__weight_manifest__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__weight_extent__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__weights_request__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__weights_reply__descriptor;
 
 PROTOBUF_C__END_DECLS
 

@@ -89,6 +89,10 @@ extension APIError {
             message: "The request's body is over the limit of \(limit) bytes. Send less text, or ask the operator for a higher limit.")
     }
 
+    static let bodiesTooLarge = APIError(
+        status: 503, type: "unavailable_error", code: "overloaded",
+        message: "Too many long requests are being read at once. Try again soon.", retryAfterSeconds: 1)
+
     static let unauthorized = APIError(
         status: 401, type: "authentication_error", code: "invalid_api_key",
         message: "This server asks for an API key, and none or an unknown one was given. Send 'Authorization: Bearer KEY'.")

@@ -110,11 +110,14 @@ final class RequestMeter: Sendable {
 
     private let metrics: GatewayMetrics
     private let began: ContinuousClock.Instant
+    private let onTokens: @Sendable (Int) -> Void
     private let state = Mutex(State())
 
-    init(metrics: GatewayMetrics, began: ContinuousClock.Instant) {
+    /// - Parameter onTokens: hears how many more tokens were generated.
+    init(metrics: GatewayMetrics, began: ContinuousClock.Instant, onTokens: @escaping @Sendable (Int) -> Void = { _ in }) {
         self.metrics = metrics
         self.began = began
+        self.onTokens = onTokens
     }
 
     func submitted(_ job: GenerationJob) {
@@ -140,6 +143,7 @@ final class RequestMeter: Sendable {
         }
         guard gained > 0 else { return }
         metrics.tokens(gained)
+        onTokens(gained)
         if isFirst { metrics.firstToken(seconds: (now - began).inSeconds) }
         if let gap { metrics.interToken(seconds: gap.inSeconds) }
     }

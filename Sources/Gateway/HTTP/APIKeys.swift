@@ -1,14 +1,6 @@
 import Crypto
 import Wire
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#else
-    import Darwin
-#endif
-
 /// The API keys that clients may show, known by their SHA-256 only.
 ///
 /// The file has one key a line: a name, 64 hexadecimal digits (`printf %s "$KEY" | sha256sum`), then what the name may, in any order, and
@@ -20,6 +12,7 @@ import Wire
 /// - `weight`: its share of the cluster beside others', 1...100; 1 unless given.
 /// - `priority`: the lowest number, so the soonest turn, that its requests may ask for among themselves; any unless given.
 /// - `open`: choices that it may have open at once; as many as there are places unless given.
+/// - `requests-per-minute`, `tokens-per-minute`: see `RateLimits`; as many as it likes unless given.
 ///
 /// Keys of one name are one client, as when a key is replaced by the next: their lines say the same.
 struct APIKeys: Sendable {
@@ -29,11 +22,14 @@ struct APIKeys: Sendable {
     private let digests: [[UInt8]]
     private let clients: [Client]
 
-    init(path: String) throws(GatewayError) {
-        try self.init(text: try Self.read(path), path: path)
+    var count: Int { digests.count }
+
+    /// - Parameter mayBeEmpty: for a file that is read again, whose last key may have been taken away.
+    init(path: String, mayBeEmpty: Bool = false) throws(GatewayError) {
+        try self.init(text: try Self.text(of: .apiKeys(path)), path: path, mayBeEmpty: mayBeEmpty)
     }
 
-    init(text: String, path: String) throws(GatewayError) {
+    init(text: String, path: String, mayBeEmpty: Bool = false) throws(GatewayError) {
         var clients: [Client] = []
         var byName: [String: Client] = [:]
         var digests: [[UInt8]] = []
@@ -52,7 +48,7 @@ struct APIKeys: Sendable {
             clients.append(client)
             digests.append(digest)
         }
-        guard !digests.isEmpty else { throw GatewayError(.apiKeys, "'\(path)' names no key, so nobody could use the gateway. Add one.") }
+        guard mayBeEmpty || !digests.isEmpty else { throw GatewayError(.apiKeys, "'\(path)' names no key, so nobody could use the gateway. Add one.") }
         guard digests.count <= Self.keysMax else { throw GatewayError(.apiKeys, "'\(path)' names more than \(Self.keysMax) keys.") }
         self.clients = clients
         self.digests = digests
@@ -71,21 +67,13 @@ struct APIKeys: Sendable {
         return found.map { clients[$0] }
     }
 
-    private static func read(_ path: String) throws(GatewayError) -> String {
-        guard let file = fopen(path, "r") else {
-            throw GatewayError(.apiKeys, "The file of API keys '\(path)' cannot be read: \(String(cString: strerror(errno))).")
-        }
-        defer { fclose(file) }
-        var status = stat()
-        guard fstat(fileno(file), &status) == 0, status.st_mode & 0o077 == 0 else {
-            throw GatewayError(.apiKeys, "The file of API keys '\(path)' is open to others than its owner. Make it private: chmod 600.")
-        }
-        var bytes = [UInt8](repeating: 0, count: fileBytesMax + 1)
-        let count = fread(&bytes, 1, bytes.count, file)
-        guard count <= fileBytesMax else { throw GatewayError(.apiKeys, "The file of API keys '\(path)' is over \(fileBytesMax) bytes.") }
-        guard let text = String(validating: bytes[..<count], as: UTF8.self) else {
-            throw GatewayError(.apiKeys, "The file of API keys '\(path)' is not UTF-8 text.")
-        }
+    static func text(of file: PrivateFile) throws(GatewayError) -> String {
+        let bytes = try file.read(bytesMax: fileBytesMax)
+        guard let text = String(validating: bytes, as: UTF8.self) else { throw GatewayError(.apiKeys, "\(file.noun) '\(file.path)' is not UTF-8 text.") }
         return text
     }
+}
+
+extension PrivateFile {
+    static func apiKeys(_ path: String) -> PrivateFile { PrivateFile(path: path, noun: "The file of API keys", code: .apiKeys) }
 }

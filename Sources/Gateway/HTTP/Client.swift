@@ -12,6 +12,11 @@ struct Client: Hashable, Sendable {
     var prioritySoonest: Int32 = .min
     /// Choices that it may have open at once at one gateway.
     var choicesOpenMax: Int?
+    /// See `RateLimits`.
+    var requestsPerMinuteMax: Int?
+    var tokensPerMinuteMax: Int?
+
+    var isMetered: Bool { requestsPerMinuteMax != nil || tokensPerMinuteMax != nil }
 
     /// Where no key is asked for, all are one.
     static let anybody = Client(name: "", tenant: .shared)
@@ -20,6 +25,9 @@ struct Client: Hashable, Sendable {
         self.name = name
         self.tenant = tenant
     }
+
+    /// More than any cluster of processors answers in a minute.
+    static let perMinuteMax = 1_000_000_000
 
     /// - Parameters:
     ///   - settings: what stands behind the key in the file, such as `weight=4`.
@@ -30,14 +38,19 @@ struct Client: Hashable, Sendable {
         for setting in settings {
             let parts = setting.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
             guard parts.count == 2, let number = Int(parts[1]) else {
-                throw GatewayError(.apiKeys, "\(place) has '\(setting)' where weight=N, priority=N or open=N is taken, N a whole number.")
+                throw GatewayError(.apiKeys, "\(place) has '\(setting)' where weight=N, priority=N, open=N, requests-per-minute=N or tokens-per-minute=N is taken, N a whole number.")
             }
             guard given.insert(parts[0]).inserted else { throw GatewayError(.apiKeys, "\(place) gives '\(parts[0])' twice. Give it once.") }
             switch parts[0] {
             case "weight": weight = try Self.checked(setting, number, 1...Limits.tenantWeightMax, place)
             case "priority": prioritySoonest = Int32(try Self.checked(setting, number, Int(Int32.min)...Int(Int32.max), place))
             case "open": choicesOpenMax = try Self.checked(setting, number, 1...Limits.requestsOpenMax, place)
-            default: throw GatewayError(.apiKeys, "\(place) has '\(setting)'; only weight=N, priority=N and open=N are known.")
+            case "requests-per-minute": requestsPerMinuteMax = try Self.checked(setting, number, 1...Self.perMinuteMax, place)
+            case "tokens-per-minute": tokensPerMinuteMax = try Self.checked(setting, number, 1...Self.perMinuteMax, place)
+            default:
+                throw GatewayError(
+                    .apiKeys,
+                    "\(place) has '\(setting)'; only weight=N, priority=N, open=N, requests-per-minute=N and tokens-per-minute=N are known.")
             }
         }
     }

@@ -2,8 +2,17 @@ import NIOCore
 import Synchronization
 
 /// The open client connections, so that a request's handler hears of its client's leaving and shutdown can close what lingers.
+///
+/// Above seven eighths of what there may be, those that have been idle longest are closed, so that idle clients can't keep others out.
 final class Connections: Sendable {
     private let open = Mutex<[ObjectIdentifier: Connection]>([:])
+    private let max: Int
+    private let onEvicted: @Sendable () -> Void
+
+    init(max: Int, onEvicted: @escaping @Sendable () -> Void = {}) {
+        self.max = max
+        self.onEvicted = onEvicted
+    }
 
     var count: Int { open.withLock { $0.count } }
 
@@ -16,7 +25,21 @@ final class Connections: Sendable {
     }
 
     fileprivate func add(_ connection: Connection) {
-        open.withLock { $0[ObjectIdentifier(connection.channel)] = connection }
+        let evicted: [Connection] = open.withLock { open in
+            open[ObjectIdentifier(connection.channel)] = connection
+            // A sixteenth at once: looking through all of them for each newcomer would be an attack of its own.
+            let batch = Swift.max(1, max / 16)
+            guard open.count > max - max / 8, open.count % batch == 0 else { return [] }
+            let idle = open.values.compactMap { other in other === connection ? nil : other.idleSince.map { (since: $0, connection: other) } }
+            let longest = idle.sorted { $0.since < $1.since }.prefix(batch).map(\.connection)
+            // They stay here until they are closed, and must not be chosen again until then.
+            for connection in longest { connection.idle(since: nil) }
+            return longest
+        }
+        for connection in evicted {
+            onEvicted()
+            connection.close()
+        }
     }
 
     fileprivate func remove(_ connection: Connection) {
@@ -32,7 +55,13 @@ final class Connection: Sendable {
     private struct State {
         var isGone = false
         var onGone: (@Sendable () -> Void)?
+        var idleSince: ContinuousClock.Instant?
     }
+
+    /// `nil` while a request comes in or is answered.
+    var idleSince: ContinuousClock.Instant? { state.withLock { $0.idleSince } }
+
+    func idle(since: ContinuousClock.Instant?) { state.withLock { $0.idleSince = since } }
 
     fileprivate init(channel: any Channel) { self.channel = channel }
 

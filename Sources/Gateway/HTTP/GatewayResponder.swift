@@ -16,7 +16,9 @@ struct GatewayResponder: HTTPResponder {
     typealias Context = GatewayRequestContext
 
     let configuration: GatewayConfiguration
-    let apiKeys: APIKeys?
+    let keys: KeyRing?
+    let rates = RateLimits()
+    let bodies: BodyMemory
     let link: ClusterLink
     let metrics: GatewayMetrics
     let connections: Connections
@@ -24,11 +26,12 @@ struct GatewayResponder: HTTPResponder {
     let startedAt: Int
 
     init(
-        configuration: GatewayConfiguration, apiKeys: APIKeys?, link: ClusterLink, metrics: GatewayMetrics, connections: Connections,
+        configuration: GatewayConfiguration, keys: KeyRing?, link: ClusterLink, metrics: GatewayMetrics, connections: Connections,
         logger: Logger
     ) {
         self.configuration = configuration
-        self.apiKeys = apiKeys
+        self.keys = keys
+        bodies = BodyMemory(freeBytes: configuration.limits.bodyFreeBytes, sharedBytesMax: configuration.limits.bodiesBytesMax)
         self.link = link
         self.metrics = metrics
         self.connections = connections
@@ -42,12 +45,17 @@ struct GatewayResponder: HTTPResponder {
         let call = Call(request, connection: connections.connection(of: context.channel))
         var response: Response
         var failure: APIError?
+        var client = Client.anybody
         do throws(APIError) {
-            response = try await answer(call, to: try client(of: call))
+            client = try self.client(of: call)
+            if call.route.method == "POST" { try rates.take(requestOf: client) }
+            response = try await answer(call, to: client)
         } catch {
             failure = error
+            if error.code == "rate_limit_exceeded" { metrics.rateLimited() }
             response = Response(error, shape: call.route == .health ? .health : .openAI)
         }
+        for (name, value) in rates.headers(of: client) { response.headers[name] = value }
         // A name that came in the body stands there already.
         if response.headers[HeaderName.requestID] == nil { response.headers[HeaderName.requestID] = call.name }
         metrics.answered(handler: call.route.label, method: call.method, status: response.status.code)
@@ -61,8 +69,8 @@ struct GatewayResponder: HTTPResponder {
     // MARK: Routes
 
     private func client(of call: Call) throws(APIError) -> Client {
-        guard let apiKeys, call.route.needsKey else { return .anybody }
-        guard let client = apiKeys.client(authorization: call.request.headers[.authorization]) else { throw .unauthorized }
+        guard let keys, call.route.needsKey else { return .anybody }
+        guard let client = keys.client(authorization: call.request.headers[.authorization]) else { throw .unauthorized }
         return client
     }
 
@@ -179,11 +187,19 @@ struct GatewayResponder: HTTPResponder {
         if let length = call.request.headers[.contentLength].flatMap({ Int($0) }), length > limits.bodyBytesMax {
             throw .bodyTooLarge(limit: limits.bodyBytesMax)
         }
+        var bytes: [UInt8] = []
+        // What is read is held by this request until its JSON is parsed; the share ends a little before, with this function.
+        var share = bodies.share()
         do {
-            let buffer = try await call.request.body.collect(upTo: limits.bodyBytesMax)
-            return Array(buffer: buffer)
-        } catch is NIOTooManyBytesError {
-            throw .bodyTooLarge(limit: limits.bodyBytesMax)
+            for try await buffer in call.request.body {
+                let total = bytes.count + buffer.readableBytes
+                guard total <= limits.bodyBytesMax else { throw APIError.bodyTooLarge(limit: limits.bodyBytesMax) }
+                guard share.grow(to: total) else { throw APIError.bodiesTooLarge }
+                bytes += buffer.readableBytesView
+            }
+            return bytes
+        } catch let error as APIError {
+            throw error
         } catch {
             throw .invalid(nil, "The request's body ended early or was damaged: \(error).", code: "invalid_body")
         }

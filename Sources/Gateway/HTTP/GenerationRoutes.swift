@@ -11,15 +11,20 @@ extension GatewayResponder {
             ? try GenerationJob(chat: fields, model: model, limits: limits, randomSeed: seed, now: WallClock.templateClock)
             : try GenerationJob(completion: fields, model: model, limits: limits, randomSeed: seed)
         let priority = try client.priority(asked: job.options.priority)
+        try rates.take(tokens: job.promptTokens, of: client)
+        let meter = RequestMeter(metrics: metrics, began: call.began) { [rates] in rates.charge(tokens: $0, to: client) }
         do throws(Failure) {
             let generation = try Generation(
                 job, of: client, priority: priority, model: model, id: call.id, created: WallClock.secondsSinceEpoch, link: link,
-                connection: call.connection, limits: limits, meter: RequestMeter(metrics: metrics, began: call.began))
+                connection: call.connection, limits: limits, meter: meter)
             var response = job.options.streams ? try await stream(generation, call) : .json(try await generation.wholeAnswer())
             if !call.isNamedByHeader, let name = job.options.requestName { response.headers[HeaderName.requestID] = name }
             return response
         } catch {
-            if error.code == .queueFull || error.code == .rateLimited { metrics.rejected() }
+            if error.code == .queueFull || error.code == .rateLimited {
+                metrics.rejected()
+                rates.giveBack(tokens: job.promptTokens, to: client)
+            }
             throw APIError(error, limits: limits)
         }
     }

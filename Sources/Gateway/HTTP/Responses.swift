@@ -6,6 +6,12 @@ enum HeaderName {
 
     static let requestID = Name("x-request-id")!
     static let retryAfter = Name("retry-after")!
+    static let limitRequests = Name("x-ratelimit-limit-requests")!
+    static let limitTokens = Name("x-ratelimit-limit-tokens")!
+    static let remainingRequests = Name("x-ratelimit-remaining-requests")!
+    static let remainingTokens = Name("x-ratelimit-remaining-tokens")!
+    static let resetRequests = Name("x-ratelimit-reset-requests")!
+    static let resetTokens = Name("x-ratelimit-reset-tokens")!
     static let shouldRetry = Name("x-should-retry")!
     static let proxyBuffering = Name("x-accel-buffering")!
 }

@@ -16,14 +16,26 @@ struct LinkSocket: ~Copyable {
     static let outboxMax = 4096
 
     let socket: Socket
+    private let monitor: HandshakeMonitor
     private var outbox: [[UInt8]] = []
 
     init(_ context: Context, _ configuration: GatewayConfiguration) throws(ZeroMQError) {
         var options = SocketOptions(.curveClient(configuration.keys, server: configuration.coordinatorKey))
         options.maxPartBytes = max(Limits.controlFrameBytesMax, Limits.modelHeaderBytesMax)
         let socket = try Socket(context, .dealer, options)
+        let monitor = try socket.handshakeMonitor()
         try socket.connect(configuration.coordinatorEndpoint)
         self.socket = socket
+        self.monitor = monitor
+    }
+
+    /// Whether the coordinator's access list turned this gateway's key away since the last call: it was revoked, or never admitted.
+    func isRefused() throws(ZeroMQError) -> Bool {
+        var refused = false
+        while let event = try monitor.next() {
+            if case .refused = event { refused = true }
+        }
+        return refused
     }
 
     var hasUnsent: Bool { !outbox.isEmpty }

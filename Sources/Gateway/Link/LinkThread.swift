@@ -77,6 +77,12 @@ final class LinkThread: Sendable {
         for command in mailbox.drain() {
             guard try perform(driver.perform(command, at: Self.now), &socket) else { return false }
         }
+        if try socket.isRefused() {
+            // No retry mends that: clients are told now, rather than when their patience ends.
+            let failure = Failure(
+                .notAdmitted, "the coordinator does not admit this gateway's key: it was revoked or never enrolled; join with a new key and token")
+            return try perform(driver.received(.refused(failure), header: nil, at: Self.now), &socket)
+        }
         guard let deadline = driver.nextDeadline, deadline <= Self.now else { return true }
         return try perform(driver.reachedDeadline(at: Self.now), &socket)
     }

@@ -57,6 +57,18 @@ package enum ClusterMetrics {
         text.counter("staffel_recoveries_total", "Epochs that ended while they served.", [], report.recoveries)
         text.counter("staffel_recovery_seconds_total", "Time in which nothing served, after the first time something did.", [], seconds(report.recoveryNanoseconds))
         text.gauge("staffel_last_recovery_seconds", "The last of these pauses.", [], seconds(report.lastRecoveryNanoseconds))
+        let handovers = report.handovers
+        text.counter("staffel_handovers_total", "Plans that layers were handed over to while streams ran.", [], handovers.done)
+        text.counter("staffel_handovers_rolled_back_total", "Hand-overs that were given up; the old plan went on.", [], handovers.rolledBack)
+        text.counter("staffel_handover_kv_bytes_total", "Keys and values that were sent from worker to worker.", [], handovers.bytesMoved)
+        text.gauge(
+            "staffel_last_handover_pause_seconds", "How long steps were held for the last hand-over.", [], seconds(handovers.lastPauseNanoseconds))
+        text.gauge(
+            "staffel_longest_handover_pause_seconds", "The longest time for which steps were held for a hand-over.", [],
+            seconds(handovers.longestPauseNanoseconds))
+        text.counter(
+            "staffel_recomputed_positions_total", "Positions computed a second time, because their keys and values were lost or given up.", [],
+            handovers.positionsRecomputed)
         text.counter("staffel_frames_dropped_total", "Frames that were refused.", [], report.framesDropped)
     }
 

@@ -6,6 +6,14 @@ final class GatewayMetrics: Sendable {
     /// How a request's generation ended; vLLM's words.
     enum Ending: String, CaseIterable, Sendable { case stop, length, abort, error }
 
+    /// Why the gateway closed a connection of its own accord.
+    enum Closing: String, CaseIterable, Sendable {
+        case slowHead = "slow_head"
+        case slowBody = "slow_body"
+        case slowReader = "slow_reader"
+        case evicted
+    }
+
     private struct HTTPKey: Hashable, Comparable {
         var handler: String
         var method: String
@@ -23,6 +31,8 @@ final class GatewayMetrics: Sendable {
         var clientsGone: UInt64 = 0
         var slowReaders: UInt64 = 0
         var rejected: UInt64 = 0
+        var rateLimited: UInt64 = 0
+        var closings: [Closing: UInt64] = [:]
         var requestPromptTokens = Histogram(Buckets.tokens)
         var requestGeneratedTokens = Histogram(Buckets.tokens)
         var requestMaxTokens = Histogram(Buckets.tokens)
@@ -51,6 +61,8 @@ final class GatewayMetrics: Sendable {
 
     // MARK: Generation
 
+    func rateLimited() { state.withLock { $0.rateLimited += 1 } }
+    func closed(_ closing: Closing) { state.withLock { $0.closings[closing, default: 0] += 1 } }
     func rejected() { state.withLock { $0.rejected += 1 } }
     func clientGone() { state.withLock { $0.clientsGone += 1 } }
     func slowReader() { state.withLock { $0.slowReaders += 1 } }
@@ -115,6 +127,11 @@ final class GatewayMetrics: Sendable {
         text.counter("staffel_requests_rejected_total", "Requests that found the gateway or the cluster full.", labels, state.rejected)
         text.counter("staffel_clients_gone_total", "Requests whose client left before the end.", labels, state.clientsGone)
         text.counter("staffel_slow_readers_total", "Streams that were ended because their client did not read.", labels, state.slowReaders)
+        text.counter("staffel_requests_rate_limited_total", "Requests beyond what their API key may have in a minute.", labels, state.rateLimited)
+        text.family("staffel_connections_closed_total", "counter", "Connections that the gateway closed of its own accord.")
+        for closing in Closing.allCases {
+            text.sample("staffel_connections_closed_total", [("reason", closing.rawValue)], state.closings[closing] ?? 0)
+        }
         writeHistograms(state, labels, &text)
         writeHTTP(state, &text)
         if let cluster { ClusterMetrics.write(cluster, into: &text) }

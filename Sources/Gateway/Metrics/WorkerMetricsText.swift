@@ -34,6 +34,18 @@ package enum WorkerMetricsText {
         text.gauge(
             "staffel_worker_achieved_read_bytes_per_second", "Those bytes over the time in which the stage computed, since its start.", labels,
             metrics.readBytesPerSecond)
+        let weights = report.weights
+        text.counter("staffel_worker_weights_fetched_bytes_total", "Bytes of weights that came from others and were right.", labels, weights.fetched.bytes)
+        text.counter(
+            "staffel_worker_weights_corrupt_bytes_total", "Bytes that came and were not what the manifest says.", labels, weights.fetched.corruptBytes)
+        text.counter(
+            "staffel_worker_weights_wasted_bytes_total", "Bytes that came when nobody waited for them any more.", labels, weights.fetched.wastedBytes)
+        text.counter(
+            "staffel_worker_weights_sources_banned_total", "Sources that are not asked again because of wrong bytes.", labels, weights.fetched.banned)
+        text.counter("staffel_worker_weights_timeouts_total", "Sources that did not answer in time.", labels, weights.fetched.timeouts)
+        text.counter("staffel_worker_weights_served_bytes_total", "Bytes of weights that were handed on to others.", labels, weights.servedBytes)
+        text.counter(
+            "staffel_worker_weights_requests_refused_total", "Requests for weights that were not answered with any.", labels, weights.refused)
         if let process = ProcessUsage.current() { text.process(process) }
         return text.bytes
     }

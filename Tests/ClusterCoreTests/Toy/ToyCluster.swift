@@ -35,18 +35,24 @@ struct ToyCluster {
     private struct Route: Hashable {
         var from: Party
         var to: Party
+        /// A connection of its own, for keys and values.
+        var isTransfer = false
     }
 
     private enum Message {
         case up(ToCoordinator)
         case down(FromCoordinator)
         case activation(StepFrame, [UInt64])
+        case transfer(TransferFrame, [UInt64]?)
     }
 
     private enum Job {
         case load(StageAssignment)
         case unload
         case compute(StepFrame, [UInt64]?)
+        case read(KVFrame)
+        case write(KVFrame, [UInt64], from: PeerKey)
+        case adopt(StageAssignment)
     }
 
     private struct WorkerProcess {
@@ -56,6 +62,11 @@ struct ToyCluster {
         var downstream: Int?
         var upstream: Int?
         var payloads: [PayloadHandle: [UInt64]] = [:]
+        var peers: [Int] = []
+        /// What its preparer works on, and what it made: the new layers' memory.
+        var preparing: StageAssignment?
+        var prepared: (epoch: Epoch, memory: [Int: [UInt64]])?
+        var hasEnded = false
         var isHung = false
     }
 
@@ -117,6 +128,8 @@ struct ToyCluster {
     }
 
     static func key(_ index: Int) -> PeerKey { PeerKey(bytes: [UInt8(index + 1)] + [UInt8](repeating: 0, count: 31))! }
+    private static let consoleKey = PeerKey(bytes: [UInt8](repeating: 201, count: 32))!
+    private(set) var drainAnswers: [DrainStatus] = []
     private static let gatewayKey = PeerKey(bytes: [UInt8](repeating: 200, count: 32))!
 
     // MARK: - Faults
@@ -138,6 +151,29 @@ struct ToyCluster {
     }
 
     mutating func hangWorker(_ index: Int) { workers[index]?.isHung = true }
+
+    /// Another worker than those that the cluster began with.
+    mutating func addWorker() -> Int {
+        workers.append(nil)
+        startWorker(workers.count - 1)
+        return workers.count - 1
+    }
+
+    /// As `staffel drain` does.
+    mutating func drain(_ index: Int, undo: Bool = false) {
+        handle(.received(.drain(DrainRequest(worker: "worker-\(index)", isUndone: undo)), from: Self.consoleKey, role: .console))
+    }
+
+    /// As SIGTERM does.
+    mutating func tellToLeave(_ index: Int, withinMs milliseconds: UInt64 = 60_000) {
+        handle(.leave(withinMs: milliseconds), worker: index)
+        endWorkers()
+    }
+
+    func hasEnded(_ index: Int) -> Bool { workers[index] == nil }
+
+    /// What the next preparing does.
+    var preparingFails = false
 
     func isHung(_ index: Int) -> Bool { workers[index]?.isHung == true }
     func isUp(_ index: Int) -> Bool { workers[index] != nil }
@@ -237,15 +273,19 @@ struct ToyCluster {
     private mutating func deliverSomething() -> Bool {
         let ready = routes.indices.filter { !routes[$0].queue.isEmpty }
         let busy = workers.indices.filter { workers[$0].map { !$0.jobs.isEmpty && !$0.isHung } ?? false }
-        guard !ready.isEmpty || !busy.isEmpty else { return false }
+        let loading = workers.indices.filter { workers[$0].map { $0.preparing != nil && !$0.isHung } ?? false }
+        guard !ready.isEmpty || !busy.isEmpty || !loading.isEmpty else { return false }
         answerWish()
-        let pick = Int.random(in: 0..<ready.count + busy.count, using: &numbers)
+        let pick = Int.random(in: 0..<ready.count + busy.count + loading.count, using: &numbers)
         if pick < ready.count {
             let message = routes[ready[pick]].queue.removeFirst()
             deliver(message, routes[ready[pick]].route)
-        } else {
+        } else if pick < ready.count + busy.count {
             runJob(of: busy[pick - ready.count])
+        } else {
+            prepare(loading[pick - ready.count - busy.count])
         }
+        endWorkers()
         return true
     }
 
@@ -267,12 +307,16 @@ struct ToyCluster {
             guard workers[to] != nil, workers[to]!.upstream == from else { return }
             let handle = store(values, at: to)
             self.handle(.activation(frame, payload: handle, from: Self.key(from)), worker: to)
-        case (.activation, _, _): preconditionFailure("activations pass between workers")
+        case (.transfer(let frame, let values), .worker(let from), .worker(let to)):
+            guard workers[to] != nil, workers[to]!.peers.contains(from) else { return }
+            let payload = values.map { store($0, at: to) }
+            self.handle(.transfer(frame, payload: payload, from: Self.key(from)), worker: to)
+        case (.activation, _, _), (.transfer, _, _): preconditionFailure("activations, keys and values pass between workers")
         }
     }
 
-    private mutating func send(_ message: Message, from: Party, to: Party) {
-        let route = Route(from: from, to: to)
+    private mutating func send(_ message: Message, from: Party, to: Party, isTransfer: Bool = false) {
+        let route = Route(from: from, to: to, isTransfer: isTransfer)
         if let index = routes.firstIndex(where: { $0.route == route }) {
             routes[index].queue.append(message)
         } else {
@@ -287,7 +331,9 @@ struct ToyCluster {
         coordinator.handle(event, at: now, into: &effects)
         for effect in effects {
             switch effect {
+            case .admitFetchers, .hashWeights: break
             case .send(let message, let key):
+                if key == Self.consoleKey, case .drainStatus(let status) = message { drainAnswers.append(status) }
                 if key == Self.gatewayKey { send(.down(message), from: .coordinator, to: .gateway) }
                 if let index = workers.indices.first(where: { Self.key($0) == key }), workers[index] != nil {
                     send(.down(message), from: .coordinator, to: .worker(index))
@@ -315,7 +361,7 @@ struct ToyCluster {
         case .load(let assignment): workers[index]!.jobs.append(.load(assignment))
         case .unload: workers[index]!.jobs.append(.unload)
         case .connectDownstream(let peer):
-            routes.removeAll { if case .worker = $0.route.to { $0.route.from == .worker(index) } else { false } }
+            routes.removeAll { if case .worker = $0.route.to { $0.route.from == .worker(index) && !$0.route.isTransfer } else { false } }
             workers[index]!.downstream = peer.flatMap { peer in workers.indices.first { Self.key($0) == peer.key } }
         case .admitUpstream(let key): workers[index]!.upstream = key.flatMap { key in workers.indices.first { Self.key($0) == key } }
         case .compute(let frame, let payload): workers[index]!.jobs.append(.compute(frame, payload.map { take($0, at: index) }))
@@ -327,8 +373,35 @@ struct ToyCluster {
             routes.removeAll {
                 $0.route == Route(from: .worker(index), to: .coordinator) || $0.route == Route(from: .coordinator, to: .worker(index))
             }
+        case .prepare(let assignment):
+            workers[index]!.prepared = nil
+            workers[index]!.preparing = assignment
+        case .dropPrepared:
+            workers[index]!.prepared = nil
+            workers[index]!.preparing = nil
+        case .readBlocks(let frame): workers[index]!.jobs.append(.read(frame))
+        case .writeBlocks(let frame, let payload, let peer): workers[index]!.jobs.append(.write(frame, take(payload, at: index), from: peer))
+        case .adopt(let assignment): workers[index]!.jobs.append(.adopt(assignment))
+        case .admitPeers(let keys): workers[index]!.peers = keys.compactMap { key in workers.indices.first { Self.key($0) == key } }
+        case .transfer(let frame, let payload, let peer):
+            let values = payload.map { take($0, at: index) }
+            guard let to = workers.indices.first(where: { Self.key($0) == peer.key }) else { return }
+            send(.transfer(frame, values), from: .worker(index), to: .worker(to), isTransfer: true)
+        case .closeTransfers: routes.removeAll { $0.route.from == .worker(index) && $0.route.isTransfer }
+        // The toy's workers have their weights.
+        case .offerWeights, .admitFetchers: break
         case .log(let entry): if entry.level == .error { unexpected.append(entry.message) }
-        case .ended(let failure): if let failure { unexpected.append("worker ended: \(failure.message)") }
+        case .ended(let failure):
+            workers[index]!.hasEnded = true
+            if let failure { unexpected.append("worker ended: \(failure.message)") }
+        }
+    }
+
+    /// A process that has ended says its last words, and is gone.
+    private mutating func endWorkers() {
+        for index in workers.indices where workers[index]?.hasEnded == true {
+            workers[index] = nil
+            routes.removeAll { $0.route.to == .worker(index) || $0.route.from == .worker(index) && $0.route.to != .coordinator }
         }
     }
 
@@ -378,7 +451,52 @@ struct ToyCluster {
             let (outcome, output) = workers[index]!.stage!.compute(frame.step, input: input)
             let payload = workers[index]!.stage!.assignment.isLast ? nil : store(output, at: index)
             handle(.stepComputed(frame.step.epoch, frame.step.number, outcome, payload: payload), worker: index)
+        case .read(let frame):
+            guard let stage = workers[index]!.stage else { return unexpected.append("blocks are read where there is no stage") }
+            let values = stage.read(frame)
+            handle(.blocksRead(frame, payload: store(values, at: index), bytes: 8 * values.count), worker: index)
+        case .write(let frame, let values, let peer):
+            // A hand-over that is given up may leave a frame behind.
+            if write(frame, values, at: index) { handle(.blocksWritten(frame, from: peer), worker: index) }
+        case .adopt(let assignment):
+            guard let prepared = workers[index]!.prepared, prepared.epoch == assignment.epoch else { return }
+            workers[index]!.stage = ToyStage(
+                model: settings.model, adopting: assignment, prepared: prepared.memory, keeping: workers[index]!.stage)
+            workers[index]!.stage!.layerNanoseconds = settings.layerNanoseconds.map { $0 * (settings.slowness[index] ?? 1) }
+            workers[index]!.prepared = nil
+            handle(.switched(assignment.epoch), worker: index)
         }
+    }
+
+    /// The preparer loads beside what the stage thread does.
+    private mutating func prepare(_ index: Int) {
+        guard let assignment = workers[index]!.preparing else { return }
+        workers[index]!.preparing = nil
+        if preparingFails {
+            return handle(.handoverFailed(assignment.epoch, Failure(.loadFailed, "the disk is broken")), worker: index)
+        }
+        let kept = workers[index]!.stage?.assignment.layers ?? 0..<0
+        let slots = assignment.kvBlocks * Limits.positionsPerBlock
+        let garbage = numbers.next()
+        var memory: [Int: [UInt64]] = [:]
+        for layer in assignment.layers where !kept.contains(layer) { memory[layer] = (0..<slots).map { mixed(garbage, UInt64(layer * slots + $0)) } }
+        workers[index]!.prepared = (assignment.epoch, memory)
+        handle(.loadProgressed(assignment.epoch, bytesDone: 1, bytesTotal: 2), worker: index)
+        handle(.prepared(assignment.epoch), worker: index)
+    }
+
+    private mutating func write(_ frame: KVFrame, _ values: [UInt64], at index: Int) -> Bool {
+        guard workers[index]!.prepared?.epoch == frame.epoch else { return false }
+        let size = Limits.positionsPerBlock
+        var next = 0
+        for block in frame.blocks {
+            for layer in frame.layers {
+                guard workers[index]!.prepared!.memory[layer] != nil else { return false }
+                for slot in 0..<size { workers[index]!.prepared!.memory[layer]![Int(block.value) * size + slot] = values[next + slot] }
+                next += size
+            }
+        }
+        return true
     }
 
     private mutating func store(_ values: [UInt64], at index: Int) -> PayloadHandle {

@@ -72,7 +72,7 @@ struct ToyStage {
     let model: ToyModel
     let assignment: StageAssignment
     /// By layer of the stage, then block × 32 + slot.
-    private var memory: [[UInt64]]
+    private(set) var memory: [[UInt64]]
     private var sequences: [SequenceID: Sequence] = [:]
     /// See `ToyCluster.Settings`.
     var layerNanoseconds: UInt64?
@@ -82,6 +82,22 @@ struct ToyStage {
         self.assignment = assignment
         let slots = assignment.kvBlocks * Limits.positionsPerBlock
         memory = assignment.layers.map { layer in (0..<slots).map { mixed(garbage, UInt64(layer * slots + $0)) } }
+    }
+
+    /// What was prepared for this assignment: layers that `old` has stay as they are, the others came from other workers.
+    init(model: ToyModel, adopting assignment: StageAssignment, prepared: [Int: [UInt64]], keeping old: ToyStage?) {
+        self.model = model
+        self.assignment = assignment
+        let slots = assignment.kvBlocks * Limits.positionsPerBlock
+        memory = assignment.layers.map { layer in prepared[layer] ?? Array(old!.memory[layer - old!.assignment.layers.lowerBound].prefix(slots)) }
+    }
+
+    /// Block by block, each layer by layer.
+    func read(_ frame: KVFrame) -> [UInt64] {
+        let size = Limits.positionsPerBlock
+        return frame.blocks.flatMap { block in
+            frame.layers.flatMap { memory[$0 - assignment.layers.lowerBound][Int(block.value) * size..<Int(block.value + 1) * size] }
+        }
     }
 
     /// Rows' values in and out, in the segments' order.

@@ -56,14 +56,24 @@ extension OverHTTP {
 
         @Test func aGatewayWithoutACoordinatorStartsAndEnds() async throws {
             let keys = try CurveKeyPair.generate()
-            // Nobody else's key is let in, so the handshake never succeeds.
-            let coordinator = try await WireCoordinator(admitting: try CurveKeyPair.generate().publicKey) { _ in [] }
-            let server = try server(coordinator, keys: keys)
+            let coordinator = try await WireCoordinator(admitting: keys.publicKey) { _ in [] }
+            // Another coordinator than the one it was enrolled at: the handshake never succeeds.
+            let server = try server(coordinator, keys: keys, coordinatorKey: CurveKeyPair.generate().publicKey)
             let running = Task { try await server.run() }
             let port = try await server.listeningPort()
             #expect(try await exchange(port, "GET", "/health").status == 503)
             running.cancel()
             try await running.value
+            #expect(coordinator.heard.isEmpty)
+            coordinator.end()
+        }
+
+        /// Its key was revoked, or never admitted: its clients are told and it ends, rather than keep them waiting.
+        @Test func aGatewayThatIsShutOutEndsAndSaysWhy() async throws {
+            let coordinator = try await WireCoordinator(admitting: try CurveKeyPair.generate().publicKey) { _ in [] }
+            let server = try server(coordinator, keys: CurveKeyPair.generate())
+            let error = await #expect(throws: GatewayError.self) { try await server.run() }
+            #expect(error?.code == .link && error?.message.contains("revoked") == true)
             #expect(coordinator.heard.isEmpty)
             coordinator.end()
         }

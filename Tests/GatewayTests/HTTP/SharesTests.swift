@@ -29,7 +29,7 @@ import Testing
         ("alice \(alice) weight", "weight=N"), ("alice \(alice) weight=", "weight=N"), ("alice \(alice) weight=2x", "weight=N"),
         ("alice \(alice) weight=0", "1...100"), ("alice \(alice) weight=101", "1...100"), ("alice \(alice) open=0", "1...4096"),
         ("alice \(alice) priority=2147483648", "2147483647"), ("alice \(alice) weight=1 weight=1", "twice"),
-        ("alice \(alice) wieght=1", "only weight=N, priority=N and open=N"), ("alice \(alice) weight=9999999999999999999", "weight=N"),
+        ("alice \(alice) wieght=1", "only weight=N, priority=N, open=N, requests-per-minute=N and tokens-per-minute=N"), ("alice \(alice) weight=9999999999999999999", "weight=N"),
         ("alice \(alice)\nalice \(bob) weight=2", "Line 2 of 'keys' says something else of 'alice'"),
     ])
     func whatIsWrongIsNamed(line: String, wanted: String) {
