@@ -30,8 +30,9 @@ package struct Fleet: Sendable {
         lastChange = now
     }
 
+    /// Read as a copy and not lent by `_read`: where nothing is optimised, Swift 6.3.1 reads on from what was lent after it was given back.
     package subscript(index: Int) -> Replica {
-        _read { yield replicas[index] }
+        get { replicas[index] }
         _modify { yield &replicas[index] }
     }
 
