@@ -8,7 +8,7 @@ import Darwin
 package enum ModelOpener {
     /// Throws as `HFFolder.init` and `GGUFFile.init` do.
     package static func open(path: String) throws(ModelFileError) -> any ModelSource {
-        try isFolder(path) ? HFFolder(path: path) : GGUFFile(path: path)
+        try isFolder(path) ? HFModel(HFFolder(path: path)) : GGUFFile(path: path)
     }
 
     package static func isFolder(_ path: String) -> Bool {
