@@ -88,6 +88,31 @@ void sk_rope_scale_llama3(double *frequencies, int32_t count, double factor, dou
     }
 }
 
+/// The pair whose frequency turns so often over the original context, as a fraction.
+static double pair_of_turns(double turns, int32_t count, double theta, double original_context) {
+    return count * natural_log(original_context / (turns * 6.283185307179586)) / natural_log(theta);
+}
+
+void sk_rope_scale_yarn(double *frequencies, int32_t count, double theta, double factor, double beta_fast, double beta_slow,
+                        double original_context) {
+    SK_REQUIRE(theta > 1 && factor >= 1 && beta_slow > 0 && beta_fast >= beta_slow && original_context >= 1, "impossible YaRN scaling");
+    double low = floor(pair_of_turns(beta_fast, count, theta, original_context));
+    double high = ceil(pair_of_turns(beta_slow, count, theta, original_context));
+    if (low < 0) low = 0;
+    if (high > 2 * count - 1) high = 2 * count - 1;
+    if (low == high) high += 0.001;
+    for (int32_t i = 0; i < count; i++) {
+        double ramp = ((double)i - low) / (high - low);
+        ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+        frequencies[i] = frequencies[i] / factor * ramp + frequencies[i] * (1 - ramp);
+    }
+}
+
+double sk_natural_log(double x) {
+    SK_REQUIRE(x >= 0x1p-1022 && x < INFINITY, "logarithm of what is not normal and positive");
+    return natural_log(x);
+}
+
 void sk_rope_table(const double *frequencies, int32_t count, int32_t first, int32_t positions, double magnitude, float *cosines,
                    float *sines) {
     SK_REQUIRE(first >= 0 && positions >= 0, "negative position");

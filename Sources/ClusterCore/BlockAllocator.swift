@@ -116,17 +116,18 @@ package struct BlockAllocator: Sendable {
     // MARK: - Prefixes
 
     /// The blocks that hold, or will hold, the keys and values of the longest known beginning of `tokens`, at most `most` blocks.
-    package func match(_ tokens: [TokenID], most: Int) -> [BlockID] { index.match(tokens, most: most) }
+    /// `isLong`: of a long prompt, as `promise` was told.
+    package func match(_ tokens: [TokenID], most: Int, isLong: Bool = false) -> [BlockID] { index.match(tokens, most: most, isLong: isLong) }
 
     /// Whether the block's rows have been sent to the stages.
     package func isWritten(_ block: BlockID) -> Bool { index.isWritten(block) }
     package func isIndexed(_ block: BlockID) -> Bool { index.contains(block) }
 
     /// Notes that `block`, held by the caller, will hold `tokens` (a block's worth) after what `parent` holds (`nil`: at the beginning).
-    /// `false` and no change when another block does already.
-    package mutating func promise(_ block: BlockID, after parent: BlockID?, tokens: ArraySlice<TokenID>) -> Bool {
+    /// `isLong`: the sequence's is a long prompt (`ModelProfile.longPromptTokens`). `false` and no change when another block does already.
+    package mutating func promise(_ block: BlockID, after parent: BlockID?, tokens: ArraySlice<TokenID>, isLong: Bool = false) -> Bool {
         precondition(parent.map { index.contains($0) } ?? true, "a chain has no gap")
-        return index.insert(block, after: parent, tokens: tokens)
+        return index.insert(block, after: parent, tokens: tokens, isLong: isLong)
     }
 
     /// The rows of a promised block are on their way: from the next step on, others may read it.

@@ -54,6 +54,7 @@ package struct Coordinator: Sendable {
                 contextTokens: configuration.contextTokens,
                 vocabulary: configuration.model.vocabulary, endTokens: configuration.model.endTokens,
                 sharesPrefixes: configuration.sharesPrefixes, prefixCachePercent: configuration.prefixCachePercent,
+                longPromptTokens: configuration.model.longPromptTokens,
                 speculation: configuration.speculation, hasDraftModel: configuration.hasDraftModel),
             clock: clock)
         return Replica(scheduler: scheduler)

@@ -15,6 +15,9 @@ package struct ModelProfile: Hashable, Sendable {
     package var kvBytesPerTokenPerLayer: UInt64
     /// End-of-generation tokens, ascending.
     package var endTokens: [TokenID]
+    /// Keys and values of a prompt with more tokens than this are others than those of shorter ones with the same beginning (longrope); `nil` where
+    /// there is one kind only.
+    package var longPromptTokens: Int?
     /// For predicting times.
     package var arithmetic = ModelArithmetic.unknown
 

@@ -7,6 +7,8 @@
 struct PrefixIndex: Sendable {
     private struct Place: Hashable {
         var parent: BlockID?
+        /// Some models compute long prompts otherwise from their first token on: two trees that share nothing.
+        var isLong: Bool
         var tokens: [TokenID]
     }
 
@@ -24,21 +26,21 @@ struct PrefixIndex: Sendable {
     func contains(_ block: BlockID) -> Bool { places[Int(block.value)] != nil }
     func isWritten(_ block: BlockID) -> Bool { written[Int(block.value)] }
 
-    func match(_ tokens: [TokenID], most: Int) -> [BlockID] {
+    func match(_ tokens: [TokenID], most: Int, isLong: Bool) -> [BlockID] {
         var found: [BlockID] = []
         let size = Limits.positionsPerBlock
         while found.count < most, (found.count + 1) * size <= tokens.count {
-            let place = Place(parent: found.last, tokens: Array(tokens[found.count * size..<(found.count + 1) * size]))
+            let place = Place(parent: found.last, isLong: isLong, tokens: Array(tokens[found.count * size..<(found.count + 1) * size]))
             guard let block = blocks[place] else { break }
             found.append(block)
         }
         return found
     }
 
-    mutating func insert(_ block: BlockID, after parent: BlockID?, tokens: ArraySlice<TokenID>) -> Bool {
+    mutating func insert(_ block: BlockID, after parent: BlockID?, tokens: ArraySlice<TokenID>, isLong: Bool) -> Bool {
         precondition(tokens.count == Limits.positionsPerBlock, "only full blocks are shared")
         precondition(places[Int(block.value)] == nil, "a block stands in one place")
-        let place = Place(parent: parent, tokens: Array(tokens))
+        let place = Place(parent: parent, isLong: isLong, tokens: Array(tokens))
         guard blocks[place] == nil else { return false }
         blocks[place] = block
         places[Int(block.value)] = place

@@ -24,6 +24,8 @@ package struct Scheduler: Sendable {
         package var sharesPrefixes = true
         /// Of all KV blocks, those that may hold beginnings which nobody uses while blocks are left that never were.
         package var prefixCachePercent = 100
+        /// See `ModelProfile`.
+        package var longPromptTokens: Int?
         package var speculation = Speculation.Mode.promptLookup
         /// Guesses of one sequence in one step.
         package var draftTokensMax = Speculation.draftTokensMax

@@ -80,7 +80,7 @@ extension Scheduler {
         guard settings.sharesPrefixes else { return .known(SharedPast()) }
         if let sibling = runningSibling(of: sequence) { return beginning(of: sequence, from: sibling) }
         let size = Limits.positionsPerBlock
-        let blocks = allocator.match(sequence.tokens, most: (sequence.tokens.count - 1) / size)
+        let blocks = allocator.match(sequence.tokens, most: (sequence.tokens.count - 1) / size, isLong: isLong(sequence))
         if let first = blocks.firstIndex(where: { !allocator.isWritten($0) }) {
             if sender(of: blocks[first], isNoLaterThan: sequence) { return .coming(blocks[blocks.count - 1]) }
             return .known(SharedPast(blocks: Array(blocks[..<first]), positions: first * size, indexed: first))
@@ -118,9 +118,12 @@ extension Scheduler {
         let size = Limits.positionsPerBlock
         let before = number == 0 ? nil : sequence.blocks[number - 1]
         let isFirst = allocator.promise(
-            sequence.blocks[number], after: before, tokens: sequence.tokens[number * size..<(number + 1) * size])
+            sequence.blocks[number], after: before, tokens: sequence.tokens[number * size..<(number + 1) * size], isLong: isLong(sequence))
         sequences[id]!.setIndexed(isFirst ? number + 1 : number, mayIndex: isFirst)
     }
+
+    /// Whether the model computes its keys and values as those of a long prompt, which it shares with none that is not.
+    func isLong(_ sequence: GeneratedSequence) -> Bool { settings.longPromptTokens.map { sequence.promptLength > $0 } ?? false }
 
     /// Rows of the sequence were sent: blocks that are full now serve others from the next step on.
     mutating func noteWritten(by id: SequenceID) {

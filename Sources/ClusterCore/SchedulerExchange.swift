@@ -65,7 +65,7 @@ extension Scheduler {
         guard settings.sharesPrefixes else { return 0 }
         if holdsSibling(of: sequence) { return sequence.promptLength - 1 }
         let size = Limits.positionsPerBlock
-        return allocator.match(sequence.tokens, most: (sequence.tokens.count - 1) / size).count * size
+        return allocator.match(sequence.tokens, most: (sequence.tokens.count - 1) / size, isLong: isLong(sequence)).count * size
     }
 
     /// Whether another choice of the same request is here whose prompt the sequence would share.

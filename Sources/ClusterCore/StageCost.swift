@@ -8,6 +8,9 @@
 ///     overhead   = layers · layerOverheadSeconds
 ///     stage      = correction · rowCosts(r) · (products + head + attention + overhead)
 ///
+/// Of experts, W counts the weights that a row uses and B the bytes of those that r rows are expected to choose, all · (1 − (1 − used / count)^r).
+/// In a layer with a window a row sees no more positions than that.
+///
 /// A product's time is the larger of both because weights are fetched ahead of the arithmetic (`ops/PERFORMANCE.md`, "Kernels": one column
 /// reaches what memory gives, 512 columns what the processor does, and t(4), t(8), t(16) lie within 10 % of this formula). What it leaves out
 /// (norms, quantising rows, sampling) is under 1 % of a large layer. `correction` is what the worker was measured to take over what the formula
@@ -28,12 +31,17 @@ package struct StageCost: Sendable {
         var floatBytes = 0.0
         var int8Weights = 0.0
         var floatWeights = 0.0
+        var expertBytes = 0.0
+        var expertFloatBytes = 0.0
+        var windowedLayers = 0
     }
 
     package let model: ModelProfile
     package let demand: PlanDemand
     private let before: [Sums]
     private let layerBytesBefore: [UInt64]
+    /// The widest one; 0 where no layer has any.
+    private let window: Double
     private let decodeLoad: StepLoad
 
     package init(model: ModelProfile, demand: PlanDemand) {
@@ -42,6 +50,9 @@ package struct StageCost: Sendable {
         self.model = model
         self.demand = demand
         decodeLoad = .decode(rows: demand.decodeRows, context: min(demand.contextMean, model.contextTokens))
+        let windows = model.arithmetic.windows
+        precondition(windows.isEmpty || windows.count == model.layerBytes.count, "a model's windows are told of all layers or of none")
+        window = Double(windows.max() ?? 0)
         var sums = [Sums()]
         var bytes: [UInt64] = [0]
         for (index, layer) in model.layerBytes.enumerated() {
@@ -51,7 +62,10 @@ package struct StageCost: Sendable {
                 sum.floatBytes += Double(products[index].floatBytes)
                 sum.int8Weights += Double(products[index].int8Weights)
                 sum.floatWeights += Double(products[index].floatWeights)
+                sum.expertBytes += Double(products[index].expertBytes)
+                sum.expertFloatBytes += Double(products[index].expertFloatBytes)
             }
+            if !windows.isEmpty, windows[index] > 0 { sum.windowedLayers += 1 }
             sums.append(sum)
             bytes.append(bytes[index] + layer)
         }
@@ -100,17 +114,33 @@ package struct StageCost: Sendable {
         let read = worker.readBytesPerSecond * Self.readShare
         let float = worker.floatOpsPerSecond * Self.floatShare
         var parts = Parts()
-        let floatBytes = high.floatBytes - low.floatBytes
+        let untouched = untouchedShare(rows: load.rows)
+        let floatBytes = high.floatBytes - low.floatBytes - untouched * (high.expertFloatBytes - low.expertFloatBytes)
+        let bytes = high.bytes - low.bytes - untouched * (high.expertBytes - low.expertBytes)
         parts.addLarger(
-            reading: (high.bytes - low.bytes - floatBytes) / read, arithmetic: 2 * (high.int8Weights - low.int8Weights) * rows / worker.opsPerSecond)
+            reading: max(0, bytes - floatBytes) / read, arithmetic: 2 * (high.int8Weights - low.int8Weights) * rows / worker.opsPerSecond)
         parts.addLarger(reading: floatBytes / read, arithmetic: 2 * (high.floatWeights - low.floatWeights) * rows / float)
         if hasHead && load.sampledRows > 0 { addHead(to: &parts, worker, read: read, float: float, sampled: Double(load.sampledRows)) }
 
+        let windowed = Double(high.windowedLayers - low.windowedLayers)
         let count = Double(layers.count)
-        parts.attention = count * max(
-            load.positionsRead * Double(model.kvBytesPerTokenPerLayer) / read, 4 * Double(model.arithmetic.queryWidth) * load.positionsSeen / float)
+        func attention(read positionsRead: Double, seen: Double) -> Double {
+            max(positionsRead * Double(model.kvBytesPerTokenPerLayer) / read, 4 * Double(model.arithmetic.queryWidth) * seen / float)
+        }
+        parts.attention = (count - windowed) * attention(read: load.positionsRead, seen: load.positionsSeen)
+        if windowed > 0 {
+            parts.attention += windowed * attention(read: min(load.positionsRead, rows * window), seen: min(load.positionsSeen, rows * window))
+        }
         parts.overhead = count * Self.layerOverheadSeconds
         return parts.scaled(by: worker.factor(rows: load.rows))
+    }
+
+    /// Part of the experts that none of so many rows chooses, as if each row chose for itself and all experts alike.
+    private func untouchedShare(rows: Int) -> Double {
+        guard model.arithmetic.unusedExperts > 0 else { return 0 }
+        var share = 1.0
+        for _ in 0..<rows where share > 1e-6 { share *= model.arithmetic.unusedExperts }
+        return share
     }
 
     private func addHead(to parts: inout Parts, _ worker: Planner.Candidate, read: Double, float: Double, sampled: Double) {

@@ -17,6 +17,10 @@ struct ForwardPass {
     let kernels: OpaquePointer
     private let projections: StageProjections
     private let model: ModelConfiguration
+    /// By layer of the stage; 0: none.
+    private let windows: [Int32]
+    /// Those that differ.
+    private let windowsUsed: [Int32]
 
     init(weights: StageWeights, kv: KVMemory, boundary: BoundaryType, work: Workspace, pool: ComputePool, kernels: OpaquePointer) {
         self.weights = weights
@@ -27,6 +31,8 @@ struct ForwardPass {
         self.kernels = kernels
         model = weights.model
         projections = StageProjections(weights: weights, work: work)
+        windows = weights.slice.layers.map { Int32(clamping: weights.model.window(ofLayer: $0)) }
+        windowsUsed = Set(windows).sorted()
     }
 
     // MARK: Layers
@@ -35,14 +41,19 @@ struct ForwardPass {
     func layers(rows: Int, spans: Int) throws(EngineError) {
         turnTables(spans: spans)
         let scratch = try work.scratch(bytes: max(projections.workspaceBytes(rows: rows, threads: pool.threads), attentionBytes(spans: spans)))
-        for (layer, kv) in zip(projections.layers, kv.layers) {
+        for (index, layer) in projections.layers.enumerated() {
             // h += residualScale · Wo · attention(rope(Wq n(h) + bq), rope(Wk n(h) + bk), Wv n(h) + bv)
             project(layer.qkv, rows: rows, scratch)
-            attend(kv, rows: rows, spans: spans, scratch)
+            attend(layer: index, rows: rows, spans: spans, scratch)
             project(layer.attentionOutput, rows: rows, scratch)
-            // h += residualScale · Wdown · (silu(Wgate n(h)) ⊙ Wup n(h))
-            project(layer.gateUp, rows: rows, scratch)
-            project(layer.down, rows: rows, scratch)
+            // h += residualScale · F(n(h))
+            switch layer.feedForward {
+            case .dense(let gateUp, let down):
+                project(gateUp, rows: rows, scratch)
+                project(down, rows: rows, scratch)
+            case .experts(let experts):
+                sk_feed_experts(kernels, pool.pool, experts, Int32(rows), scratch)
+            }
             // After every layer, so that a cut changes nothing.
             if boundary == .bf16 { sk_round_bf16(kernels, work.hidden, rows * model.hidden) }
         }
@@ -52,8 +63,8 @@ struct ForwardPass {
         sk_project(kernels, pool.pool, projection, Int32(rows), scratch)
     }
 
-    /// work.attended = attention of the rows' queries over all that their sequences have seen, themselves included.
-    private func attend(_ kv: sk_kv, rows: Int, spans: Int, _ scratch: UnsafeMutableRawPointer) {
+    /// work.attended = attention of the rows' queries over what the layer lets them see of their sequences, themselves included.
+    private func attend(layer: Int, rows: Int, spans: Int, _ scratch: UnsafeMutableRawPointer) {
         let width = model.queryWidth + 2 * model.kvWidth
         let queries = work.qkv
         let keys = queries + model.queryWidth
@@ -64,20 +75,24 @@ struct ForwardPass {
         sk_rope(
             kernels, pool, model.rope.pairing.kernelPairing, queries, width, Int32(rows), Int32(model.heads + model.kvHeads),
             Int32(model.headDimension), Int32(model.rope.dimensions), work.rowNumbers, work.cosines, work.sines)
-        var attention = attention(over: kv)
+        var attention = attention(over: kv.layers[layer], window: windows[layer])
         sk_kv_write(kernels, pool, &attention.kv, work.spans, Int32(spans), keys, width, values, width)
         sk_attend(kernels, self.pool.pool, &attention, work.spans, Int32(spans), queries, width, work.attended, model.queryWidth, scratch)
     }
 
-    private func attention(over kv: sk_kv) -> sk_attention {
-        sk_attention(kv: kv, heads: Int32(model.heads), scale: model.attentionScale, window: 0)
+    private func attention(over kv: sk_kv, window: Int32) -> sk_attention {
+        sk_attention(kv: kv, heads: Int32(model.heads), scale: model.attentionScale, window: window)
     }
 
-    /// The same for all layers, whose KV differ in nothing but their place.
+    /// The same for all layers of one window, whose KV differ in nothing but their place.
     private func attentionBytes(spans: Int) -> Int {
         guard let first = kv.layers.first else { return 0 }
-        var attention = attention(over: first)
-        return sk_attention_workspace_bytes(&attention, work.spans, Int32(spans), Int32(pool.threads))
+        var bytes = 0
+        for window in windowsUsed {
+            var attention = attention(over: first, window: window)
+            bytes = max(bytes, sk_attention_workspace_bytes(&attention, work.spans, Int32(spans), Int32(pool.threads)))
+        }
+        return bytes
     }
 
     // MARK: Ends
@@ -109,7 +124,7 @@ struct ForwardPass {
         }
     }
 
-    /// logits = Whead · n(h) / logitDivisor of the rows named, at most `work.headRows`, into `work.logits`.
+    /// logits = (Whead · n(h) + bias) / logitDivisor of the rows named, at most `work.headRows`, into `work.logits`.
     ///
     /// Where the head is quantised, its input is too, and no later layer dampens what that costs: with 8 bits it is a quarter of all that
     /// quantised activations cost a small model. So what they leave out is multiplied as a row of its own and added:
@@ -126,7 +141,7 @@ struct ForwardPass {
         let scratch = try work.scratch(bytes: projections.workspaceBytes(rows: isWhole ? count : 2 * count, threads: pool.threads))
         guard !isWhole else {
             project(projections.head!, rows: count, scratch)
-            return scaleLogits(count)
+            return finishLogits(count)
         }
         sk_quantise(kernels, nil, kind, work.headInput, hidden, Int32(count), Int32(hidden), scratch)
         sk_quantisation_rest(kernels, kind, work.headInput, hidden, scratch, Int32(count), Int32(hidden), work.headInput + count * hidden, hidden)
@@ -135,10 +150,13 @@ struct ForwardPass {
         sk_add(
             kernels, pool(for: count * model.vocabulary), work.logits, model.vocabulary, rest, model.vocabulary, Int32(count),
             Int32(model.vocabulary))
-        scaleLogits(count)
+        finishLogits(count)
     }
 
-    private func scaleLogits(_ rows: Int) {
+    private func finishLogits(_ rows: Int) {
+        if let bias = weights.head!.bias {
+            sk_add_bias(kernels, pool(for: rows * model.vocabulary), work.logits, model.vocabulary, bias, Int32(rows), Int32(model.vocabulary))
+        }
         // One rounding of the factor, one of the product.
         if model.logitDivisor != 1 { sk_scale(kernels, work.logits, 1 / model.logitDivisor, rows * model.vocabulary) }
     }
@@ -152,13 +170,24 @@ struct ForwardPass {
 
     /// The cosines and sines of each row's position, once for all layers.
     private func turnTables(spans: Int) {
-        let pairs = model.rope.dimensions / 2
+        let switchesAt = model.rope.switchesAt ?? Int.max
         for index in 0..<spans {
             let span = work.spans[index]
-            let offset = Int(span.first_row) * pairs
-            sk_rope_table(
-                weights.ropeFrequencies, Int32(pairs), span.first_position, span.rows, 1, work.cosines + offset, work.sines + offset)
+            let first = Int(span.first_position), end = first + Int(span.rows)
+            // Rows that stand before `longFrom` take the short list of longrope; without longrope there is one list only.
+            let longFrom = work.promptLengths[index] > switchesAt ? first : min(max(first, switchesAt), end)
+            turnTable(weights.ropeFrequencies, positions: first..<longFrom, row: Int(span.first_row))
+            turnTable(weights.ropeLongFrequencies, positions: longFrom..<end, row: Int(span.first_row) + longFrom - first)
         }
+    }
+
+    private func turnTable(_ frequencies: [Double], positions: Range<Int>, row: Int) {
+        guard !positions.isEmpty else { return }
+        let pairs = model.rope.dimensions / 2
+        let offset = row * pairs
+        sk_rope_table(
+            frequencies, Int32(pairs), Int32(positions.lowerBound), Int32(positions.count), model.rope.magnitude, work.cosines + offset,
+            work.sines + offset)
     }
 
     /// Waking the pool costs more than a small row operation; the bits are the same either way.

@@ -44,9 +44,9 @@ package final class LocalGenerator {
 
     /// Loads the model; `progress` as in `StageWeights`. The file is not needed afterwards.
     package init(
-        file: GGUFFile, options: Options = Options(), progress: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void = { _, _ in }
+        file: any ModelSource, options: Options = Options(), progress: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void = { _, _ in }
     ) throws {
-        model = try ModelConfiguration(file: file)
+        model = try ModelConfiguration(source: file)
         contextLength = min(model.contextLength, options.contextLength ?? model.contextLength)
         instructionSet = try options.instructionSet ?? InstructionSet.fromEnvironment()
         self.options = options
@@ -107,17 +107,22 @@ package final class LocalGenerator {
         return done
     }
 
-    /// The logits after each token of `tokens`, in order: f32[vocabulary], valid during the call.
-    package func logits(tokens: [Int32], _ body: (_ row: Int, _ logits: UnsafeBufferPointer<Float>) -> Void) throws {
+    /// The logits after each token of `tokens`, in order: f32[vocabulary], valid during the call. `promptLength`: how many of them are a prompt,
+    /// which is computed in chunks, while the others come one by one; nil: all.
+    package func logits(
+        tokens: [Int32], promptLength: Int? = nil, _ body: (_ row: Int, _ logits: UnsafeBufferPointer<Float>) -> Void
+    ) throws {
         guard !tokens.isEmpty, tokens.count <= contextLength else {
             throw EngineError(.contextExceeded, "Logits of \(tokens.count) tokens were asked for; 1 to \(contextLength) fit into the context.")
         }
+        let prompt = promptLength ?? tokens.count
         let stage = try stage(positions: tokens.count, sequences: 1)
-        var running = [Running(number: 0, waiting: tokens)]
+        var running = [Running(number: 0, waiting: Array(tokens[..<prompt]))]
         var blocks = BlockCounter()
-        var opens = [SequenceOpening(sequence: 0, tokens: tokens, promptLength: tokens.count)]
+        var opens = [SequenceOpening(sequence: 0, tokens: running[0].waiting, promptLength: prompt)]
         while running[0].position < tokens.count {
             let first = running[0].position
+            if first >= prompt { running[0].waiting = [tokens[first]] }
             try stage.logits(StageBatch(opens: opens, segments: nextSegments(&running, &blocks))) { row, logits in body(first + row, logits) }
             opens = []
         }

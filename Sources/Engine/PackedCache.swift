@@ -33,7 +33,7 @@ package struct PackedCache: Sendable, Hashable {
     static let suffix = ".packed"
 
     /// Where a unit of this model lies, and what must be in it.
-    func entry(_ layout: WeightLayout, of file: GGUFFile, digest: ModelDigest) throws(ModelFileError) -> PackedEntry {
+    func entry(_ layout: WeightLayout, of file: any ModelSource, digest: ModelDigest) throws(ModelFileError) -> PackedEntry {
         let stamps = file.stamps
         var numbers: [UInt8] = []
         for stamp in stamps {

@@ -153,8 +153,10 @@ package final class Stage {
     private func placeSpans(_ batch: StageBatch) {
         var row = 0
         for (index, segment) in batch.segments.enumerated() {
+            let state = table[segment.sequence]
+            work.promptLengths[index] = state.promptLength
             work.spans[index] = sk_span(
-                blocks: table[segment.sequence].blocks.baseAddress, first_position: Int32(segment.start), first_row: Int32(row),
+                blocks: state.blocks.baseAddress, first_position: Int32(segment.start), first_row: Int32(row),
                 rows: Int32(segment.tokens.count))
             row += segment.tokens.count
         }

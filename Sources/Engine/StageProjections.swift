@@ -8,9 +8,15 @@ import ModelFiles
 final class StageProjections {
     struct Layer {
         let qkv: UnsafePointer<sk_projection>  // work.qkv = Wqkv n(h) + bias
-        let attentionOutput: UnsafePointer<sk_projection>  // h += residualScale · Wo attended
-        let gateUp: UnsafePointer<sk_projection>  // work.gateUp = silu(Wgate n(h)) ⊙ Wup n(h)
-        let down: UnsafePointer<sk_projection>  // h += residualScale · Wdown of that
+        let attentionOutput: UnsafePointer<sk_projection>  // h += residualScale · (Wo attended + bias)
+        let feedForward: FeedForward
+    }
+
+    enum FeedForward {
+        /// work.gateUp = silu(Wgate n(h)) ⊙ Wup n(h), then h += residualScale · Wdown of that
+        case dense(gateUp: UnsafePointer<sk_projection>, down: UnsafePointer<sk_projection>)
+        /// h += residualScale · what the chosen experts give
+        case experts(UnsafePointer<sk_experts>)
     }
 
     let layers: [Layer]
@@ -29,24 +35,44 @@ final class StageProjections {
             qkv.bias = layer.qkvBias
 
             var output = storage.projection(layer.attentionOutput, of: work.attended, width: model.queryWidth, into: work.delta)
+            output.bias = layer.attentionOutputBias
             output.residual = work.hidden
             output.ldr = model.hidden
             output.residual_scale = model.residualScale
-
-            var gateUp = storage.projection(layer.gateUp, of: work.hidden, width: model.hidden, into: work.gateUp)
-            gateUp.norm = storage.norm(layer.feedForwardNorm, model)
-            gateUp.gated = true
-            gateUp.function = SK_FUNCTION_SILU
-
-            var down = storage.projection(layer.down, of: work.gateUp, width: layer.gateUp.width, into: work.delta)
-            down.residual = work.hidden
-            down.ldr = model.hidden
-            down.residual_scale = model.residualScale
             return Layer(
-                qkv: storage.keep(qkv), attentionOutput: storage.keep(output), gateUp: storage.keep(gateUp), down: storage.keep(down))
+                qkv: storage.keep(qkv), attentionOutput: storage.keep(output),
+                feedForward: Self.feedForward(layer, model: model, work: work, storage: storage))
         }
         head = weights.head.map { head in
             storage.keep(storage.projection(head.output, of: work.headInput, width: model.hidden, into: work.logits))
+        }
+    }
+
+    private static func feedForward(_ layer: LayerWeights, model: ModelConfiguration, work: Workspace, storage: Storage) -> FeedForward {
+        let norm = storage.norm(layer.feedForwardNorm, model)
+        switch layer.feedForward {
+        case .dense(let inner, let outer):
+            var gateUp = storage.projection(inner, of: work.hidden, width: model.hidden, into: work.gateUp)
+            gateUp.norm = norm
+            gateUp.gated = true
+            gateUp.function = SK_FUNCTION_SILU
+
+            var down = storage.projection(outer, of: work.gateUp, width: inner.width, into: work.delta)
+            down.residual = work.hidden
+            down.ldr = model.hidden
+            down.residual_scale = model.residualScale
+            return .dense(gateUp: storage.keep(gateUp), down: storage.keep(down))
+        case .experts(let weights):
+            let experts = model.experts!
+            let router = sk_router(
+                kind: experts.router == .softmaxOfAll ? SK_ROUTER_SOFTMAX_TOP : SK_ROUTER_TOP_SOFTMAX, experts: Int32(experts.count),
+                used: Int32(experts.used), renormalise: true)
+            return .experts(
+                storage.keep(
+                    sk_experts(
+                        router: router, router_matrix: weights.router, gates: storage.keep(weights.gates), ups: storage.keep(weights.ups),
+                        downs: storage.keep(weights.downs), function: SK_FUNCTION_SILU, x: work.hidden, ldx: model.hidden,
+                        columns: Int32(model.hidden), norm: norm, residual: work.hidden, ldr: model.hidden, residual_scale: model.residualScale)))
         }
     }
 
@@ -55,6 +81,9 @@ final class StageProjections {
         var bytes = 0
         for index in 0..<storage.projectionCount {
             bytes = max(bytes, sk_project_workspace_bytes(storage.projections + index, Int32(rows), Int32(threads)))
+        }
+        for index in 0..<storage.expertsCount {
+            bytes = max(bytes, sk_experts_workspace_bytes(storage.experts + index, Int32(rows)))
         }
         return bytes
     }
@@ -67,31 +96,32 @@ final class StageProjections {
         private var normCount = 0
         private let matrices: UnsafeMutablePointer<sk_matrix>
         private var matrixCount = 0
+        let experts: UnsafeMutablePointer<sk_experts>
+        private(set) var expertsCount = 0
 
         init(_ weights: StageWeights) {
             let count = 4 * weights.layers.count + 1
+            let ofExperts = weights.layers.count * 3 * (weights.model.experts?.count ?? 0)
             projections = .allocate(capacity: count)
             norms = .allocate(capacity: count)
-            matrices = .allocate(capacity: count * Int(SK_PROJECTION_MATRICES_MAX))
+            matrices = .allocate(capacity: count * Int(SK_PROJECTION_MATRICES_MAX) + ofExperts)
+            experts = .allocate(capacity: weights.layers.count)
         }
 
         deinit {
             projections.deallocate()
             norms.deallocate()
             matrices.deallocate()
+            experts.deallocate()
         }
 
         /// out = projection · x; x: f32[rows, width], its first `projection.columns` used.
         func projection(
             _ projection: Projection, of x: UnsafeMutablePointer<Float>, width: Int, into out: UnsafeMutablePointer<Float>
         ) -> sk_projection {
-            let first = matrices + matrixCount
-            for matrix in projection.matrices {
-                (matrices + matrixCount).initialize(to: matrix)
-                matrixCount += 1
-            }
-            return sk_projection(
-                x: x, ldx: width, columns: Int32(projection.columns), norm: nil, count: Int32(projection.matrices.count), matrices: first,
+            sk_projection(
+                x: x, ldx: width, columns: Int32(projection.columns), norm: nil, count: Int32(projection.matrices.count),
+                matrices: keep(projection.matrices),
                 out: out, ldo: projection.width, bias: nil, gated: false, function: SK_FUNCTION_SILU, residual: nil, ldr: 0, residual_scale: 1)
         }
 
@@ -99,6 +129,21 @@ final class StageProjections {
             (norms + normCount).initialize(to: sk_norm(kind: SK_NORM_RMS, epsilon: model.normEpsilon, weight: weight, bias: nil))
             normCount += 1
             return UnsafePointer(norms + normCount - 1)
+        }
+
+        func keep(_ some: [sk_matrix]) -> UnsafePointer<sk_matrix> {
+            let first = matrices + matrixCount
+            for matrix in some {
+                (matrices + matrixCount).initialize(to: matrix)
+                matrixCount += 1
+            }
+            return UnsafePointer(first)
+        }
+
+        func keep(_ layer: sk_experts) -> UnsafePointer<sk_experts> {
+            (experts + expertsCount).initialize(to: layer)
+            expertsCount += 1
+            return UnsafePointer(experts + expertsCount - 1)
         }
 
         func keep(_ projection: sk_projection) -> UnsafePointer<sk_projection> {

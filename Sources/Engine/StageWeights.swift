@@ -3,8 +3,9 @@ import ModelFiles
 
 /// The weights of one stage, packed for the kernels, in memory or mapped from the cache.
 ///
-/// Queries and keys keep the row order of the file. Llama and Granite files hold them in pairs of adjacent rows, Qwen2
-/// files in halves, and RoPE turns the pairs that `ModelConfiguration.Rope.pairing` names: nothing is permuted here.
+/// Queries and keys keep the row order of GGUF files. Those of Llama and Granite hold them in pairs of adjacent rows, those of Qwen2
+/// in halves, and RoPE turns the pairs that `ModelConfiguration.Rope.pairing` names: nothing is permuted here, and a folder's rows come in
+/// that order already (`HFModel`).
 ///
 /// `@unchecked Sendable`, because pointers are not: everything is written before `init` returns and never after.
 package final class StageWeights: @unchecked Sendable {
@@ -22,6 +23,8 @@ package final class StageWeights: @unchecked Sendable {
     let head: HeadWeights?
     /// Angle by which RoPE turns pair i per position, scaling included.
     let ropeFrequencies: [Double]
+    /// The same where longrope's other list holds; empty for models without.
+    let ropeLongFrequencies: [Double]
     fileprivate let units: [WeightUnit: WeightBytes]
     /// What the cache lacks.
     fileprivate let unkept: [(entry: PackedEntry, weights: WeightBytes)]
@@ -35,7 +38,7 @@ package final class StageWeights: @unchecked Sendable {
     ///
     /// Throws `EngineError`, and `ModelFileError` when the file can't be read.
     package init(
-        file: GGUFFile, model: ModelConfiguration, slice: StageSlice, pool: ComputePool, cache: PackedCache? = nil, sharing held: Units? = nil,
+        file: any ModelSource, model: ModelConfiguration, slice: StageSlice, pool: ComputePool, cache: PackedCache? = nil, sharing held: Units? = nil,
         placement: WeightPlacement? = nil, progress: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void = { _, _ in }
     ) throws {
         let places = try Places(file: file, model: model, slice: slice)
@@ -58,19 +61,23 @@ package final class StageWeights: @unchecked Sendable {
         layers = places.layers.map { LayerWeights($0.places, in: weights[$0.unit]) }
         head = places.head.map { head in
             let memory = weights[head.unit]
-            return HeadWeights(norm: memory.vector(head.norm), output: Projection([head.matrix.map(memory.matrix) ?? tokens!]))
+            return HeadWeights(
+                norm: memory.vector(head.norm), output: Projection([head.matrix.map(memory.matrix) ?? tokens!]), bias: head.bias.map(memory.vector))
         }
-        ropeFrequencies = Self.ropeFrequencies(file: file, model: model)
+        ropeFrequencies = model.rope.frequencies()
+        ropeLongFrequencies = model.rope.switchesAt == nil ? [] : model.rope.frequencies(isLong: true)
     }
 
     /// The memory that the packed weights of a slice will take; reads no tensor.
-    package static func byteCount(file: GGUFFile, model: ModelConfiguration, slice: StageSlice) throws(EngineError) -> Int {
+    package static func byteCount(file: any ModelSource, model: ModelConfiguration, slice: StageSlice) throws(EngineError) -> Int {
         try Places(file: file, model: model, slice: slice).byteCount
     }
 
     /// The same by part of the model: each layer, the embedding, and the last norm with the head's matrix, which where it is tied is the
     /// embedding once more.
-    package static func byteCounts(file: GGUFFile, model: ModelConfiguration) throws(EngineError) -> (layers: [Int], embedding: Int, head: Int) {
+    package static func byteCounts(
+        file: any ModelSource, model: ModelConfiguration
+    ) throws(EngineError) -> (layers: [Int], embedding: Int, head: Int) {
         let places = try Places(file: file, model: model, slice: .whole(model))
         let embedding = places.layouts[places.embedding!.unit].byteCount
         let head = places.layouts[places.head!.unit].byteCount
@@ -112,42 +119,63 @@ package final class StageWeights: @unchecked Sendable {
         }
         return bytes
     }
-
-    private static func ropeFrequencies(file: GGUFFile, model: ModelConfiguration) -> [Double] {
-        let pairs = model.rope.dimensions / 2
-        var divisors: [Float]?
-        if model.rope.scaling == .divisors { divisors = file.tensor(ModelTensors.ropeDivisors)!.dequantized() }
-        var frequencies = [Double](repeating: 0, count: pairs)
-        sk_rope_frequencies(model.rope.base, Int32(model.rope.dimensions), divisors, &frequencies)
-        if case .linear(let factor) = model.rope.scaling { sk_rope_scale_linear(&frequencies, Int32(pairs), factor) }
-        return frequencies
-    }
 }
 
-/// One layer: h += residualScale Wo attention(rope(Wq n(h)), rope(Wk n(h)), Wv n(h)); h += residualScale Wdown (silu(Wgate n(h)) * Wup n(h)).
+/// One layer: h += residualScale Wo attention(rope(Wq n(h)), rope(Wk n(h)), Wv n(h)); h += residualScale F(n(h)).
 struct LayerWeights {
     let attentionNorm: UnsafePointer<Float>  // [hidden]
     let qkv: Projection  // hidden -> queries, keys, values side by side
     let qkvBias: UnsafePointer<Float>?  // [queryWidth + 2 kvWidth]
     let attentionOutput: Projection  // queryWidth -> hidden
+    let attentionOutputBias: UnsafePointer<Float>?  // [hidden]
     let feedForwardNorm: UnsafePointer<Float>  // [hidden]
-    let gateUp: Projection  // hidden -> gates, ups side by side
-    let down: Projection  // feedForward -> hidden
+    let feedForward: FeedForward
+
+    enum FeedForward {
+        /// F(x) = Wdown (silu(Wgate x) * Wup x)
+        case dense(gateUp: Projection, down: Projection)  // hidden -> gates, ups side by side; feedForward -> hidden
+        /// The same of the experts that the router chooses.
+        case experts(ExpertWeights)
+    }
 
     fileprivate init(_ places: LayerPlaces, in memory: WeightBytes) {
         attentionNorm = memory.vector(places.attentionNorm)
         qkv = Projection(places.qkv.map(memory.matrix))
         qkvBias = places.qkvBias.map(memory.vector)
         attentionOutput = Projection([memory.matrix(places.attentionOutput)])
+        attentionOutputBias = places.attentionOutputBias.map(memory.vector)
         feedForwardNorm = memory.vector(places.feedForwardNorm)
-        gateUp = Projection(places.gateUp.map(memory.matrix))
-        down = Projection([memory.matrix(places.down)])
+        switch places.feedForward {
+        case .dense(let gate, let up, let down):
+            feedForward = .dense(gateUp: Projection([gate, up].map(memory.matrix)), down: Projection([memory.matrix(down)]))
+        case .experts(let router, let gates, let ups, let downs):
+            feedForward = .experts(
+                ExpertWeights(
+                    router: memory.matrix(router), gates: gates.map(memory.matrix), ups: ups.map(memory.matrix), downs: downs.map(memory.matrix)))
+        }
     }
+
+    /// All matrices that every row is multiplied with.
+    var commonMatrices: [sk_matrix] {
+        let attention = qkv.matrices + attentionOutput.matrices
+        return switch feedForward {
+        case .dense(let gateUp, let down): attention + gateUp.matrices + down.matrices
+        case .experts(let experts): attention + [experts.router]
+        }
+    }
+}
+
+struct ExpertWeights {
+    let router: sk_matrix  // hidden -> experts
+    let gates: [sk_matrix]  // of each expert, hidden -> feedForward
+    let ups: [sk_matrix]  // as gates
+    let downs: [sk_matrix]  // of each expert, feedForward -> hidden
 }
 
 struct HeadWeights {
     let norm: UnsafePointer<Float>  // [hidden]
     let output: Projection  // hidden -> vocabulary
+    let bias: UnsafePointer<Float>?  // [vocabulary]
 }
 
 /// Matrices with the same input, multiplied in one run of the pool; their outputs lie side by side.
@@ -176,27 +204,44 @@ private struct LayerPlaces {
     let qkv: [WeightLayout.MatrixPlace]
     let qkvBias: WeightLayout.VectorPlace?
     let attentionOutput: WeightLayout.MatrixPlace
+    let attentionOutputBias: WeightLayout.VectorPlace?
     let feedForwardNorm: WeightLayout.VectorPlace
-    let gateUp: [WeightLayout.MatrixPlace]
-    let down: WeightLayout.MatrixPlace
+    let feedForward: FeedForward
 
-    init(_ names: ModelTensors.LayerTensors, model: ModelConfiguration, layout: inout WeightLayout) throws(EngineError) {
-        attentionNorm = try layout.vector(names.attentionNorm, count: model.hidden)
-        qkv = [
-            try layout.matrix(names.query, rows: model.queryWidth, columns: model.hidden),
-            try layout.matrix(names.key, rows: model.kvWidth, columns: model.hidden),
-            try layout.matrix(names.value, rows: model.kvWidth, columns: model.hidden),
-        ]
-        qkvBias = model.qkvBias
-            ? try layout.vector([(names.queryBias, model.queryWidth), (names.keyBias, model.kvWidth), (names.valueBias, model.kvWidth)])
-            : nil
-        attentionOutput = try layout.matrix(names.attentionOutput, rows: model.hidden, columns: model.queryWidth)
-        feedForwardNorm = try layout.vector(names.feedForwardNorm, count: model.hidden)
-        gateUp = [
-            try layout.matrix(names.gate, rows: model.feedForward, columns: model.hidden),
-            try layout.matrix(names.up, rows: model.feedForward, columns: model.hidden),
-        ]
-        down = try layout.matrix(names.down, rows: model.hidden, columns: model.feedForward)
+    enum FeedForward {
+        typealias Place = WeightLayout.MatrixPlace
+        case dense(gate: Place, up: Place, down: Place)
+        case experts(router: Place, gates: [Place], ups: [Place], downs: [Place])
+    }
+
+    init(_ wanted: ModelTensors.WantedLayer, layout: inout WeightLayout) throws(EngineError) {
+        attentionNorm = try layout.vector(wanted.attentionNorm)
+        qkv = [try layout.matrix(wanted.query), try layout.matrix(wanted.key), try layout.matrix(wanted.value)]
+        qkvBias = wanted.qkvBias.isEmpty ? nil : try layout.vector(wanted.qkvBias)
+        attentionOutput = try layout.matrix(wanted.attentionOutput)
+        attentionOutputBias = if let bias = wanted.attentionOutputBias { try layout.vector(bias) } else { nil }
+        feedForwardNorm = try layout.vector(wanted.feedForwardNorm)
+        switch wanted.feedForward {
+        case .dense(let gate, let up, let down):
+            feedForward = .dense(gate: try layout.matrix(gate), up: try layout.matrix(up), down: try layout.matrix(down))
+        case .experts(let router, let gates, let ups, let downs):
+            let places = (
+                router: try layout.matrix(router), gates: try layout.experts(gates), ups: try layout.experts(ups), downs: try layout.experts(downs)
+            )
+            try Self.checkKinds(places.gates + places.ups, [gates.name, ups.name])
+            try Self.checkKinds(places.downs, [downs.name])
+            feedForward = .experts(router: places.router, gates: places.gates, ups: places.ups, downs: places.downs)
+        }
+    }
+
+    /// A row is quantised once for all experts, so their formats must take it in one form.
+    private static func checkKinds(_ places: [WeightLayout.MatrixPlace], _ names: [String]) throws(EngineError) {
+        let kinds = Set(places.map { sk_type_activation($0.type).rawValue })
+        guard kinds.count > 1 else { return }
+        throw EngineError(
+            .unsupportedType,
+            "The experts in \(names.joined(separator: " and ")) are stored in formats that take their input in different forms. Quantise the model anew, with one format for these matrices."
+        )
     }
 }
 
@@ -206,27 +251,28 @@ private struct Places {
     private(set) var embedding: (unit: Int, matrix: WeightLayout.MatrixPlace)?
     private(set) var layers: [(unit: Int, places: LayerPlaces)] = []
     /// Without a matrix where the embedding is the head.
-    private(set) var head: (unit: Int, norm: WeightLayout.VectorPlace, matrix: WeightLayout.MatrixPlace?)?
+    private(set) var head: (unit: Int, norm: WeightLayout.VectorPlace, matrix: WeightLayout.MatrixPlace?, bias: WeightLayout.VectorPlace?)?
 
     var byteCount: Int { layouts.reduce(0) { $0 + $1.byteCount } }
 
-    init(file: GGUFFile, model: ModelConfiguration, slice: StageSlice) throws(EngineError) {
+    init(file: any ModelSource, model: ModelConfiguration, slice: StageSlice) throws(EngineError) {
         try slice.check(model)
         if slice.hasEmbedding || (slice.hasHead && model.tiedHead) {
-            var layout = WeightLayout(.embedding, file: file)
-            let matrix = try layout.matrix(ModelTensors.embedding, rows: model.vocabulary, columns: model.hidden)
+            var layout = WeightLayout(.embedding, source: file)
+            let matrix = try layout.matrix(ModelTensors.wantedEmbedding(model))
             embedding = (add(layout), matrix)
         }
         for layer in slice.layers {
-            var layout = WeightLayout(.layer(layer), file: file)
-            let places = try LayerPlaces(ModelTensors.layer(layer), model: model, layout: &layout)
+            var layout = WeightLayout(.layer(layer), source: file)
+            let places = try LayerPlaces(ModelTensors.WantedLayer(layer, model), layout: &layout)
             layers.append((add(layout), places))
         }
         if slice.hasHead {
-            var layout = WeightLayout(.head, file: file)
-            let norm = try layout.vector(ModelTensors.outputNorm, count: model.hidden)
-            let matrix = model.tiedHead ? nil : try layout.matrix(ModelTensors.head, rows: model.vocabulary, columns: model.hidden)
-            head = (add(layout), norm, matrix)
+            var layout = WeightLayout(.head, source: file)
+            let norm = try layout.vector(ModelTensors.wantedOutputNorm(model))
+            let matrix = model.tiedHead ? nil : try layout.matrix(ModelTensors.wantedHead(model))
+            let bias = model.headBias ? try layout.vector(ModelTensors.wantedHeadBias(model)) : nil
+            head = (add(layout), norm, matrix, bias)
         }
     }
 

@@ -28,23 +28,33 @@ struct WeightLayout {
     }
 
     let unit: WeightUnit
-    private let file: GGUFFile
+    private let source: any ModelSource
     private(set) var matrices: [MatrixSource] = []
     private(set) var vectors: [VectorSource] = []
     /// Memory that the packed unit takes.
     private(set) var byteCount = 0
 
-    init(_ unit: WeightUnit, file: GGUFFile) {
+    init(_ unit: WeightUnit, source: any ModelSource) {
         self.unit = unit
-        self.file = file
+        self.source = source
     }
 
     /// Bytes of the file from which the unit is packed.
     var sourceBytes: Int { matrices.reduce(0) { $0 + $1.tensor.byteCount } + vectors.reduce(0) { $0 + $1.tensor.byteCount } }
 
-    /// A matrix of `rows` outputs and `columns` inputs.
-    mutating func matrix(_ name: String, rows: Int, columns: Int) throws(EngineError) -> MatrixPlace {
-        let tensor = try tensor(name, rows: rows, columns: columns)
+    mutating func matrix(_ wanted: ModelTensors.Wanted) throws(EngineError) -> MatrixPlace {
+        try place(try find(wanted)[0])
+    }
+
+    /// One for each expert, in order.
+    mutating func experts(_ wanted: ModelTensors.Wanted) throws(EngineError) -> [MatrixPlace] {
+        var places: [MatrixPlace] = []
+        for tensor in try find(wanted) { places.append(try place(tensor)) }
+        return places
+    }
+
+    private mutating func place(_ tensor: Tensor) throws(EngineError) -> MatrixPlace {
+        let (name, rows, columns) = (tensor.name, tensor.rows, tensor.columns)
         guard sk_type_is_supported(UInt32(tensor.type.rawValue)) else {
             let supported = TensorType.allCases.filter { sk_type_is_supported(UInt32($0.rawValue)) }.map(\.name).joined(separator: ", ")
             throw EngineError(
@@ -60,33 +70,28 @@ struct WeightLayout {
     }
 
     /// Vectors laid end to end as one.
-    mutating func vector(_ parts: [(name: String, count: Int)]) throws(EngineError) -> VectorPlace {
+    mutating func vector(_ parts: [ModelTensors.Wanted]) throws(EngineError) -> VectorPlace {
         let start = byteCount
         for part in parts {
-            let tensor = try tensor(part.name, rows: 1, columns: part.count)
-            vectors.append(VectorSource(tensor: tensor, place: VectorPlace(count: part.count, offset: byteCount)))
-            byteCount += part.count * MemoryLayout<Float>.stride
+            let tensor = try find(part)[0]
+            vectors.append(VectorSource(tensor: tensor, place: VectorPlace(count: part.columns, offset: byteCount)))
+            byteCount += part.columns * MemoryLayout<Float>.stride
         }
         let place = VectorPlace(count: (byteCount - start) / MemoryLayout<Float>.stride, offset: start)
         byteCount = AlignedMemory.aligned(byteCount)
         return place
     }
 
-    mutating func vector(_ name: String, count: Int) throws(EngineError) -> VectorPlace {
-        try vector([(name, count)])
+    mutating func vector(_ wanted: ModelTensors.Wanted) throws(EngineError) -> VectorPlace {
+        try vector([wanted])
     }
 
-    private func tensor(_ name: String, rows: Int, columns: Int) throws(EngineError) -> Tensor {
-        guard let tensor = file.tensor(name) else {
-            throw EngineError(.wrongTensor, "The model file lacks the tensor '\(name)'. It is incomplete; fetch or convert it again.")
+    private func find(_ wanted: ModelTensors.Wanted) throws(EngineError) -> [Tensor] {
+        do throws(ModelFileError) {
+            return try ModelTensors.find(wanted, in: source).tensors
+        } catch {
+            throw EngineError(.wrongTensor, error.message)
         }
-        guard tensor.rows == rows, tensor.columns == columns else {
-            throw EngineError(
-                .wrongTensor,
-                "The tensor '\(name)' has \(tensor.rows) rows of \(tensor.columns), but the model's configuration asks for \(rows) of \(columns). Convert the model again."
-            )
-        }
-        return tensor
     }
 }
 

@@ -27,7 +27,9 @@ struct WeightLoader {
         var packed: [Int]
     }
 
-    init(_ layouts: [WeightLayout], file: GGUFFile, cache: PackedCache?, placement: WeightPlacement, pool: ComputePool) throws(ModelFileError) {
+    init(
+        _ layouts: [WeightLayout], file: any ModelSource, cache: PackedCache?, placement: WeightPlacement, pool: ComputePool
+    ) throws(ModelFileError) {
         self.layouts = layouts
         self.cache = cache
         self.placement = placement

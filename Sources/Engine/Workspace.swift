@@ -10,12 +10,13 @@ final class Workspace {
     let hidden: UnsafeMutablePointer<Float>  // [rowsMax, hidden]: the residual stream
     let qkv: UnsafeMutablePointer<Float>  // [rowsMax, queryWidth + 2 kvWidth]
     let attended: UnsafeMutablePointer<Float>  // [rowsMax, queryWidth]
-    let gateUp: UnsafeMutablePointer<Float>  // [rowsMax, 2 feedForward]
+    let gateUp: UnsafeMutablePointer<Float>  // [rowsMax, 2 feedForward]; experts have theirs in the scratch
     let delta: UnsafeMutablePointer<Float>  // [rowsMax, hidden]: what a half layer adds
     let cosines: UnsafeMutablePointer<Float>  // [rowsMax, rope.dimensions / 2]: of each row's position
     let sines: UnsafeMutablePointer<Float>  // as `cosines`
     let rowNumbers: UnsafeMutablePointer<Int32>  // 0, 1, 2, …: the row of the two tables that each row takes
     let spans: UnsafeMutablePointer<sk_span>  // [rowsMax]
+    let promptLengths: UnsafeMutablePointer<Int>  // [rowsMax], by span: of its sequence
     let healthy: UnsafeMutablePointer<Bool>  // [rowsMax], by segment: whether all its rows are finite
     let wishedRows: UnsafeMutablePointer<Int32>  // [headRows]: the rows whose logits are computed
     let headInput: UnsafeMutablePointer<Float>  // [2 headRows, hidden]: rows, then what quantising leaves of each
@@ -31,8 +32,11 @@ final class Workspace {
     /// What `init` will ask for, but for alignment, and twice the largest activations as scratch: for plans. `head` is what the last stage needs
     /// in addition.
     static func byteCount(model: ModelConfiguration, rowsMax: Int) -> (stage: Int, head: Int) {
-        let widths = 2 * model.hidden + 2 * (model.queryWidth + model.kvWidth) + 2 * model.feedForward + model.rope.dimensions
-        let scratch = 2 * max(model.hidden, model.feedForward)
+        let inner = model.experts == nil ? 2 * model.feedForward : 0
+        let widths = 2 * model.hidden + 2 * (model.queryWidth + model.kvWidth) + inner + model.rope.dimensions
+        let scratch = model.experts.map { experts in
+            4 * (experts.count + 2 * model.hidden) + experts.used * (10 * model.feedForward + 6 * model.hidden)
+        } ?? 2 * max(model.hidden, model.feedForward)
         return (
             rowsMax * (4 * widths + scratch),
             headRows(model: model, rowsMax: rowsMax) * 2 * 4 * (model.hidden + model.vocabulary)
@@ -55,7 +59,7 @@ final class Workspace {
         let float = MemoryLayout<Float>.stride
         let sizes = (
             hidden: rowsMax * model.hidden, qkv: rowsMax * (model.queryWidth + 2 * model.kvWidth), attended: rowsMax * model.queryWidth,
-            gateUp: rowsMax * 2 * model.feedForward, angles: rowsMax * model.rope.dimensions / 2,
+            gateUp: model.experts == nil ? rowsMax * 2 * model.feedForward : 0, angles: rowsMax * model.rope.dimensions / 2,
             headInput: 2 * headRows * model.hidden, logits: 2 * headRows * model.vocabulary
         )
         let hiddenAt = place(sizes.hidden * float)
@@ -67,6 +71,7 @@ final class Workspace {
         let sinesAt = place(sizes.angles * float)
         let rowNumbersAt = place(rowsMax * MemoryLayout<Int32>.stride)
         let spansAt = place(rowsMax * MemoryLayout<sk_span>.stride)
+        let promptLengthsAt = place(rowsMax * MemoryLayout<Int>.stride)
         let healthyAt = place(rowsMax)
         let wishedRowsAt = place(headRows * MemoryLayout<Int32>.stride)
         let headInputAt = place(sizes.headInput * float)
@@ -83,6 +88,7 @@ final class Workspace {
         sines = memory.bound(to: Float.self, at: sinesAt, count: sizes.angles)
         rowNumbers = memory.bound(to: Int32.self, at: rowNumbersAt, count: rowsMax)
         spans = memory.bound(to: sk_span.self, at: spansAt, count: rowsMax)
+        promptLengths = memory.bound(to: Int.self, at: promptLengthsAt, count: rowsMax)
         healthy = memory.bound(to: Bool.self, at: healthyAt, count: rowsMax)
         wishedRows = memory.bound(to: Int32.self, at: wishedRowsAt, count: headRows)
         headInput = memory.bound(to: Float.self, at: headInputAt, count: sizes.headInput)

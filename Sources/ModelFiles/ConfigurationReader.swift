@@ -11,29 +11,38 @@ struct ConfigurationReader {
         try refuseUnsupported(prefix)
 
         let hidden = try required(prefix + "embedding_length")
+        let layers = try required(prefix + "block_count")
         let heads = try required(prefix + "attention.head_count")
         guard heads > 0 else { throw contradiction(prefix + "attention.head_count", "is \(heads)") }
         let headDimension = try readHeadDimension(prefix, hidden: hidden, heads: heads)
+        let contextLength = try required(prefix + "context_length")
         return try ModelConfiguration(
             architecture: architecture,
             name: try metadata.string("general.name") ?? architecture.rawValue,
             hidden: hidden,
-            layers: try required(prefix + "block_count"),
+            layers: layers,
             heads: heads,
             kvHeads: try metadata.int(prefix + "attention.head_count_kv") ?? heads,
             headDimension: headDimension,
-            feedForward: try required(prefix + "feed_forward_length"),
+            feedForward: try readFeedForward(prefix),
             vocabulary: try readVocabulary(prefix),
-            contextLength: try required(prefix + "context_length"),
+            contextLength: contextLength,
             normEpsilon: Float(try requiredNumber(prefix + "attention.layer_norm_rms_epsilon")),
-            rope: try readRope(prefix, architecture: architecture, headDimension: headDimension),
+            rope: ModelConfiguration.Rope(
+                base: try metadata.double(prefix + "rope.freq_base") ?? 10_000,
+                dimensions: try metadata.int(prefix + "rope.dimension_count") ?? headDimension, pairing: architecture.pairing,
+                scaling: try RopeReader(metadata: metadata, prefix: prefix, tensors: tensors).scaling(contextLength: contextLength)),
             attentionScale: try scale(prefix + "attention.scale"),
             embeddingScale: try scale(prefix + "embedding_scale") ?? 1,
             residualScale: try scale(prefix + "residual_scale") ?? 1,
             logitDivisor: try scale(prefix + "logit_scale") ?? 1,
             tiedHead: !tensors.head,
             // Qwen2's block always has them: a file without is incomplete, not another model.
-            qkvBias: tensors.qkvBias || architecture == .qwen2)
+            qkvBias: tensors.qkvBias || architecture == .qwen2,
+            outputBias: tensors.outputBias,
+            headBias: tensors.headBias,
+            experts: try readExperts(prefix, architecture),
+            windows: try readWindows(prefix, layers: layers))
     }
 
     // MARK: Parts
@@ -80,41 +89,45 @@ struct ConfigurationReader {
         return rows
     }
 
-    private func readRope(
-        _ prefix: String, architecture: ModelConfiguration.Architecture, headDimension: Int
-    ) throws(ModelFileError) -> ModelConfiguration.Rope {
-        ModelConfiguration.Rope(
-            base: try metadata.double(prefix + "rope.freq_base") ?? 10_000,
-            dimensions: try metadata.int(prefix + "rope.dimension_count") ?? headDimension,
-            pairing: architecture == .qwen2 ? .halves : .adjacent,
-            scaling: try readScaling(prefix))
+    /// Of a dense layer or of each expert.
+    private func readFeedForward(_ prefix: String) throws(ModelFileError) -> Int {
+        let ofExpert = try metadata.int(prefix + "expert_feed_forward_length")
+        if let ofExpert, ofExpert > 0, try metadata.int(prefix + "expert_count") ?? 0 > 0 { return ofExpert }
+        return try required(prefix + "feed_forward_length")
     }
 
-    private func readScaling(_ prefix: String) throws(ModelFileError) -> ModelConfiguration.Rope.Scaling {
-        let type = try metadata.string(prefix + "rope.scaling.type")
-        // `rope.scale_linear` is the key that `rope.scaling.factor` replaced.
-        let older = try metadata.double(prefix + "rope.scale_linear")
-        let factor = try metadata.double(prefix + "rope.scaling.factor") ?? older
-        switch type {
-        case "none":
-            if let factor, factor != 1 {
-                throw contradiction(prefix + "rope.scaling.type", "is 'none', but a scaling factor of \(factor) is given")
-            }
-        // Where no type is named, a factor means linear scaling.
-        case "linear", nil:
-            if type != nil, factor == nil { throw missing(prefix + "rope.scaling.factor") }
-            if let factor, factor != 1 {
-                guard !tensors.ropeDivisors else {
-                    throw contradiction(
-                        prefix + "rope.scaling.factor", "is \(factor), but the file also brings divisors (rope_freqs.weight)")
-                }
-                return .linear(factor: factor)
-            }
-        case let other?:
-            throw unsupported(
-                prefix + "rope.scaling.type", "is '\(other)'; supported are none, linear and the tensor rope_freqs.weight")
+    private func readExperts(
+        _ prefix: String, _ architecture: ModelConfiguration.Architecture
+    ) throws(ModelFileError) -> ModelConfiguration.Experts? {
+        let count = try metadata.int(prefix + "expert_count") ?? 0
+        let used = try metadata.int(prefix + "expert_used_count") ?? 0
+        guard count != 0 else {
+            if used != 0 { throw contradiction(prefix + "expert_used_count", "is \(used), but there are no experts") }
+            if architecture == .granitemoe { throw missing(prefix + "expert_count") }
+            return nil
         }
-        return tensors.ropeDivisors ? .divisors : .none
+        guard architecture == .llama || architecture == .granitemoe else {
+            throw unsupported(prefix + "expert_count", "is \(count), but a mixture of experts is supported in the families llama and granitemoe only")
+        }
+        return ModelConfiguration.Experts(count: count, used: used, router: architecture == .granitemoe ? .softmaxOfChosen : .softmaxOfAll)
+    }
+
+    /// One window for all layers, or for those that a pattern marks.
+    private func readWindows(_ prefix: String, layers: Int) throws(ModelFileError) -> [Int] {
+        let key = prefix + "attention.sliding_window_pattern"
+        var isWindowed: [Bool]?
+        if let value = metadata[key] {
+            guard case .array(.bool(let flags)) = value, flags.count == layers else {
+                throw unsupported(key, "is not an array of \(layers) bools, one for each layer")
+            }
+            isWindowed = flags
+        }
+        guard let window = try metadata.int(prefix + "attention.sliding_window"), window != 0 else {
+            if isWindowed?.contains(true) == true { throw missing(prefix + "attention.sliding_window") }
+            return []
+        }
+        guard (0...(1 << 14)).contains(layers) else { return [window] }
+        return (0..<layers).map { isWindowed?[$0] ?? true ? window : 0 }
     }
 
     // MARK: Keys that must be understood
@@ -130,16 +143,8 @@ struct ConfigurationReader {
 
     /// Keys that are understood well enough to tell whether they say "off".
     private func refuseUnsupported(_ prefix: String) throws(ModelFileError) {
-        for name in ["expert_count", "expert_used_count"] {
-            if let count = try metadata.int(prefix + name), count != 0 {
-                throw unsupported(prefix + name, "is \(count): mixture-of-experts layers are not supported yet")
-            }
-        }
-        if let window = try metadata.int(prefix + "attention.sliding_window"), window != 0,
-            let context = try metadata.int(prefix + "context_length"), window < context
-        {
-            throw unsupported(
-                prefix + "attention.sliding_window", "is \(window), less than the context of \(context): attention windows are not supported yet")
+        if let width = try metadata.int(prefix + "expert_shared_feed_forward_length"), width != 0 {
+            throw unsupported(prefix + "expert_shared_feed_forward_length", "is \(width): experts that all rows share are not supported")
         }
         if let causal = try metadata.bool(prefix + "attention.causal"), !causal {
             throw unsupported(prefix + "attention.causal", "is false: only causal attention is supported")
@@ -153,16 +158,16 @@ struct ConfigurationReader {
     }
 
     /// Names below the architecture's prefix that are read above or cannot change the result.
-    private static let understoodKeys: Set<String> = [
+    private static let understoodKeys: Set<String> = RopeReader.understoodKeys.union([
         "context_length", "embedding_length", "block_count", "feed_forward_length", "vocab_size",
         "attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length",
-        "attention.layer_norm_rms_epsilon", "attention.scale", "attention.causal", "attention.sliding_window",
+        "attention.layer_norm_rms_epsilon", "attention.scale", "attention.causal",
+        "attention.sliding_window", "attention.sliding_window_pattern",
         "embedding_scale", "residual_scale", "logit_scale",
-        "rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear",
-        // The original length and "finetuned" only describe how the model was made when the type is none or linear.
-        "rope.scaling.original_context_length", "rope.scaling.finetuned",
-        "expert_count", "expert_used_count", "use_parallel_residual", "tensor_data_layout",
-    ]
+        "rope.dimension_count", "rope.freq_base",
+        "expert_count", "expert_used_count", "expert_feed_forward_length", "expert_shared_feed_forward_length",
+        "use_parallel_residual", "tensor_data_layout",
+    ])
 
     // MARK: Required values and errors
 

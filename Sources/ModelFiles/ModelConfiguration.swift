@@ -1,54 +1,58 @@
-/// The shape and the switches of one decoder, read once from a model's metadata into a type that cannot be wrong:
-/// every count is positive, heads divide evenly, and nothing that would change the result was left unread.
+/// The shape and the switches of one decoder, read once from a GGUF file's metadata or a folder's config.json into a type that cannot be
+/// wrong: every count is positive, heads divide evenly, and nothing that would change the result was left unread.
 ///
 /// The block that these switches describe, with n = RMS norm with weight and `normEpsilon`:
 ///
 ///     h = E[token] · embeddingScale
 ///     for each layer:
-///         h += residualScale · Wo · attention(rope(Wq n(h) [+ bq]), rope(Wk n(h) [+ bk]), Wv n(h) [+ bv])
-///         h += residualScale · Wdown · (silu(Wgate n(h)) ⊙ Wup n(h))
-///     logits = (Whead · n(h)) / logitDivisor
+///         h += residualScale · (Wo · attention(rope(Wq n(h) [+ bq]), rope(Wk n(h) [+ bk]), Wv n(h) [+ bv]) [+ bo])
+///         h += residualScale · F(n(h))
+///     logits = (Whead · n(h) [+ bhead]) / logitDivisor
 ///
-/// with softmax(q·k · attentionScale) over all earlier positions and the own one. What the block cannot do (attention
-/// windows, experts, other RoPE scalings) is refused by name when the metadata asks for it, so it has no field here.
+/// with softmax(q·k · attentionScale) over the own position and all earlier ones, or the layer's window of them, and
+///
+///     F(x) = Wdown · (silu(Wgate x) ⊙ Wup x), or where there are experts the same of each chosen one, summed with the router's weights.
+///
+/// What the block cannot do is refused by name when a file asks for it, so it has no field here.
 package struct ModelConfiguration: Sendable, Equatable {
     /// Families whose forward pass is the block above.
     package enum Architecture: String, Sendable, CaseIterable {
-        case llama, qwen2, granite
+        /// Also Mistral, Mixtral and Yi.
+        case llama
+        case qwen2, granite, granitemoe, phi3, internlm2
+
+        /// Which two elements of a head turn together in files of this family.
+        var pairing: Rope.Pairing {
+            switch self {
+            case .llama, .granite, .granitemoe, .internlm2: .adjacent
+            case .qwen2, .phi3: .halves
+            }
+        }
     }
 
-    /// How positions turn queries and keys.
-    package struct Rope: Sendable, Equatable {
-        /// Which two elements of a head turn together.
-        package enum Pairing: String, Sendable {
-            /// Elements 2i and 2i+1 (Llama and Granite as GGUF stores them).
-            case adjacent
-            /// Elements i and i + dimensions/2 (Qwen2).
-            case halves
+    /// A feed-forward of which each row uses a few of many experts, each `feedForward` wide.
+    package struct Experts: Sendable, Equatable {
+        /// How weights come from the router's logits. Mathematically the two are one; each family has its own rounding.
+        package enum Router: String, Sendable {
+            /// Softmax over all experts, the largest, divided by their sum (Mixtral).
+            case softmaxOfAll
+            /// The largest logits, softmax over these (Granite).
+            case softmaxOfChosen
         }
 
-        /// What happens to the frequencies θ^(−2i/dimensions).
-        package enum Scaling: Sendable, Equatable {
-            case none
-            /// Every frequency divided by the factor.
-            case linear(factor: Double)
-            /// Frequency i divided by element i of the tensor `rope_freqs.weight` (Llama 3.1 and later).
-            case divisors
+        package var count: Int
+        /// Experts that a row uses.
+        package var used: Int
+        package var router: Router
+
+        package init(count: Int, used: Int, router: Router) {
+            self.count = count
+            self.used = used
+            self.router = router
         }
 
-        /// θ
-        package var base: Double
-        /// Leading elements of each head that are turned; even, at most the head dimension.
-        package var dimensions: Int
-        package var pairing: Pairing
-        package var scaling: Scaling
-
-        package init(base: Double, dimensions: Int, pairing: Pairing, scaling: Scaling) {
-            self.base = base
-            self.dimensions = dimensions
-            self.pairing = pairing
-            self.scaling = scaling
-        }
+        /// What the kernels can sort; no published model has more.
+        package static let countMax = 512
     }
 
     package var architecture: Architecture
@@ -63,7 +67,7 @@ package struct ModelConfiguration: Sendable, Equatable {
     package var kvHeads: Int
     /// Elements of a query, key or value head. Even. Not always hidden / heads.
     package var headDimension: Int
-    /// Elements of the feed-forward's inner state.
+    /// Elements of the feed-forward's inner state; of one expert's where there are experts.
     package var feedForward: Int
     /// Tokens: rows of the embedding and of the head.
     package var vocabulary: Int
@@ -81,43 +85,36 @@ package struct ModelConfiguration: Sendable, Equatable {
     package var tiedHead: Bool
     /// Queries, keys and values have a bias.
     package var qkvBias: Bool
+    /// The output of attention has a bias.
+    package var outputBias: Bool
+    /// The head has a bias.
+    package var headBias: Bool
+    /// nil where the feed-forward is dense.
+    package var experts: Experts?
+    /// By layer: how many positions a row sees, its own included; 0: all. Empty where no layer has a window.
+    package var windows: [Int]
+
+    /// Positions that a row of this layer sees, its own included; 0: all up to its own.
+    package func window(ofLayer layer: Int) -> Int { windows.isEmpty ? 0 : windows[layer] }
 
     /// Elements of all query heads: rows of Wq, columns of Wo.
     package var queryWidth: Int { heads * headDimension }
     /// Elements of all key (or value) heads: rows of Wk and of Wv.
     package var kvWidth: Int { kvHeads * headDimension }
 
-    /// Reads the configuration of `file` and checks it against the file's tensors (`ModelTensors.check`).
-    package init(file: GGUFFile) throws(ModelFileError) {
-        let hasHead = file.tensor(ModelTensors.head) != nil
-        let hasBias = file.tensor(ModelTensors.layer(0).queryBias) != nil
-        let hasDivisors = file.tensor(ModelTensors.ropeDivisors) != nil
-        let rows = file.tensor(ModelTensors.embedding)?.rows
-        try self.init(
-            metadata: file.metadata,
-            tensors: TensorFacts(vocabulary: rows, head: hasHead, qkvBias: hasBias, ropeDivisors: hasDivisors))
-        try ModelTensors.check(file, against: self)
-    }
-
-    /// What the configuration takes from the tensors, because the metadata does not say it.
-    package struct TensorFacts: Sendable {
-        /// Rows of the embedding.
-        package var vocabulary: Int?
-        /// `output.weight` is there.
-        package var head: Bool
-        package var qkvBias: Bool
-        /// `rope_freqs.weight` is there.
-        package var ropeDivisors: Bool
-
-        package init(vocabulary: Int?, head: Bool, qkvBias: Bool, ropeDivisors: Bool) {
-            self.vocabulary = vocabulary
-            self.head = head
-            self.qkvBias = qkvBias
-            self.ropeDivisors = ropeDivisors
+    /// Reads the configuration of a model and checks it against its tensors. Throws `ModelFileError`.
+    package init(source: any ModelSource) throws(ModelFileError) {
+        if let model = source as? HFModel {
+            self = model.configuration
+        } else {
+            try self.init(metadata: source.metadata, tensors: TensorFacts(source))
+            try ModelTensors.check(source, against: self)
         }
     }
 
-    /// Reads the configuration from metadata and those facts alone.
+    package init(file: GGUFFile) throws(ModelFileError) { try self.init(source: file) }
+
+    /// Reads the configuration from GGUF metadata and what the tensors say beside it.
     package init(metadata: Metadata, tensors: TensorFacts) throws(ModelFileError) {
         self = try ConfigurationReader(metadata: metadata, tensors: tensors).read()
     }
@@ -127,7 +124,8 @@ package struct ModelConfiguration: Sendable, Equatable {
         architecture: Architecture = .llama, name: String = "test", hidden: Int, layers: Int, heads: Int, kvHeads: Int,
         headDimension: Int, feedForward: Int, vocabulary: Int, contextLength: Int, normEpsilon: Float = 1e-5,
         rope: Rope, attentionScale: Float? = nil, embeddingScale: Float = 1, residualScale: Float = 1,
-        logitDivisor: Float = 1, tiedHead: Bool = true, qkvBias: Bool = false
+        logitDivisor: Float = 1, tiedHead: Bool = true, qkvBias: Bool = false, outputBias: Bool = false, headBias: Bool = false,
+        experts: Experts? = nil, windows: [Int] = []
     ) throws(ModelFileError) {
         self.architecture = architecture
         self.name = name
@@ -147,6 +145,12 @@ package struct ModelConfiguration: Sendable, Equatable {
         self.logitDivisor = logitDivisor
         self.tiedHead = tiedHead
         self.qkvBias = qkvBias
+        self.outputBias = outputBias
+        self.headBias = headBias
+        self.experts = experts
+        // A window that the whole context fits into hides nothing.
+        let hiding = windows.map { $0 < contextLength ? $0 : 0 }
+        self.windows = hiding.allSatisfy { $0 == 0 } ? [] : hiding
         try checkConsistency()
     }
 
@@ -164,14 +168,12 @@ package struct ModelConfiguration: Sendable, Equatable {
         guard heads % kvHeads == 0 else {
             throw contradiction("\(heads) heads cannot share \(kvHeads) key-value heads evenly")
         }
-        guard headDimension % 2 == 0, rope.dimensions % 2 == 0, (2...headDimension).contains(rope.dimensions) else {
-            throw contradiction("RoPE turns \(rope.dimensions) of the \(headDimension) elements of a head; both are even, and the first is no larger")
-        }
         guard normEpsilon.isFinite, normEpsilon >= 0 else { throw contradiction("the norm's epsilon is \(normEpsilon)") }
-        guard rope.base.isFinite, rope.base > 0 else { throw contradiction("the RoPE base is \(rope.base)") }
-        if case .linear(let factor) = rope.scaling, !(factor.isFinite && factor > 0) {
-            throw contradiction("the RoPE scaling factor is \(factor)")
-        }
+        try checkRope()
+        try checkExpertsAndWindows()
+        // So that sums of bytes and operations stay within 64 bits.
+        let weights = Double(layers) * Double(hidden) * (Double(experts?.count ?? 1) * Double(feedForward) + Double(heads) * Double(headDimension))
+        guard weights < 0x1p54 else { throw contradiction("it has some \(weights) weights") }
         let factors = [
             ("attention scale", attentionScale), ("embedding scale", embeddingScale),
             ("residual scale", residualScale), ("logit divisor", logitDivisor),
@@ -179,6 +181,25 @@ package struct ModelConfiguration: Sendable, Equatable {
         for (what, factor) in factors where !(factor.isFinite && factor != 0) {
             throw contradiction("the \(what) is \(factor)")
         }
+    }
+
+    private func checkRope() throws(ModelFileError) {
+        guard headDimension % 2 == 0, rope.dimensions % 2 == 0, (2...headDimension).contains(rope.dimensions) else {
+            throw contradiction("RoPE turns \(rope.dimensions) of the \(headDimension) elements of a head; both are even, and the first is no larger")
+        }
+        guard rope.base.isFinite, (1...1e300).contains(rope.base) else { throw contradiction("the RoPE base is \(rope.base)") }
+        if case .yarn = rope.scaling, rope.base == 1 { throw contradiction("the RoPE base is 1, between whose frequencies YaRN cannot blend") }
+        if let what = rope.scaling.fault(pairs: rope.dimensions / 2) { throw contradiction(what) }
+    }
+
+    private func checkExpertsAndWindows() throws(ModelFileError) {
+        if let experts {
+            guard (1...Experts.countMax).contains(experts.count), (1...experts.count).contains(experts.used) else {
+                throw contradiction("a row uses \(experts.used) of \(experts.count) experts; at most \(Experts.countMax) are possible, and no more used than there are")
+            }
+        }
+        guard windows.isEmpty || windows.count == layers else { throw contradiction("\(windows.count) attention windows are told of \(layers) layers") }
+        if let window = windows.first(where: { $0 < 0 }) { throw contradiction("an attention window is \(window)") }
     }
 
     private func contradiction(_ what: String) -> ModelFileError {

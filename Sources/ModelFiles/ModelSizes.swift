@@ -1,6 +1,6 @@
 /// What a model weighs, as the planner needs it: bytes of weights by part of the model, as they lie in the file.
 package struct ModelSizes: Sendable, Equatable {
-    /// Elements of all tensors.
+    /// `ModelConfiguration.parameterCount`
     package var parameters: Int
     /// Bytes of each layer's tensors.
     package var layers: [Int]
@@ -12,21 +12,26 @@ package struct ModelSizes: Sendable, Equatable {
     /// Bytes of what every stage holds: the RoPE divisors.
     package var everywhere: Int
     private let tied: Bool
-    private let outputNorm: Int
+    /// Of the head, what a tied matrix does not spare.
+    private let tail: Int
 
-    /// `file` must have passed `ModelTensors.check` for `model`, as it has when `model` came from it.
-    package init(file: GGUFFile, model: ModelConfiguration) {
-        func bytes(_ name: String) -> Int { file.tensor(name)?.byteCount ?? 0 }
-        parameters = file.tensors.reduce(0) { $0 + $1.elementCount }
+    /// `source` must have passed `ModelTensors.check` for `model`, as it has when `model` came from it.
+    package init(source: any TensorSource, model: ModelConfiguration) {
+        func bytes(_ wanted: ModelTensors.Wanted) -> Int { ModelTensors.tensors(wanted, in: source).reduce(0) { $0 + $1.byteCount } }
+        parameters = model.parameterCount
         layers = (0..<model.layers).map { index in
-            ModelTensors.wanted(layer: index, model).reduce(0) { $0 + bytes($1.name) }
+            ModelTensors.wanted(layer: index, model).reduce(0) { $0 + bytes($1) }
         }
-        embedding = bytes(ModelTensors.embedding)
-        outputNorm = bytes(ModelTensors.outputNorm)
+        embedding = bytes(ModelTensors.wantedEmbedding(model))
+        tail = bytes(ModelTensors.wantedOutputNorm(model)) + (model.headBias ? bytes(ModelTensors.wantedHeadBias(model)) : 0)
         tied = model.tiedHead
-        head = outputNorm + bytes(model.tiedHead ? ModelTensors.embedding : ModelTensors.head)
-        everywhere = bytes(ModelTensors.ropeDivisors)
+        head = tail + (model.tiedHead ? embedding : bytes(ModelTensors.wantedHead(model)))
+        everywhere = [ModelTensors.ropeDivisors, ModelTensors.ropeShort, ModelTensors.ropeLong].reduce(0) {
+            $0 + (source.tensor($1)?.byteCount ?? 0)
+        }
     }
+
+    package init(file: GGUFFile, model: ModelConfiguration) { self.init(source: file, model: model) }
 
     /// Bytes of the weights that a stage with these layers holds. The first stage embeds and the last has the head; one
     /// that is both holds a tied matrix once.
@@ -35,7 +40,7 @@ package struct ModelSizes: Sendable, Equatable {
         let isLast = range.upperBound == layers.count
         var total = everywhere + layers[range].reduce(0, +)
         if isFirst { total += embedding }
-        if isLast { total += isFirst && tied ? outputNorm : head }
+        if isLast { total += isFirst && tied ? tail : head }
         return total
     }
 }

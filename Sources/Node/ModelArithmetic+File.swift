@@ -3,27 +3,39 @@ import Engine
 import ModelFiles
 
 extension ModelArithmetic {
-    /// From the shapes and types of a file's tensors; reads none of them.
-    init(file: GGUFFile, model: ModelConfiguration) {
-        func products(_ tensors: [Tensor]) -> Products {
-            tensors.reduce(into: Products()) { sum, tensor in
+    /// From the shapes and types of a model's tensors; reads none of them.
+    init(file: any ModelSource, model: ModelConfiguration) {
+        func products(_ wanted: [ModelTensors.Wanted]) -> Products {
+            wanted.reduce(into: Products()) { sum, wanted in
                 // Norms and biases are not multiplied.
-                guard tensor.shape.count > 1 else { return }
-                if tensor.type.isFloat {
-                    sum.floatWeights += UInt64(tensor.elementCount)
-                    sum.floatBytes += UInt64(tensor.byteCount)
-                } else {
-                    sum.int8Weights += UInt64(tensor.elementCount)
-                }
+                guard !wanted.isVector else { return }
+                for tensor in ModelTensors.tensors(wanted, in: file) { sum.add(tensor, of: wanted.experts == nil ? nil : model.experts) }
             }
         }
-        let head = file.tensor(model.tiedHead ? ModelTensors.embedding : ModelTensors.head)
         let workspace = Stage.workspaceBytes(model: model, rowsMax: Limits.stepRowsMax)
         self.init(
-            layers: (0..<model.layers).map { index in
-                products(ModelTensors.wanted(layer: index, model).compactMap { file.tensor($0.name) })
-            },
-            head: products(head.map { [$0] } ?? []), queryWidth: model.queryWidth, workspaceBytes: UInt64(workspace.stage),
-            headWorkspaceBytes: UInt64(workspace.head))
+            layers: (0..<model.layers).map { products(ModelTensors.wanted(layer: $0, model)) },
+            head: products([model.tiedHead ? ModelTensors.wantedEmbedding(model) : ModelTensors.wantedHead(model)]),
+            queryWidth: model.queryWidth, workspaceBytes: UInt64(workspace.stage), headWorkspaceBytes: UInt64(workspace.head))
+        unusedExperts = model.experts.map { 1 - Double($0.used) / Double($0.count) } ?? 0
+        windows = model.windows
+    }
+}
+
+extension ModelArithmetic.Products {
+    /// `experts`: nil for a matrix that all rows are multiplied with, else the tensor is one of them.
+    fileprivate mutating func add(_ tensor: Tensor, of experts: ModelConfiguration.Experts?) {
+        let bytes = UInt64(tensor.byteCount)
+        // Over all experts of a layer these shares add up to the used ones.
+        let weights = experts.map { UInt64(tensor.elementCount * $0.used / $0.count) } ?? UInt64(tensor.elementCount)
+        if tensor.type.isFloat {
+            floatWeights += weights
+            floatBytes += bytes
+        } else {
+            int8Weights += weights
+        }
+        guard experts != nil else { return }
+        expertBytes += bytes
+        if tensor.type.isFloat { expertFloatBytes += bytes }
     }
 }

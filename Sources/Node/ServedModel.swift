@@ -34,6 +34,7 @@ package struct ServedModel: Sendable {
             layerBytes: packed.layers.map(UInt64.init), embeddingBytes: UInt64(packed.embedding), headBytes: UInt64(packed.head),
             headIsTied: model.tiedHead, hidden: model.hidden, vocabulary: model.vocabulary, contextTokens: model.contextLength,
             kvBytesPerTokenPerLayer: UInt64(kvBlockBytes / Limits.positionsPerBlock), endTokens: endTokens.sorted())
+        profile.longPromptTokens = model.rope.switchesAt
         profile.arithmetic = ModelArithmetic(file: file, model: model)
         self.profile = profile
     }

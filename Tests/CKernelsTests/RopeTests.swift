@@ -45,6 +45,32 @@ import Testing
         #expect(abs(frequency[0] / before - (0.5 / 8 + 0.5)) < 1e-12)
     }
 
+    /// YaRN by its formula, with libm.
+    @Test func yarn() {
+        let dims = 64, theta = 1e6, factor = 4.0, context = 32_768.0
+        var plain = [Double](repeating: 0, count: dims / 2)
+        sk_rope_frequencies(theta, Int32(dims), nil, &plain)
+        var found = plain
+        sk_rope_scale_yarn(&found, Int32(dims / 2), theta, factor, 32, 1, context)
+        func pair(_ turns: Double) -> Double { Double(dims) * log(context / (turns * 2 * .pi)) / (2 * log(theta)) }
+        let low = floor(pair(32)), high = ceil(pair(1))
+        #expect(low > 0 && high < Double(dims / 2))
+        for i in 0..<dims / 2 {
+            let ramp = min(max((Double(i) - low) / (high - low), 0), 1)
+            let expected = plain[i] / factor * ramp + plain[i] * (1 - ramp)
+            #expect(abs(found[i] / expected - 1) < 1e-12, "pair \(i)")
+        }
+        #expect(found[0] == plain[0] && found[dims / 2 - 1] == plain[dims / 2 - 1] / factor)
+        // A range of one pair, as short heads have it.
+        var short = [1.0, 0.5]
+        sk_rope_scale_yarn(&short, 2, 4, factor, 1, 1, 2 * .pi)
+        #expect(short[0] == 1 && short[1] == 0.125)
+    }
+
+    @Test(arguments: [1, 2, 10, 0.001, 32_768, 1e300]) func logarithms(x: Double) {
+        #expect(abs(sk_natural_log(x) - log(x)) <= 2 * log(x).ulp)
+    }
+
     @Test func tablesAreThoseOfLibm() {
         let dims = 128
         var frequencies = [Double](repeating: 0, count: dims / 2)

@@ -47,6 +47,19 @@ import Testing
         #expect(run.prefillRows == 100 + (140 - 128))
     }
 
+    /// A model with longrope turns the keys of long prompts otherwise from the first one on.
+    @Test func longPromptsShareOnlyWithLongOnes() {
+        let system = Self.tokens(8, 96)
+        var run = ScheduledRun(blocks: 200, stages: 2, longPromptTokens: 110)
+        for (id, own) in [(1, 4), (2, 14), (3, 15), (4, 60)] {
+            run.add(id: UInt64(id), prompt: system + Self.tokens(UInt64(id) + 20, own), maxTokens: 3)
+            run.finish()
+        }
+        #expect(run.findings == [])
+        // 100 and 110 tokens are short and share three blocks, 111 and 156 are long and share three others.
+        #expect(run.prefillRows == 100 + 14 + 111 + 60)
+    }
+
     @Test func endsOfPrefixesAreEvictedFirstAndTheOldestBefore() throws {
         var run = ScheduledRun(blocks: 8, stages: 1)
         run.add(id: 1, prompt: Self.tokens(1, 96), maxTokens: 1)
@@ -154,7 +167,7 @@ struct ScheduledRun {
     init(
         blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true, cachePercent: Int = 100,
         context: Int = 2_048, vocabulary: Int = 1_000, endTokens: [TokenID] = [], draftTokensMax: Int = 0, stretch: Double = 4,
-        timing: ((Int) -> UInt64)? = nil, modelSeed: UInt64? = nil
+        timing: ((Int) -> UInt64)? = nil, modelSeed: UInt64? = nil, longPromptTokens: Int? = nil
     ) {
         model = modelSeed.map { SeededNumbers(seed: $0) }
         self.blocks = blocks
@@ -171,6 +184,7 @@ struct ScheduledRun {
         settings.draftTokensMax = draftTokensMax
         settings.hasDraftModel = modelSeed != nil
         settings.prefixCachePercent = cachePercent
+        settings.longPromptTokens = longPromptTokens
         scheduler = Scheduler(settings: settings, clock: StepClock(floorMs: 10_000, unmeasuredMs: 60_000, factor: 8))
         scheduler.begin(epoch: epoch, kvBlocks: blocks, stages: stages, stepsInFlightMax: stages)
     }

@@ -67,6 +67,34 @@ import Testing
         #expect(load.positionsRead == 13 && load.positionsSeen == 36)
     }
 
+    /// Layer 0 has 900 bytes, 600 of them in four experts of which a row uses one, with 2,000 weights that a row multiplies.
+    @Test func expertsAreReadAsTheyAreChosen() {
+        var model = Self.model()
+        model.arithmetic.layers[0].expertBytes = 600
+        model.arithmetic.unusedExperts = 0.75
+        func part(_ rows: Int) -> StageCost.Parts { Self.parts(model, 0..<1, head: false, .decode(rows: rows, context: 0)) }
+        #expect(Self.isClose(part(1).reading, (300 + 600 * 0.25) / 90))
+        // Two rows choose 1 - 0.75² of them: 9.25 s of arithmetic would be less.
+        #expect(Self.isClose(part(2).arithmetic, 8) || Self.isClose(part(2).reading, (300 + 600 * 0.4375) / 90))
+        #expect(Self.isClose(part(100).arithmetic, 400))
+        // In floats: of 900 bytes all are, and half of them experts'.
+        model.arithmetic.layers[0] = .init(floatWeights: 1, floatBytes: 900)
+        model.arithmetic.layers[0].expertBytes = 450
+        model.arithmetic.layers[0].expertFloatBytes = 450
+        #expect(Self.isClose(part(1).reading, (450 + 450 * 0.25) / 90))
+    }
+
+    @Test func windowsBoundAttention() {
+        var model = Self.model(kv: 9, queryWidth: 2)
+        model.arithmetic.windows = [0, 16, 16, 0]
+        let load = StepLoad.decode(rows: 2, context: 100)
+        let whole = Self.parts(model, 0..<1, head: false, load).attention
+        #expect(Self.isClose(whole, 2 * 100 * 8 / 75.0))
+        #expect(Self.isClose(Self.parts(model, 1..<2, head: false, load).attention, whole * 0.16))
+        #expect(Self.isClose(Self.parts(model, 0..<4, head: false, load).attention, whole * 2.32))
+        #expect(Self.isClose(Self.parts(model, 1..<2, head: false, .decode(rows: 2, context: 5)).attention, whole * 0.05))
+    }
+
     @Test func aStepsLoadIsThatOfItsSegments() {
         let step = Step(
             epoch: Epoch(1), number: StepNumber(1),

@@ -116,6 +116,31 @@ import Testing
         #expect(try Pipeline(tiny).logits(of: tokens, chunks: [100, 190], blocks: blocks) == whole(tiny, tokens))
     }
 
+    /// Mixtral's and Granite's router, windows in some layers that neither a block nor a chunk fits, and every bias.
+    @Test(arguments: [TensorType.f32, .bf16, .q4_0, .q8_0, .q4_K, .q6_K], [ModelConfiguration.Architecture.llama, .granitemoe])
+    func expertsAndWindowsKeepThePromise(type: TensorType, architecture: ModelConfiguration.Architecture) throws {
+        var options = TinyModel.Options()
+        options.architecture = architecture
+        options.multipliers = architecture == .granitemoe
+        options.experts = .init(count: 6, used: 2, router: architecture == .llama ? .softmaxOfAll : .softmaxOfChosen)
+        options.windows = [75, 0, 75]
+        options.furtherBiases = true
+        let tiny = try TinyModel(type, options)
+        #expect(tiny.configuration.windows == options.windows && tiny.configuration.experts == options.experts)
+        let tokens = tiny.tokens(length, seed: 31)
+        let expected = try whole(tiny, tokens)
+        #expect(Set(expected).count == length)
+        options.windows = []
+        #expect(try whole(TinyModel(type, options), tokens) != expected, "a window that hides nothing would prove nothing")
+        for chunks in [Array(repeating: 1, count: length), [31, 1, 32, 33, 193]] {
+            #expect(try Pipeline(tiny, cuts: [1], threads: 2).logits(of: tokens, chunks: chunks) == expected, "chunks \(chunks.prefix(8))")
+        }
+        for set in InstructionSet.supported {
+            let found = try Pipeline(tiny, cuts: [2], threads: 3, instructionSet: set).logits(of: tokens, chunks: [256, 34])
+            #expect(found == expected, "\(set.rawValue)")
+        }
+    }
+
     @Test func theSwitchesOfOtherFamiliesKeepThePromise() throws {
         var qwen = TinyModel.Options()
         qwen.architecture = .qwen2

@@ -47,8 +47,8 @@ import Testing
             writer.add(name, type: .q8_0, shape: [columns, rows], bytes: bytes)
         }
         let file = try GGUFFile(parts: [try writer.bytes()])
-        var layout = WeightLayout(.layer(0), file: file)
-        let places = [try layout.matrix("one", rows: rows, columns: columns), try layout.matrix("two", rows: rows, columns: columns)]
+        var layout = WeightLayout(.layer(0), source: file)
+        let places = [try layout.matrix(.init("one", columns: columns, rows: rows)), try layout.matrix(.init("two", columns: columns, rows: rows))]
         let memory = try AlignedMemory(byteCount: layout.byteCount, for: "a test")
 
         let pages = (layout.byteCount + WeightPlacement.pageBytes - 1) / WeightPlacement.pageBytes

@@ -17,6 +17,11 @@ struct TinyModel {
         var architecture = ModelConfiguration.Architecture.llama
         /// Granite's four numbers, others than 1.
         var multipliers = false
+        var experts: ModelConfiguration.Experts?
+        /// By layer, as `ModelConfiguration.windows`.
+        var windows: [Int] = []
+        /// Of attention's output and of the head.
+        var furtherBiases = false
         var edit: (_ tensor: String, _ floats: inout [Float]) -> Void = { _, _ in }
     }
 
@@ -27,10 +32,12 @@ struct TinyModel {
             architecture: options.architecture, hidden: isWide ? 256 : 64, layers: options.layers, heads: 4, kvHeads: 2,
             headDimension: isWide ? 64 : 24, feedForward: isWide ? 512 : 96,
             vocabulary: options.vocabulary, contextLength: options.contextLength,
-            rope: .init(base: 10_000, dimensions: 24, pairing: options.architecture == .qwen2 ? .halves : .adjacent, scaling: .none),
+            rope: .init(
+                base: 10_000, dimensions: 24, pairing: [.qwen2, .phi3].contains(options.architecture) ? .halves : .adjacent, scaling: .none),
             attentionScale: options.multipliers ? 0.3 : nil, embeddingScale: options.multipliers ? 1.7 : 1,
             residualScale: options.multipliers ? 0.22 : 1, logitDivisor: options.multipliers ? 6 : 1, tiedHead: options.tiedHead,
-            qkvBias: options.qkvBias)
+            qkvBias: options.qkvBias, outputBias: options.furtherBiases, headBias: options.furtherBiases, experts: options.experts,
+            windows: options.windows)
         var random = SeededRandom(seed: options.seed)
         var writer = GGUFWriter(metadata: Self.metadata(model))
         var wanted = ModelTensors.wantedOutsideLayers(model)
@@ -132,6 +139,15 @@ struct TinyModel {
         metadata.set(prefix + "embedding_scale", .float32(model.embeddingScale))
         metadata.set(prefix + "residual_scale", .float32(model.residualScale))
         metadata.set(prefix + "logit_scale", .float32(model.logitDivisor))
+        if let experts = model.experts {
+            metadata.set(prefix + "expert_count", .uint32(UInt32(experts.count)))
+            metadata.set(prefix + "expert_used_count", .uint32(UInt32(experts.used)))
+        }
+        // GGUF has one window, for the layers that are marked.
+        if let window = model.windows.max() {
+            metadata.set(prefix + "attention.sliding_window", .uint32(UInt32(window)))
+            metadata.set(prefix + "attention.sliding_window_pattern", .array(.bool(model.windows.map { $0 > 0 })))
+        }
         return metadata
     }
 

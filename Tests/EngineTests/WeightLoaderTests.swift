@@ -32,8 +32,8 @@ import Testing
 
     private func loader() throws -> WeightLoader {
         let layouts = try ["one", "two"].enumerated().map { index, name in
-            var layout = WeightLayout(.layer(index), file: file)
-            _ = try layout.matrix(name, rows: Self.rows, columns: Self.columns)
+            var layout = WeightLayout(.layer(index), source: file)
+            _ = try layout.matrix(.init(name, columns: Self.columns, rows: Self.rows))
             return layout
         }
         return try WeightLoader(layouts, file: file, cache: cache, placement: .anywhere, pool: pool)

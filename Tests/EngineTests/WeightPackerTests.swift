@@ -15,8 +15,8 @@ import Testing
         for (name, rows, columns, file) in [
             (ModelTensors.embedding, 173, 64, tiny.file), ("wide", 40, 20_000, try GGUFFile(parts: [try wide.bytes()]))
         ] {
-            var layout = WeightLayout(.embedding, file: file)
-            _ = try layout.matrix(name, rows: rows, columns: columns)
+            var layout = WeightLayout(.embedding, source: file)
+            _ = try layout.matrix(.init(name, columns: columns, rows: rows))
             layouts.append(layout)
         }
         #expect(WeightPacker.bufferBytes([layouts[0]], threads: threads) == AlignedMemory.aligned(173 * 64 * 2) * threads)
@@ -36,8 +36,8 @@ import Testing
         var writer = GGUFWriter()
         writer.add("m", type: type, shape: [columns, rows], bytes: bytes)
         let file = try GGUFFile(parts: [try writer.bytes()])
-        var layout = WeightLayout(.layer(0), file: file)
-        let place = try layout.matrix("m", rows: rows, columns: columns)
+        var layout = WeightLayout(.layer(0), source: file)
+        let place = try layout.matrix(.init("m", columns: columns, rows: rows))
         let whole = try AlignedMemory(byteCount: layout.byteCount, for: "a test")
         sk_pack_rows(place.type, bytes, Int32(rows), Int32(columns), whole.base)
         for threads in [1, 3] {

@@ -87,7 +87,9 @@ import Testing
     // MARK: RoPE
 
     @Test func ropeScalings() throws {
-        #expect(try configuration(TinyModel(divisors: true)).rope.scaling == .divisors)
+        let divided = TinyModel(divisors: true)
+        let divisors = try #require(divided.file().tensor(ModelTensors.ropeDivisors)).dequantized()
+        #expect(try configuration(divided).rope.scaling == .divisors(divisors))
         var tiny = TinyModel()
         tiny.metadata.set("llama.rope.scaling.type", .string("linear"))
         refused(.missingKey, "rope.scaling.factor", tiny)
@@ -111,7 +113,49 @@ import Testing
         }
     }
 
-    @Test(arguments: ["yarn", "longrope", "su", "dynamic", ""])
+    @Test func yarn() throws {
+        var tiny = TinyModel()
+        tiny.metadata.set("llama.rope.scaling.type", .string("yarn"))
+        refused(.missingKey, "rope.scaling.factor", tiny)
+        tiny.metadata.set("llama.rope.scaling.factor", .float32(4))
+        refused(.missingKey, "rope.scaling.original_context_length", tiny)
+        tiny.metadata.set("llama.rope.scaling.original_context_length", .uint32(16))
+        #expect(try configuration(tiny).rope.scaling == .yarn(.init(factor: 4, originalContext: 16, magnitude: 1.1386294)))
+        tiny.metadata.set("llama.rope.scaling.attn_factor", .float32(0.5))
+        tiny.metadata.set("llama.rope.scaling.yarn_beta_fast", .float32(16))
+        #expect(try configuration(tiny).rope.scaling == .yarn(.init(factor: 4, originalContext: 16, betaFast: 16, magnitude: 0.5693147)))
+        tiny.metadata.set("llama.rope.scaling.yarn_ext_factor", .float32(0.5))
+        refused(.unsupportedFeature, "yarn_ext_factor' is 0.5", tiny)
+        tiny.metadata.set("llama.rope.scaling.yarn_ext_factor", .float32(1))
+        tiny.metadata.set("llama.rope.scaling.type", .string("linear"))
+        refused(.contradiction, "the scaling is 'linear'", tiny)
+        tiny.metadata.set("llama.rope.scaling.type", .string("yarn"))
+        tiny.metadata.set("llama.rope.scaling.factor", .float32(0.5))
+        refused(.contradiction, "scaling factor", tiny)
+    }
+
+    @Test func longrope() throws {
+        var tiny = TinyModel(architecture: "phi3", tied: false)
+        tiny.tensors.append((ModelTensors.ropeShort, .f32, [4]))
+        refused(.missingTensor, "rope_factors_long.weight", tiny)
+        tiny.tensors.append((ModelTensors.ropeLong, .f32, [4]))
+        tiny.metadata.set("phi3.rope.scaling.original_context_length", .uint32(16))
+        let file = try tiny.file()
+        let factors = try [ModelTensors.ropeShort, ModelTensors.ropeLong].map { try #require(file.tensor($0)).dequantized() }
+        var expected = ModelConfiguration.Rope.LongRope(short: factors[0], long: factors[1], originalContext: 16, magnitude: 1.2247449)
+        #expect(try configuration(tiny).rope.scaling == .longrope(expected))
+        #expect(try configuration(tiny).rope.switchesAt == 16)
+        tiny.metadata.set("phi3.rope.scaling.attn_factor", .float32(1.5))
+        expected.magnitude = 1.5
+        #expect(try configuration(tiny).rope.scaling == .longrope(expected))
+        tiny.metadata.set("phi3.rope.scaling.type", .string("linear"))
+        refused(.contradiction, "rope.scaling.type' is 'linear'", tiny)
+        tiny.metadata.remove("phi3.rope.scaling.type")
+        tiny.tensors[tiny.tensors.count - 1].shape = [3]
+        refused(.contradiction, "4 frequencies, but 3 long divisors", tiny)
+    }
+
+    @Test(arguments: ["su", "dynamic", ""])
     func otherRopeScalings(type: String) {
         var tiny = TinyModel()
         tiny.metadata.set("llama.rope.scaling.type", .string(type))
@@ -172,15 +216,20 @@ import Testing
             tiny.metadata.set(key, value)
             return tiny
         }
-        refused(.unsupportedFeature, "llama.expert_count' is 8", with("llama.expert_count", .uint32(8)))
-        refused(.unsupportedFeature, "attention.sliding_window' is 32", with("llama.attention.sliding_window", .uint32(32)))
+        refused(.contradiction, "uses 0 of 8 experts", with("llama.expert_count", .uint32(8)))
+        refused(.contradiction, "there are no experts", with("llama.expert_used_count", .uint32(2)))
+        refused(.unsupportedFeature, "expert_shared_feed_forward_length' is 8", with("llama.expert_shared_feed_forward_length", .uint32(8)))
+        refused(.unsupportedFeature, "is not an array of 2 bools", with("llama.attention.sliding_window_pattern", .uint32(2)))
+        refused(.missingKey, "attention.sliding_window'", with("llama.attention.sliding_window_pattern", .array(.bool([true, false]))))
+        refused(.contradiction, "scaling is not named", with("llama.rope.scaling.attn_factor", .float32(1)))
         refused(.unsupportedFeature, "attention.causal", with("llama.attention.causal", .bool(false)))
         refused(.unsupportedFeature, "use_parallel_residual", with("llama.use_parallel_residual", .bool(true)))
         refused(.unsupportedFeature, "tensor_data_layout", with("llama.tensor_data_layout", .string("other")))
         refused(.unsupportedFeature, "llama.attn_logit_softcapping", with("llama.attn_logit_softcapping", .float32(50)))
         // Switches that say "off".
         _ = try configuration(with("llama.expert_count", .uint32(0)))
-        _ = try configuration(with("llama.attention.sliding_window", .uint32(64)))
+        #expect(try configuration(with("llama.attention.sliding_window", .uint32(64))).windows.isEmpty)
+        #expect(try configuration(with("llama.attention.sliding_window", .uint32(32))).windows == [32, 32])
         _ = try configuration(with("llama.attention.causal", .bool(true)))
         // Another family's keys say nothing.
         _ = try configuration(with("clip.vision.block_count", .uint32(2)))
@@ -249,7 +298,7 @@ import Testing
         refused(.wrongTensor, "'output_norm.weight' has the type Q8_0", tiny)
     }
 
-    @Test(arguments: ["blk.0.attn_q_norm.weight", "blk.2.attn_norm.weight", "blk.0.ffn_gate_inp.weight", "mm.0.weight", "blk.0.attn_output.bias"])
+    @Test(arguments: ["blk.0.attn_q_norm.weight", "blk.2.attn_norm.weight", "blk.0.ffn_gate_inp.weight", "mm.0.weight", "rope_factors_long.weight.bias"])
     func unknownTensorsAreRefused(name: String) {
         var tiny = TinyModel()
         tiny.tensors.append((name, .f32, [32]))
@@ -259,7 +308,64 @@ import Testing
     /// From metadata alone, as a coordinator or gateway without the file reads it.
     @Test func withoutAFile() throws {
         let tiny = TinyModel()
-        let facts = ModelConfiguration.TensorFacts(vocabulary: nil, head: false, qkvBias: false, ropeDivisors: false)
-        #expect(try ModelConfiguration(metadata: tiny.metadata, tensors: facts) == configuration(tiny))
+        #expect(try ModelConfiguration(metadata: tiny.metadata, tensors: .init()) == configuration(tiny))
+    }
+
+    // MARK: Experts and fused tensors
+
+    /// The tensors of a mixture of four experts, stacked or one by one.
+    private func mixture(stacked: Bool) -> TinyModel {
+        var tiny = TinyModel()
+        tiny.metadata.set("llama.expert_count", .uint32(4))
+        tiny.metadata.set("llama.expert_used_count", .uint32(2))
+        tiny.tensors.removeAll { $0.name.contains("ffn_gate") || $0.name.contains("ffn_up") || $0.name.contains("ffn_down") }
+        for layer in 0..<TinyModel.layers {
+            tiny.tensors.append(("blk.\(layer).ffn_gate_inp.weight", .f32, [32, 4]))
+            for (role, shape) in [("gate", [32, 64]), ("up", [32, 64]), ("down", [64, 32])] {
+                if stacked { tiny.tensors.append(("blk.\(layer).ffn_\(role)_exps.weight", .q8_0, shape + [4])) }
+                else { for expert in 0..<4 { tiny.tensors.append(("blk.\(layer).ffn_\(role).\(expert).weight", .q8_0, shape)) } }
+            }
+        }
+        return tiny
+    }
+
+    @Test(arguments: [true, false]) func experts(stacked: Bool) throws {
+        let whole = mixture(stacked: stacked)
+        let model = try configuration(whole)
+        #expect(model.experts == .init(count: 4, used: 2, router: .softmaxOfAll))
+        let file = try whole.file()
+        #expect(ModelSizes(file: file, model: model).stage(layers: 0..<2) == file.tensors.reduce(0) { $0 + $1.byteCount })
+        #expect(model.parameterCount == file.tensors.reduce(0) { $0 + $1.elementCount })
+        for index in whole.tensors.indices where whole.tensors[index].name.hasPrefix("blk.0.ffn") {
+            var tiny = whole
+            // The first of several is looked for under the name of all.
+            let name = tiny.tensors.remove(at: index).name.replacing(".0.weight", with: "_exps.weight")
+            refused(.missingTensor, "'\(name)'", tiny)
+            tiny = whole
+            tiny.tensors[index].shape[tiny.tensors[index].shape.count - 1] += 1
+            refused(.wrongTensor, "'\(whole.tensors[index].name)'", tiny)
+        }
+    }
+
+    @Test func fusedTensors() throws {
+        var tiny = TinyModel(architecture: "phi3", tied: false)
+        tiny.tensors.removeAll { $0.name.hasSuffix("attn_q.weight") || $0.name.hasSuffix("attn_k.weight") || $0.name.contains("ffn_gate") }
+        for index in tiny.tensors.indices {
+            let name = tiny.tensors[index].name
+            if name.hasSuffix("attn_v.weight") { tiny.tensors[index] = (name.replacing("attn_v", with: "attn_qkv"), .f32, [32, 64]) }
+            if name.hasSuffix("ffn_up.weight") { tiny.tensors[index] = (name, .q8_0, [32, 128]) }
+        }
+        let model = try configuration(tiny)
+        #expect(model.architecture == .phi3 && model.rope.pairing == .halves)
+        let file = try tiny.file()
+        let all = try #require(file.tensor("blk.1.attn_qkv.weight")).dequantized()
+        let wanted = ModelTensors.WantedLayer(1, model)
+        #expect(try ModelTensors.find(wanted.query, in: file).tensors[0].dequantized() == Array(all[..<1024]))
+        #expect(try ModelTensors.find(wanted.key, in: file).tensors[0].dequantized() == Array(all[1024..<1536]))
+        #expect(try ModelTensors.find(wanted.value, in: file).tensors[0].dequantized() == Array(all[1536...]))
+        #expect(ModelSizes(file: file, model: model).stage(layers: 0..<2) == file.tensors.reduce(0) { $0 + $1.byteCount })
+        // A file that has both says two things.
+        tiny.tensors.append(("blk.0.attn_q.weight", .f32, [32, 32]))
+        refused(.unknownTensor, "'blk.0.attn_q.weight'", tiny)
     }
 }

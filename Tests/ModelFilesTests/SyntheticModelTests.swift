@@ -121,6 +121,8 @@ import Testing
     @Test(arguments: [
         ("qwen2-72b", 72_706_203_648), ("qwen2-7b", 7_615_616_512), ("qwen2-0.5b", 494_032_768), ("llama3-8b", 8_030_261_248),
         ("llama3-70b", 70_553_706_496), ("mistral-7b", 7_248_023_552), ("granite-2b", 2_533_531_648), ("granite-8b", 8_170_848_256),
+        ("granite-1b-a400m", 1_334_628_352), ("granite-3b-a800m", 3_298_793_472), ("mixtral-8x7b", 46_702_792_704),
+        ("mixtral-8x22b", 140_630_071_296), ("phi3-mini-4k", 3_821_079_552),
     ])
     func shapesHaveTheRealNumberOfParameters(name: String, parameters: Int) throws {
         let model = try SyntheticModel(shape: #require(.named(name)), recipe: .uniform(.f32), seed: 1)

@@ -80,7 +80,8 @@ struct TinyModel {
         switch type {
         case .f32:
             // Divisors of frequencies are positive.
-            let range: ClosedRange<Float> = name == ModelTensors.ropeDivisors ? 1...8 : -1...1
+            let divisors = [ModelTensors.ropeDivisors, ModelTensors.ropeShort, ModelTensors.ropeLong]
+            let range: ClosedRange<Float> = divisors.contains(name) ? 1...8 : -1...1
             return (0..<blocks).flatMap { _ in little(Float.random(in: range, using: &random).bitPattern) }
         case .f16: return (0..<blocks).flatMap { _ in little(Float16.random(in: -1...1, using: &random).bitPattern) }
         case .bf16: return (0..<blocks).flatMap { _ in little(UInt16(Float.random(in: -1...1, using: &random).bitPattern >> 16)) }

@@ -416,6 +416,13 @@ void sk_rope_frequencies(double theta, int32_t dims, const float *divisors, doub
 void sk_rope_scale_linear(double *frequencies, int32_t count, double factor);
 /// Llama 3's scaling: wavelengths over context / low are divided by `factor`, those under context / high stay, between them it is blended.
 void sk_rope_scale_llama3(double *frequencies, int32_t count, double factor, double low, double high, double original_context);
+/// YaRN's: with p(t) = count * ln(original_context / (2 pi t)) / ln theta, the pair that turns t times over the original context, low = floor
+/// p(beta_fast) and high = ceil p(beta_slow), both within 0 ... 2 count - 1: pairs up to low stay, those from high on are divided by `factor`,
+/// between them the two are blended. theta > 1.
+void sk_rope_scale_yarn(double *frequencies, int32_t count, double theta, double factor, double beta_fast, double beta_slow,
+                        double original_context);
+/// ln x for a normal, positive x, at most 1 ulp off; the same bits everywhere.
+double sk_natural_log(double x);
 /// cosines, sines: f32[positions, count] for positions first ..< first + positions: float(cos(position * frequency) * magnitude).
 void sk_rope_table(const double *frequencies, int32_t count, int32_t first, int32_t positions, double magnitude, float *cosines,
                    float *sines);

@@ -110,7 +110,7 @@ package struct SyntheticModel {
         let spread: Float
         if let layer {
             let names = ModelTensors.layer(layer)
-            spread = wanted.name == names.attentionOutput || wanted.name == names.down ? 0.5 : 1
+            spread = [names.attentionOutput, names.down, names.expertDowns].contains(wanted.name) ? 0.5 : 1
         } else {
             spread = 3 * configuration.logitDivisor
         }
@@ -136,7 +136,17 @@ package struct SyntheticModel {
         for (key, count) in counts { metadata.set(prefix + key, .uint32(UInt32(count))) }
         metadata.set(prefix + "attention.layer_norm_rms_epsilon", .float32(model.normEpsilon))
         metadata.set(prefix + "rope.freq_base", .float32(Float(model.rope.base)))
-        if model.architecture == .granite {
+        if let experts = model.experts {
+            metadata.set(prefix + "expert_count", .uint32(UInt32(experts.count)))
+            metadata.set(prefix + "expert_used_count", .uint32(UInt32(experts.used)))
+        }
+        if let window = model.windows.max() {
+            metadata.set(prefix + "attention.sliding_window", .uint32(UInt32(window)))
+            if model.windows.contains(0) {
+                metadata.set(prefix + "attention.sliding_window_pattern", .array(.bool(model.windows.map { $0 > 0 })))
+            }
+        }
+        if model.architecture == .granite || model.architecture == .granitemoe {
             metadata.set(prefix + "attention.scale", .float32(model.attentionScale))
             metadata.set(prefix + "embedding_scale", .float32(model.embeddingScale))
             metadata.set(prefix + "residual_scale", .float32(model.residualScale))

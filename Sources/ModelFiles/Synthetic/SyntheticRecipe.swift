@@ -21,6 +21,8 @@ package enum SyntheticRecipe: Sendable, Hashable {
 
     /// The type of the tensor, which is a matrix of `model`.
     func type(of tensor: ModelTensors.Wanted, layer: Int?, in model: ModelConfiguration) -> TensorType {
+        // What decides which experts run is never quantised.
+        if let layer, tensor.name == ModelTensors.layer(layer).router { return .f32 }
         let wanted =
             switch self {
             case .uniform(let type): type
@@ -35,7 +37,7 @@ package enum SyntheticRecipe: Sendable, Hashable {
             return isHead ? .q6_K : .q4_K
         }
         let names = ModelTensors.layer(layer)
-        guard name == names.value || name == names.down else { return .q4_K }
+        guard [names.value, names.down, names.expertDowns].contains(name) else { return .q4_K }
         if takesMoreBits(layer, of: model.layers) { return .q6_K }
         // With many queries to a key the values are few, and so cheap to keep better; done for models of this depth only.
         return name == names.value && model.layers == 80 ? .q5_K : .q4_K

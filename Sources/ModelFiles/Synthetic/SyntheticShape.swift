@@ -32,6 +32,14 @@ package struct SyntheticShape: Sendable {
             Family(576, heads: 9, kv: 3, inner: 1536, context: 8192, ropeBase: 1e5, tied: true)),
         SyntheticShape("granite-8b", layers: 40, vocabulary: 49_155, "refact", .granite(4096, heads: 32, inner: 12_800, logits: 16)),
         SyntheticShape("granite-2b", layers: 40, vocabulary: 49_155, "refact", .granite(2048, heads: 32, inner: 8192, logits: 8)),
+        SyntheticShape(
+            "granite-1b-a400m", layers: 24, vocabulary: 49_155, "refact", .graniteExperts(1024, heads: 16, experts: 32)),
+        SyntheticShape(
+            "granite-3b-a800m", layers: 32, vocabulary: 49_155, "refact", .graniteExperts(1536, heads: 24, experts: 40)),
+        SyntheticShape("mixtral-8x7b", layers: 32, vocabulary: 32_000, "llama-bpe", .mixtral(4096, heads: 32, inner: 14_336, context: 32_768)),
+        SyntheticShape("mixtral-8x22b", layers: 56, vocabulary: 32_768, "llama-bpe", .mixtral(6144, heads: 48, inner: 16_384, context: 65_536)),
+        SyntheticShape("phi3-mini-4k", layers: 32, vocabulary: 32_064, "llama-bpe", .phi3(3072, heads: 32, inner: 8192, window: 2047)),
+        SyntheticShape("tiny-mixtral", layers: 4, vocabulary: 320, "llama-bpe", .mixtral(256, heads: 4, inner: 256, context: 2048, kv: 2)),
         SyntheticShape("tiny", layers: 2, vocabulary: 320, "llama-bpe", Family(256, heads: 4, kv: 2, inner: 512, context: 2048)),
         SyntheticShape("tiny-qwen2", layers: 2, vocabulary: 320, "qwen2", .qwen2(256, heads: 4, kv: 2, inner: 512)),
     ]
@@ -58,6 +66,9 @@ private struct Family: Sendable {
     var ropeBase: Double
     var normEpsilon: Float = 1e-5
     var tied: Bool
+    var experts: ModelConfiguration.Experts?
+    /// In all layers.
+    var window: Int?
     /// Granite's four numbers.
     var attentionScale: Float?
     var embeddingScale: Float = 1
@@ -95,14 +106,36 @@ private struct Family: Sendable {
         return family
     }
 
+    static func graniteExperts(_ hidden: Int, heads: Int, experts: Int) -> Family {
+        var family = granite(hidden, heads: heads, inner: 512, logits: 6)
+        family.architecture = .granitemoe
+        family.normEpsilon = 1e-6
+        family.experts = .init(count: experts, used: 8, router: .softmaxOfChosen)
+        return family
+    }
+
+    static func mixtral(_ hidden: Int, heads: Int, inner: Int, context: Int, kv: Int = 8) -> Family {
+        var family = Family(hidden, heads: heads, kv: kv, inner: inner, context: context, ropeBase: 1e6)
+        family.experts = .init(count: 8, used: 2, router: .softmaxOfAll)
+        return family
+    }
+
+    static func phi3(_ hidden: Int, heads: Int, inner: Int, window: Int) -> Family {
+        var family = Family(hidden, heads: heads, kv: heads, inner: inner, context: 4096)
+        family.architecture = .phi3
+        family.window = window
+        return family
+    }
+
     func configuration(name: String, layers: Int, vocabulary: Int) throws(ModelFileError) -> ModelConfiguration {
         try ModelConfiguration(
             architecture: architecture, name: "\(name), \(layers) layers, synthetic", hidden: hidden, layers: layers, heads: heads,
             kvHeads: kvHeads, headDimension: hidden / heads, feedForward: feedForward, vocabulary: vocabulary,
             contextLength: contextLength, normEpsilon: normEpsilon,
             rope: .init(
-                base: ropeBase, dimensions: hidden / heads, pairing: architecture == .qwen2 ? .halves : .adjacent, scaling: .none),
+                base: ropeBase, dimensions: hidden / heads, pairing: architecture.pairing, scaling: .none),
             attentionScale: attentionScale, embeddingScale: embeddingScale, residualScale: residualScale, logitDivisor: logitDivisor,
-            tiedHead: tied, qkvBias: architecture == .qwen2)
+            tiedHead: tied, qkvBias: architecture == .qwen2, experts: experts,
+            windows: window.map { [Int](repeating: $0, count: max(0, min(layers, 1 << 14))) } ?? [])
     }
 }
