@@ -81,7 +81,7 @@ package struct GGUFWriter {
         }
     }
 
-    private func header(alignment: Int) -> [UInt8] {
+    fileprivate func header(alignment: Int) -> [UInt8] {
         var header = HeaderBytes()
         header.bytes += Array("GGUF".utf8)
         header.append(UInt32(3))
@@ -155,5 +155,12 @@ private struct HeaderBytes {
         case .string(let values): for value in values { append(value) }
         case .array(let values): for value in values { append(value) }
         }
+    }
+}
+
+extension Metadata {
+    /// The head of a GGUF file that has these pairs and no tensors, which `Metadata(ggufHeaderBytes:)` reads.
+    var ggufHeaderBytes: [UInt8] {
+        GGUFWriter(metadata: self).header(alignment: GGUFPart.defaultAlignment)
     }
 }

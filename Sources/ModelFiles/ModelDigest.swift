@@ -2,6 +2,8 @@ import Crypto
 
 /// A model's identity: SHA-256 over the headers of all its parts, which are magic, metadata and tensor descriptions.
 ///
+/// Of a Hugging Face folder the headers are all bytes of its JSON files and those of its shards, after the list of its files.
+///
 /// It tells models, sizes, quantisations and vocabularies apart in microseconds, whatever the file's size. It does not
 /// read the weights: two trainings of one model whose metadata and layout are equal to the byte have the same digest,
 /// and a flipped bit in a weight goes unseen. Hashes of the weights themselves are per tensor and made elsewhere.
@@ -9,10 +11,11 @@ package struct ModelDigest: Sendable, Hashable, CustomStringConvertible {
     /// 32 bytes.
     package let bytes: [UInt8]
 
-    package init(_ file: GGUFFile) {
+    package init(_ source: any ModelSource) {
         var hash = SHA256()
-        for header in file.headers { hash.update(bufferPointer: header) }
-        withExtendedLifetime(file) {}
+        hash.update(data: source.partsDescription)
+        for header in source.headers { hash.update(bufferPointer: header) }
+        withExtendedLifetime(source) {}
         bytes = Array(hash.finalize())
     }
 

@@ -38,6 +38,13 @@ package enum ModelFileErrorCode: String, Sendable, CaseIterable {
     case splitMismatch = "split_mismatch"
     case missingPart = "missing_part"
 
+    // Hugging Face folders
+    case invalidJSON = "invalid_json"
+    /// An index names a file that is not one of the folder.
+    case invalidFileName = "invalid_file_name"
+    /// The folder lacks a file without which there is no model.
+    case missingFile = "missing_file"
+
     // The model
     case unsupportedArchitecture = "unsupported_architecture"
     case unsupportedFeature = "unsupported_feature"

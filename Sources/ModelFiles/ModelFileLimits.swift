@@ -16,4 +16,17 @@ package enum ModelFileLimits {
     package static let alignmentBytesMin = 8
     package static let alignmentBytesMax = 1 << 20
     package static let partsMax = 10_000
+
+    // Hugging Face folders
+    /// The bound of the safetensors format on its header.
+    package static let safetensorsHeaderBytesMax = 100_000_000
+    /// One JSON file; the largest tokenizer.json that are published have 35 MB.
+    package static let jsonFileBytesMax = 128 << 20
+    /// Values in one JSON text; a tokenizer.json of 256,000 tokens and twice as many merges in pairs has two million.
+    package static let jsonValuesMax = 8_000_000
+    package static let jsonDepthMax = 96
+    /// Characters of one number.
+    package static let jsonNumberBytesMax = 400
+    /// Bytes of a shard's file name, as file systems have it.
+    package static let fileNameBytesMax = 255
 }

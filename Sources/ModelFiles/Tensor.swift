@@ -4,9 +4,9 @@ import CKernels
 package struct Tensor: Sendable {
     package let name: String
     package let type: TensorType
-    /// GGUF order: `shape[0]` is the number of columns, whose elements lie side by side; 1 to 4 entries, none zero.
+    /// GGUF order, whatever the file: `shape[0]` is the number of columns, whose elements lie side by side; 1 to 4 entries, none zero.
     package let shape: [Int]
-    /// Which part of a split file holds the bytes (0 for a file that is not split).
+    /// Which part of the model holds the bytes (0 for a file that is not split).
     package let part: Int
     /// Where the bytes begin in that part.
     package let fileOffset: Int
@@ -53,9 +53,21 @@ package struct Tensor: Sendable {
         let elements = wanted.count * columns
         precondition(output.count >= elements, "\(output.count) floats of room for \(elements)")
         guard elements > 0 else { return }
-        let source = bytes.baseAddress! + wanted.lowerBound * rowBytes
-        let status = sk_dequantize_row(type.rawValue, source, output.baseAddress!, elements)
-        precondition(status == 0, "CKernels cannot widen \(type.name)")
+        let source = UnsafeRawBufferPointer(rebasing: bytes[wanted.lowerBound * rowBytes..<wanted.upperBound * rowBytes])
+        if type.isFloat, Int(bitPattern: source.baseAddress!) % type.blockBytes != 0 {
+            // Safetensors promises no alignment.
+            let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: source.count, alignment: 64)
+            defer { copy.deallocate() }
+            copy.copyMemory(from: source)
+            widen(UnsafeRawBufferPointer(copy), elements, into: output)
+        } else {
+            widen(source, elements, into: output)
+        }
         withExtendedLifetime(storage) {}
+    }
+
+    private func widen(_ source: UnsafeRawBufferPointer, _ elements: Int, into output: UnsafeMutableBufferPointer<Float>) {
+        let status = sk_dequantize_row(type.rawValue, source.baseAddress!, output.baseAddress!, elements)
+        precondition(status == 0, "CKernels cannot widen \(type.name)")
     }
 }

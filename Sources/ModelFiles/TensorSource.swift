@@ -20,6 +20,8 @@ package protocol ModelSource: TensorSource {
     var headerBytes: [UInt8] { get }
     /// What names the model (`ModelDigest`), a piece for each part. Valid while this object is alive.
     var headers: [UnsafeRawBufferPointer] { get }
+    /// What tells the parts' headers apart where they do not say it themselves; the digest covers it.
+    var partsDescription: [UInt8] { get }
     /// Bytes of each part, in order.
     var partBytes: [Int] { get }
     /// Size and time of each part, in order.
@@ -33,4 +35,7 @@ extension ModelSource {
     package var fileBytes: Int { partBytes.reduce(0, +) }
 }
 
-extension GGUFFile: ModelSource {}
+extension GGUFFile: ModelSource {
+    /// GGUF headers say where they end.
+    package var partsDescription: [UInt8] { [] }
+}

@@ -17,7 +17,7 @@ package struct WeightExtent: Sendable, Equatable {
     package let byteCount: Int
 }
 
-extension GGUFFile {
+extension ModelSource {
     /// All extents, in the order described at `WeightExtent`.
     package var extents: [WeightExtent] {
         var byPart = headers.enumerated().map { part, header in
@@ -31,7 +31,9 @@ extension GGUFFile {
         }
         return byPart.flatMap { $0 }
     }
+}
 
+extension GGUFFile {
     /// The paths of a model of `count` parts in `folder`, as `init(path:)` looks for them.
     package static func partPaths(in folder: String, count: Int) -> [String] {
         precondition((1...ModelFileLimits.partsMax).contains(count), "\(count) parts")

@@ -10,11 +10,11 @@ package struct WeightHasher {
     /// Chunks between two words about progress, for each thread.
     private static let chunksPerWave = 4
 
-    private let file: GGUFFile
+    private let file: any ModelSource
     private let chunkBytes: Int
 
     /// `chunkBytes`: of all chunks but an extent's last one.
-    package init(_ file: GGUFFile, chunkBytes: Int) {
+    package init(_ file: any ModelSource, chunkBytes: Int) {
         precondition(chunkBytes > 0)
         self.file = file
         self.chunkBytes = chunkBytes
@@ -79,7 +79,7 @@ private struct HashedChunk {
 
 /// What the threads share. Each writes hashes of its own chunks and a failure of its own.
 private struct HashShare {
-    let file: GGUFFile
+    let file: any ModelSource
     /// The wave's; their indices are their places in `flat`.
     let chunks: ArraySlice<HashedChunk>
     let flat: UnsafeMutableRawBufferPointer

@@ -1,0 +1,18 @@
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// Opens what a path names: a folder as Hugging Face publishes models, or a GGUF file.
+package enum ModelOpener {
+    /// Throws as `HFFolder.init` and `GGUFFile.init` do.
+    package static func open(path: String) throws(ModelFileError) -> any ModelSource {
+        try isFolder(path) ? HFFolder(path: path) : GGUFFile(path: path)
+    }
+
+    package static func isFolder(_ path: String) -> Bool {
+        var status = stat()
+        return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+    }
+}
