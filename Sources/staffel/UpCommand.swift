@@ -171,7 +171,8 @@ private struct Cluster {
 
     /// Coordinator, workers, gateway, in the order in which they start.
     func children(
-        in directory: String, passing flags: [String], coordinator coordinatorFlags: [String], workers workerFlags: [String], gateway gatewayFlags: [String]
+        in directory: String, passing flags: [String], coordinator coordinatorFlags: [String], workers workerFlags: [String],
+        gateway gatewayFlags: [String]
     ) throws -> [ChildProcess] {
         let local = try LocalCluster(directory: directory, workers: workers, endpoint: "tcp://127.0.0.1:\(FreePort.find())")
         let child = ["--exit-with-stdin"] + flags

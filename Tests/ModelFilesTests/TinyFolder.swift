@@ -11,7 +11,8 @@ struct TinyFolder {
 
         static func f32(_ name: String, _ shape: [Int], from first: Float = 0) -> Entry {
             let values = (0..<shape.reduce(1, *)).map { first + Float($0) / 8 }
-            return Entry(name: name, dtype: "F32", shape: shape, bytes: values.flatMap { value in withUnsafeBytes(of: value.bitPattern.littleEndian) { Array($0) } })
+            let bytes = values.flatMap { value in withUnsafeBytes(of: value.bitPattern.littleEndian) { Array($0) } }
+            return Entry(name: name, dtype: "F32", shape: shape, bytes: bytes)
         }
 
         /// F16 or BF16 from bit patterns.

@@ -49,7 +49,10 @@ struct AddedTokenFinder: Sendable {
             index = match.end
             guard includingSpecial || !token.isSpecial else { continue }
             if token.isWord, Self.isWordBefore(text, range.lowerBound) || Self.isWordAfter(text, range.upperBound) { continue }
-            if token.stripsLeft { range = max(Self.whiteSpaceStart(in: text, before: range.lowerBound), min(done, range.lowerBound))..<range.upperBound }
+            if token.stripsLeft {
+                let start = Self.whiteSpaceStart(in: text, before: range.lowerBound)
+                range = max(start, min(done, range.lowerBound))..<range.upperBound
+            }
             if token.stripsRight { range = range.lowerBound..<WhiteSpace.end(in: text, from: range.upperBound) }
             if done < range.lowerBound { pieces.append(Piece(token: nil, range: done..<range.lowerBound)) }
             pieces.append(Piece(token: token.id, range: range))

@@ -85,7 +85,7 @@ extension Vocabulary {
         var roles = folder.roles { name in file.pieces.firstIndex { $0.text.elementsEqual(name.utf8) }.map { Int32($0) } }
         for (role, id) in file.roles where roles[role] == nil { roles[role] = id }
         self.init(
-            texts: texts, types: file.pieces.map { $0.type == .userDefined ? .normal : $0.type }, bytes: file.pieces.map { decoder.bytes(of: $0.text) }, specialTokens: roles,
-            endTokens: try folder.ends(roles, texts))
+            texts: texts, types: file.pieces.map { $0.type == .userDefined ? .normal : $0.type },
+            bytes: file.pieces.map { decoder.bytes(of: $0.text) }, specialTokens: roles, endTokens: try folder.ends(roles, texts))
     }
 }

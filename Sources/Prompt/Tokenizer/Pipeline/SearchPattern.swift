@@ -44,8 +44,8 @@ final class SearchPattern: @unchecked Sendable {
         var errorOffset = 0
         var text = pattern
         return text.withUTF8 { utf8 in
-            pcre2_compile_8(
-                utf8.baseAddress, utf8.count, UInt32(PCRE2_UTF) | UInt32(PCRE2_UCP) | UInt32(PCRE2_NEVER_BACKSLASH_C), &errorNumber, &errorOffset, nil)
+            let options = UInt32(PCRE2_UTF) | UInt32(PCRE2_UCP) | UInt32(PCRE2_NEVER_BACKSLASH_C)
+            return pcre2_compile_8(utf8.baseAddress, utf8.count, options, &errorNumber, &errorOffset, nil)
         }
     }
 

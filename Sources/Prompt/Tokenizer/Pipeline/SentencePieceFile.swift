@@ -70,7 +70,9 @@ struct SentencePieceFile: Sendable {
         guard !piece.text.isEmpty, String(validating: piece.text, as: UTF8.self) != nil, piece.score.isFinite else {
             throw invalid("has a piece without a text or with a score that is no number")
         }
-        if piece.type == .byte, Vocabulary.byteValue(piece.text[...]) == nil { throw invalid("calls a piece a byte that is not written <0x00> to <0xFF>") }
+        guard piece.type != .byte || Vocabulary.byteValue(piece.text[...]) != nil else {
+            throw invalid("calls a piece a byte that is not written <0x00> to <0xFF>")
+        }
         return piece
     }
 

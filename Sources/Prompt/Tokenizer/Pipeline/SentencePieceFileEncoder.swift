@@ -25,10 +25,9 @@ struct SentencePieceFileEncoder: Sendable {
         var tokens: [AddedToken] = []
         for (id, piece) in file.pieces.enumerated() where piece.type == .userDefined {
             trie.insert(piece.text, Int32(id))
+            let text = String(decoding: piece.text, as: UTF8.self)
             tokens.append(
-                AddedToken(
-                    id: Int32(id), text: String(decoding: piece.text, as: UTF8.self), isSpecial: false, isWord: false, stripsLeft: false, stripsRight: false,
-                    isNormalized: false))
+                AddedToken(id: Int32(id), text: text, isSpecial: false, isWord: false, stripsLeft: false, stripsRight: false, isNormalized: false))
         }
         userDefinedTrie = trie
         userDefined = AddedTokenFinder(tokens, names: tokens.map { Array($0.text.utf8) })
