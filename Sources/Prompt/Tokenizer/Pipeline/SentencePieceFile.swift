@@ -62,7 +62,9 @@ struct SentencePieceFile: Sendable {
             case 2: piece.score = try field.float()
             case 3:
                 let number = try field.integer()
-                guard let raw = UInt8(exactly: number), let type = TokenType(rawValue: raw) else { throw invalid("has a piece of the type \(number)") }
+                guard let raw = UInt8(exactly: number), let type = TokenType(rawValue: raw) else {
+                    throw invalid("has a piece of the type \(number)")
+                }
                 piece.type = type
             default: continue
             }
