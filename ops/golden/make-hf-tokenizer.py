@@ -15,6 +15,7 @@ NAME.ids     for each string: ids with special tokens parsed and those around th
 NAME.texts   a JSON list: for each string what the reference decodes of its first ids, special tokens left out; null where it is the string itself
 """
 
+import collections
 import json
 import pathlib
 import re
@@ -48,6 +49,13 @@ def template(tokenizer, before, after=()):
     return processors.TemplateProcessing(single=single, pair=single + " $B", special_tokens=[(n, tokenizer.token_to_id(n)) for n in set(names)])
 
 
+def alphabet(texts, count):
+    """The commonest characters; the trainer's own choice among equals is another one each time."""
+    counts = collections.Counter(unicodedata.normalize("NFC", "".join(texts)).replace(" ", "▁"))
+    characters = sorted(counts, key=lambda c: (-counts[c], c))[:count]
+    return dict(initial_alphabet=characters, limit_alphabet=len(characters))
+
+
 # tokenizer.json
 
 def byte_level(texts, split, normalizer=None, bos=False, **model):
@@ -55,8 +63,8 @@ def byte_level(texts, split, normalizer=None, bos=False, **model):
     if normalizer:
         tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = split
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=VOCABULARY, initial_alphabet=alphabet, show_progress=False))
+    bytes_ = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=VOCABULARY, initial_alphabet=bytes_, show_progress=False))
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(special(CONTROL))
     tokenizer.add_tokens([AddedToken(t, normalized=False) for t in ["<think>", "</think>", "<think>>"]])
@@ -75,7 +83,7 @@ def character_bpe(texts, normalizer, pre_tokenizer, decoder, fallback=True):
     # Words keep to themselves while training, or whole sentences would be tokens.
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
     bytes_ = [f"<0x{b:02X}>" for b in range(256)] if fallback else []
-    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY + len(bytes_), special_tokens=["<unk>", "<s>", "</s>", *bytes_], limit_alphabet=120, show_progress=False)
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY + len(bytes_), special_tokens=["<unk>", "<s>", "</s>", *bytes_], **alphabet(texts, 120), show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] not in bytes_]
@@ -94,24 +102,22 @@ def llama_decoder():
 
 
 def unigram(texts, normalizer, pre_tokenizer, fallback):
-    tokenizer = Tokenizer(models.Unigram())
+    # SentencePiece's trainer, because the library's own gives other pieces each time.
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "pieces.model"
+        sentencepiece_model(texts, "unigram", path)
+        proto = spm_pb2.ModelProto()
+        proto.ParseFromString(path.read_bytes())
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)] + [(p.piece, p.score) for p in proto.pieces if p.type == 1]
+    pieces += [(f"<0x{b:02X}>", 0.0) for b in range(256)] if fallback else []
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=fallback))
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizer
-    bytes_ = [f"<0x{b:02X}>" for b in range(256)] if fallback else []
-    trainer = trainers.UnigramTrainer(vocab_size=VOCABULARY, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    state = json.loads(tokenizer.to_str())
-    state["model"]["vocab"] += [[b, 0.0] for b in bytes_]
-    state["model"]["byte_fallback"] = fallback
-    tokenizer = Tokenizer.from_str(json.dumps(state))
-    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), pre_tokenizer_decoder(pre_tokenizer)]) if fallback else pre_tokenizer_decoder(pre_tokenizer)
-    tokenizer.add_special_tokens(special(CONTROL))
+    metaspace = decoders.Metaspace(prepend_scheme="always")
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), metaspace]) if fallback else metaspace
+    tokenizer.add_special_tokens(special(["<pad>", "</s>", "<unk>", *CONTROL]))
     tokenizer.post_processor = template(tokenizer, [], ["</s>"])
     return tokenizer
-
-
-def pre_tokenizer_decoder(pre_tokenizer):
-    return decoders.Metaspace(prepend_scheme="always")
 
 
 def words(texts):
@@ -122,7 +128,7 @@ def words(texts):
         pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.Split("e", "merged_with_previous"),
         pre_tokenizers.Split(Regex("[aou]"), "merged_with_next"), pre_tokenizers.Split(Regex("[xyz]"), "contiguous"), pre_tokenizers.Split("q", "removed"),
         pre_tokenizers.Whitespace()])
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=["<unk>"], limit_alphabet=150, show_progress=False))
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=["<unk>"], **alphabet([t.lower() for t in texts], 150), show_progress=False))
     tokenizer.add_special_tokens([AddedToken(CONTROL[0], lstrip=True, normalized=False), AddedToken(CONTROL[1], rstrip=True, normalized=False),
                                   AddedToken(CONTROL[2], lstrip=True, rstrip=True, normalized=True), AddedToken(CONTROL[3], single_word=True)])
     tokenizer.add_tokens([AddedToken("Hi", single_word=True), AddedToken("THE", normalized=True), AddedToken("fox", normalized=True, single_word=True),
@@ -172,7 +178,11 @@ def sentencepiece_model(texts, kind, path, **options):
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(t for t in texts if t.strip() and "\0" not in t), model_prefix=prefix, model_type=kind, vocab_size=900, character_coverage=0.98,
             num_threads=1, minloglevel=2, control_symbols=CONTROL, user_defined_symbols=["<think>", "</think>", "東京タワー"], **options)
-        path.write_bytes(pathlib.Path(prefix + ".model").read_bytes())
+        proto = spm_pb2.ModelProto()
+        proto.ParseFromString(pathlib.Path(prefix + ".model").read_bytes())
+        # A temporary folder's name is nobody's business.
+        proto.trainer_spec.model_prefix = proto.normalizer_spec.normalization_rule_tsv = ""
+        path.write_bytes(proto.SerializeToString())
 
 
 class ModelReference:
@@ -201,7 +211,8 @@ class ModelReference:
         return ids
 
     def decode(self, ids):
-        return self.processors[True].decode(ids)
+        # It would write a question mark for the unknown piece, which as a special token is left out.
+        return self.processors[True].decode([i for i in ids if i != self.processors[True].unk_id()])
 
 
 # Files
