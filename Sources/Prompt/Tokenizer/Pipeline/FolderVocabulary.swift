@@ -14,8 +14,9 @@ struct FolderVocabulary: Sendable {
     private let addEOS: Bool?
     private let endTokens: [Int]
 
-    /// nil where the metadata is of a GGUF file.
+    /// nil where the metadata is of a GGUF file, which may carry a tokenizer.json beside its own vocabulary.
     init?(metadata: Metadata) throws(PromptError) {
+        guard metadata[VocabularyKey.model] == nil else { return nil }
         do {
             if let text = try metadata.string(HFKey.tokenizer) {
                 file = .json(text)

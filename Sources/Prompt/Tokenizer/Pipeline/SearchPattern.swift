@@ -21,7 +21,7 @@ final class SearchPattern: @unchecked Sendable {
         }
         let pattern = try PatternTranslation.pattern(of: expression)
         // Those of the families we know backtrack at most once over what they match; for them the machine code needs no bound.
-        let isOwn = PreTokenizer.allCases.contains { $0.pattern == pattern }
+        let isOwn = Self.published.contains(expression) || PreTokenizer.allCases.contains { $0.pattern == pattern }
         guard let code = Self.compiled(pattern) else { throw TokenizerJSON.unsupported("has the expression '\(expression)'") }
         self.init(code, isTrusted: isOwn)
     }
@@ -36,6 +36,19 @@ final class SearchPattern: @unchecked Sendable {
         self.code = code
         hasMachineCode = isTrusted && pcre2_jit_compile_8(code, UInt32(PCRE2_JIT_COMPLETE)) == 0
     }
+
+    /// Expressions of GPT-4's and GPT-4o's tokenizers, which others have taken over.
+    private static let published: Set<String> = {
+        let upper = #"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"#
+        let lower = #"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"#
+        let start = #"[^\r\n\p{L}\p{N}]?"#
+        let ending = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+        return [
+            "\(start)\(upper)*\(lower)+\(ending)|\(start)\(upper)+\(lower)*\(ending)|"
+                + #"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"#,
+            #"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"#,
+        ]
+    }()
 
     deinit { pcre2_code_free_8(code) }
 
