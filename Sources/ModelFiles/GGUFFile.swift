@@ -79,7 +79,7 @@ package final class GGUFFile: Sendable {
 
     /// Magic, metadata and tensor descriptions of each part, which name the model (`ModelDigest`).
     /// Valid while this object is alive.
-    var headers: [UnsafeRawBufferPointer] {
+    package var headers: [UnsafeRawBufferPointer] {
         parts.map { UnsafeRawBufferPointer(rebasing: $0.file.bytes[..<$0.headerEnd]) }
     }
 
