@@ -7,6 +7,8 @@ package struct ModelPrompting: Sendable {
     /// Why there is none is a `PromptError`: the file carries no template, or one that this interpreter cannot read. Text
     /// completion works without.
     package let chatTemplate: Result<ChatTemplate, PromptError>
+    /// Licence and provenance, for whoever shows the model.
+    package let origin: ModelOrigin
 
     /// - Parameter ggufHeader: magic, version, counts and all key-value pairs; what follows is not looked at.
     /// - Throws: `invalidValue` for a damaged header, and what `Tokenizer.init` throws.
@@ -23,6 +25,7 @@ package struct ModelPrompting: Sendable {
     package init(metadata: Metadata) throws(PromptError) {
         tokenizer = try Tokenizer(metadata: metadata)
         chatTemplate = Self.chatTemplate(metadata)
+        origin = ModelOrigin(metadata)
     }
 
     private static func chatTemplate(_ metadata: Metadata) -> Result<ChatTemplate, PromptError> {
