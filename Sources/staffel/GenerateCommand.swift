@@ -68,19 +68,22 @@ struct GenerateCommand: AsyncParsableCommand {
     var boundary = "f32"
 
     @OptionGroup var caching: CacheOptions
+    @OptionGroup var quantizing: QuantizeOption
 
     @Flag(help: "Print JSON with token ids when done, instead of text as it comes.")
     var json = false
 
     func run() async throws {
-        let file = try GGUFFile(path: ModelPath.resolve(model))
+        let settings = try await Settings(configFile: nil)
+        let path = try quantizing.path(for: ModelPath.resolve(model), settings, cache: caching.cache, threads: threads)
+        let file = try GGUFFile(path: path)
         let prompting = try ModelPrompting(metadata: file.metadata)
         let tokenizer = prompting.tokenizer
         let tokens = try promptTokens(prompting)
         let sampling = try samplingSettings()
         var options = try options()
         // Uses what workers have kept and keeps nothing: a command that runs once should not fill a disk.
-        options.cache = try caching.packedCache(await Settings(configFile: nil))
+        options.cache = try caching.packedCache(settings)
         let generator = try LocalGenerator(file: file, options: options) { done, total in
             showProgress("\rloading \(done * 100 / max(1, total)) %")
         }
