@@ -103,12 +103,16 @@ def quiet(body):
     """llama.cpp writes a line for each tensor."""
     import llama_cpp
 
-    callback = llama_cpp.llama_log_callback(lambda level, text, data: None)
-    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
+    # Kept, since llama.cpp goes on calling it.
+    quiet.callback = quiet.callback or llama_cpp.llama_log_callback(lambda level, text, data: None)
+    llama_cpp.llama_log_set(quiet.callback, ctypes.c_void_p(0))
     status = body()
     if isinstance(status, int) and status:
         sys.exit("llama.cpp could not quantise the model")
     return status
+
+
+quiet.callback = None
 
 
 def check_definition(place, chunks=4):
