@@ -15,7 +15,9 @@ struct ForwardPass {
     let work: Workspace
     let pool: ComputePool
     let kernels: OpaquePointer
-    private let projections: StageProjections
+    let projections: StageProjections
+    /// Sees the input of each projection before it is computed.
+    var watch: MatrixInputs?
     private let model: ModelConfiguration
     /// By layer of the stage; 0: none.
     private let windows: [Int32]
@@ -60,6 +62,7 @@ struct ForwardPass {
     }
 
     private func project(_ projection: UnsafePointer<sk_projection>, rows: Int, _ scratch: UnsafeMutableRawPointer) {
+        watch?.see(projection, rows: rows, kernels: kernels)
         sk_project(kernels, pool.pool, projection, Int32(rows), scratch)
     }
 

@@ -107,10 +107,10 @@ package final class LocalGenerator {
         return done
     }
 
-    /// The logits after each token of `tokens`, in order: f32[vocabulary], valid during the call. `promptLength`: how many of them are a prompt,
-    /// which is computed in chunks, while the others come one by one; nil: all.
+    /// The logits after each token of `tokens` from position `wanted` on, in order: f32[vocabulary], valid during the call. `promptLength`: how many
+    /// of them are a prompt, which is computed in chunks, while the others come one by one; nil: all.
     package func logits(
-        tokens: [Int32], promptLength: Int? = nil, _ body: (_ row: Int, _ logits: UnsafeBufferPointer<Float>) -> Void
+        tokens: [Int32], promptLength: Int? = nil, from wanted: Int = 0, _ body: (_ row: Int, _ logits: UnsafeBufferPointer<Float>) -> Void
     ) throws {
         guard !tokens.isEmpty, tokens.count <= contextLength else {
             throw EngineError(.contextExceeded, "Logits of \(tokens.count) tokens were asked for; 1 to \(contextLength) fit into the context.")
@@ -123,7 +123,29 @@ package final class LocalGenerator {
         while running[0].position < tokens.count {
             let first = running[0].position
             if first >= prompt { running[0].waiting = [tokens[first]] }
-            try stage.logits(StageBatch(opens: opens, segments: nextSegments(&running, &blocks))) { row, logits in body(first + row, logits) }
+            let batch = StageBatch(opens: opens, segments: nextSegments(&running, &blocks))
+            try stage.logits(batch, from: min(max(0, wanted - first), batch.rowCount)) { row, logits in body(first + row, logits) }
+            opens = []
+        }
+    }
+
+    /// Takes `tokens` through the layers and has `watch` see what each matrix is given.
+    package func compute(tokens: [Int32], watch: MatrixInputs) throws {
+        guard !tokens.isEmpty, tokens.count <= contextLength else {
+            throw EngineError(.contextExceeded, "\(tokens.count) tokens were to be computed; 1 to \(contextLength) fit into the context.")
+        }
+        let stage = try stage(positions: tokens.count, sequences: 1)
+        stage.watch(watch)
+        var running = [Running(number: 0, waiting: tokens)]
+        var blocks = BlockCounter()
+        var opens = [SequenceOpening(sequence: 0, tokens: tokens, promptLength: tokens.count)]
+        while running[0].position < tokens.count {
+            let segments = nextSegments(&running, &blocks).map { segment in
+                var segment = segment
+                segment.samples = false
+                return segment
+            }
+            try throwIfPoisoned(stage.run(StageBatch(opens: opens, segments: segments)))
             opens = []
         }
     }

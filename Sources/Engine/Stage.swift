@@ -9,7 +9,7 @@ package final class Stage {
     private let boundary: BoundaryType
     private let pool: ComputePool
     private let work: Workspace
-    private let pass: ForwardPass
+    private var pass: ForwardPass
     /// One for each share of a run of the pool.
     private let samplers: [Sampler]
     private var table: SequenceTable
@@ -105,15 +105,22 @@ package final class Stage {
         return result
     }
 
-    /// As `run` on a stage that is the whole model or its last, but hands over the logits of every row instead of drawing tokens.
+    /// Has `watch` see the input of every matrix of the stage's layers from now on; nil: nobody does.
+    package func watch(_ watch: MatrixInputs?) {
+        watch?.bind(to: pass.projections, layers: weights.slice.layers)
+        pass.watch = watch
+    }
+
+    /// As `run` on a stage that is the whole model or its last, but hands over the logits of every row, or of those from `first` on,
+    /// instead of drawing tokens.
     package func logits(
-        _ batch: StageBatch, input: UnsafeRawBufferPointer = .init(start: nil, count: 0),
+        _ batch: StageBatch, input: UnsafeRawBufferPointer = .init(start: nil, count: 0), from first: Int = 0,
         _ body: (_ row: Int, _ logits: UnsafeBufferPointer<Float>) -> Void
     ) throws(EngineError) {
         precondition(weights.slice.hasHead, "only the last stage has logits")
         try computeLayers(batch, input: input, outputBytes: 0)
         let vocabulary = weights.model.vocabulary
-        for start in stride(from: 0, to: batch.rowCount, by: max(1, work.headRows)) {
+        for start in stride(from: first, to: batch.rowCount, by: max(1, work.headRows)) {
             let portion = UnsafeBufferPointer(start: work.rowNumbers + start, count: min(work.headRows, batch.rowCount - start))
             try pass.logits(of: portion)
             for index in portion.indices {

@@ -29,6 +29,25 @@ package struct ByteSink {
         memory.reserveCapacity(ByteSink.bufferBytes)
     }
 
+    /// Whether two paths are one file, by whatever names.
+    static func isSameFile(_ path: String, _ other: String) -> Bool {
+        var first = stat(), second = stat()
+        guard stat(path, &first) == 0, stat(other, &second) == 0 else { return false }
+        return first.st_dev == second.st_dev && first.st_ino == second.st_ino
+    }
+
+    /// Throws where the file system surely has no room for a file of so many bytes: better now than after an hour.
+    static func checkRoom(for bytes: Int, at path: String) throws(ModelFileError) {
+        let folder = path.contains("/") ? String(path[..<path.lastIndex(of: "/")!]) + "/" : "."
+        var status = statvfs()
+        guard statvfs(folder, &status) == 0 else { return }
+        let free = UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize))
+        guard !free.overflow, free.partialValue < UInt64(bytes) else { return }
+        throw ModelFileError(
+            .cannotWrite,
+            "The file '\(path)' needs \(bytes) bytes, but its disk has only \(free.partialValue) free. Make room, or name a file on another disk.")
+    }
+
     package mutating func write(_ bytes: some Sequence<UInt8>) throws(ModelFileError) {
         let before = memory.count
         memory.append(contentsOf: bytes)

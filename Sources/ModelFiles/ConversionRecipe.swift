@@ -7,17 +7,17 @@ package struct ConversionRecipe: Sendable, Equatable {
     package enum Preset: Sendable, Hashable {
         /// One format for all; but see `ConversionRecipe.headType`.
         case all(TensorType)
-        /// Q4_K, with Q6_K for the values of attention and the ways down of the feed-forward where they matter most.
-        case q4_K_M
-        /// Q5_K, with Q6_K as in `q4_K_M`.
-        case q5_K_M
+        /// By the rules of a known mix.
+        case mix(QuantisationMix)
+
+        package static let q4_K_M = Preset.mix(.q4_K_M)
+        package static let q5_K_M = Preset.mix(.q5_K_M)
 
         /// The format of a matrix that nothing is said about.
-        var type: TensorType {
+        package var type: TensorType {
             switch self {
             case .all(let type): type
-            case .q4_K_M: .q4_K
-            case .q5_K_M: .q5_K
+            case .mix(let mix): mix.type
             }
         }
 
@@ -25,18 +25,31 @@ package struct ConversionRecipe: Sendable, Equatable {
         package var name: String {
             switch self {
             case .all(let type): type.name.lowercased()
-            case .q4_K_M: "q4_k_m"
-            case .q5_K_M: "q5_k_m"
+            case .mix(let mix): mix.name
             }
         }
 
-        package static let known: [Preset] = TensorType.allCases.map { .all($0) } + [.q4_K_M, .q5_K_M]
+        /// Every format by its own name, and the mixes whose names are no format's.
+        package static let known: [Preset] = {
+            let formats = TensorType.allCases.map { Preset.all($0) }
+            let names = Set(formats.map(\.name))
+            return formats + QuantisationMix.allCases.map { .mix($0) }.filter { !names.contains($0.name) }
+        }()
+
+        /// What people mean by a name: the mix, where there is one of that name, else a float format. Nil for neither.
+        package static func usual(named name: String) -> Preset? {
+            QuantisationMix(named: name).map { .mix($0) }
+                ?? TensorType.allCases.first { $0.isFloat && $0.name.lowercased() == name.lowercased() }.map { .all($0) }
+        }
+
+        /// Every name that `usual` knows but short forms.
+        package static let usualNames =
+            QuantisationMix.allCases.map(\.name) + TensorType.allCases.filter(\.isFloat).map { $0.name.lowercased() }
 
         /// The value of `general.file_type`, by which other programs call the mix.
         var fileType: UInt32 {
             switch self {
-            case .q4_K_M: 15
-            case .q5_K_M: 17
+            case .mix(let mix): mix.fileType
             case .all(let type): Preset.fileTypes[type]!
             }
         }
@@ -64,10 +77,10 @@ package struct ConversionRecipe: Sendable, Equatable {
     package static let f16 = ConversionRecipe(.all(.f16))
     package static let bf16 = ConversionRecipe(.all(.bf16))
 
-    /// What `tensor` of `file` becomes.
-    package func type(of tensor: Tensor, in file: GGUFFile) -> TensorType {
+    /// What `tensor` of `file` becomes. `hasImportance`: whether an importance matrix will be at hand; some mixes then choose otherwise.
+    package func type(of tensor: Tensor, in file: any ModelSource, hasImportance: Bool = false) -> TensorType {
         guard tensor.shape.count > 1, !tensor.name.hasSuffix("ffn_gate_inp.weight") else { return .f32 }
-        return ConversionRecipe.fitting(wanted(tensor.name, in: file), columns: tensor.columns)
+        return ConversionRecipe.fitting(wanted(tensor.name, in: file, hasImportance), columns: tensor.columns)
     }
 
     /// The format that stands in for `type` where a row is no whole number of its blocks: as many bits or the next more,
@@ -85,33 +98,18 @@ package struct ConversionRecipe: Sendable, Equatable {
         return columns % smaller.blockSize == 0 ? smaller : .f16
     }
 
-    private func wanted(_ name: String, in file: GGUFFile) -> TensorType {
+    private func wanted(_ name: String, in file: any ModelSource, _ hasImportance: Bool) -> TensorType {
         let tied = file.tensor(ModelTensors.head) == nil
         if name == ModelTensors.embedding { return tokenEmbedding ?? (tied ? output ?? headType : preset.type) }
         if name == ModelTensors.head { return output ?? headType }
         switch preset {
         case .all(let type): return type
-        case .q4_K_M, .q5_K_M:
-            let generous = name.hasSuffix("attn_v.weight") || name.contains("ffn_down")
-            return generous && ConversionRecipe.deservesMore(name, in: file) ? .q6_K : preset.type
+        case .mix(let mix): return mix.type(of: name, in: QuantisationMix.Outline(file, hasImportance: hasImportance))
         }
     }
 
     /// Every logit comes from the head, so it gets six bits at least.
     private var headType: TensorType {
         preset.type.isFloat || preset.type == .q8_0 ? preset.type : .q6_K
-    }
-
-    /// The first and the last eighth of the layers, and each third one between them.
-    private static func deservesMore(_ name: String, in file: GGUFFile) -> Bool {
-        let layers = 1 + (file.tensors.compactMap { layer(of: $0.name) }.max() ?? 0)
-        guard let layer = layer(of: name) else { return false }
-        return layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2
-    }
-
-    /// The number in "blk.12.ffn_down.weight".
-    private static func layer(of name: String) -> Int? {
-        let words = name.split(separator: ".")
-        return words.count > 2 && words[0] == "blk" ? Int(words[1]) : nil
     }
 }

@@ -19,6 +19,8 @@ package final class FileBytes: @unchecked Sendable {
     package let stamp: FileStamp
     /// Of the mapped file, for reads past the mapping; -1 for bytes in memory.
     private let descriptor: Int32
+    /// Whether the bytes were mapped, not allocated.
+    private let isMapping: Bool
 
     init(mapping path: String) throws(ModelFileError) {
         // Non-blocking, so that a pipe is refused below and does not hang here.
@@ -36,6 +38,7 @@ package final class FileBytes: @unchecked Sendable {
         }
         name = path
         self.descriptor = descriptor
+        isMapping = true
     }
 
     private static func map(_ descriptor: Int32, path: String) throws(ModelFileError) -> (UnsafeRawBufferPointer, FileStamp) {
@@ -58,6 +61,26 @@ package final class FileBytes: @unchecked Sendable {
         return (UnsafeRawBufferPointer(start: start, count: size), stamp)
     }
 
+    /// As many bytes as `size`, of which `prefix` are the first and all others zero until `fill` changes them. What is not touched takes no
+    /// memory.
+    init(
+        prefix: UnsafeRawBufferPointer, size: Int, name: String, fill: (UnsafeMutableRawBufferPointer) -> Void
+    ) throws(ModelFileError) {
+        let count = max(size, prefix.count)
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+        guard count > 0, let start = mmap(nil, count, PROT_READ | PROT_WRITE, flags, -1, 0), start != MAP_FAILED else {
+            throw ModelFileError(.cannotRead, "There is no room for the \(count) bytes that '\(name)' stands for.", cause: SystemError.last())
+        }
+        let memory = UnsafeMutableRawBufferPointer(start: start, count: count)
+        memory.copyMemory(from: prefix)
+        fill(memory)
+        bytes = UnsafeRawBufferPointer(memory)
+        self.name = name
+        stamp = FileStamp(byteCount: count, modifiedNanoseconds: 0)
+        descriptor = -1
+        isMapping = true
+    }
+
     init(copying source: [UInt8], name: String) {
         let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: source.count, alignment: 64)
         copy.copyBytes(from: source)
@@ -65,14 +88,15 @@ package final class FileBytes: @unchecked Sendable {
         self.name = name
         stamp = FileStamp(byteCount: source.count, modifiedNanoseconds: 0)
         descriptor = -1
+        isMapping = false
     }
 
     deinit {
-        if descriptor >= 0 {
-            if bytes.count > 0 { munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count) }
-            close(descriptor)
-        } else {
+        if descriptor >= 0 { close(descriptor) }
+        if !isMapping {
             bytes.deallocate()
+        } else if bytes.count > 0 {
+            munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count)
         }
     }
 

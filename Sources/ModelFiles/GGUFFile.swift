@@ -39,7 +39,7 @@ package final class GGUFFile: Sendable {
         try self.init(files: parts.map { FileBytes(copying: $0, name: name) })
     }
 
-    private init(files: [FileBytes]) throws(ModelFileError) {
+    init(files: [FileBytes]) throws(ModelFileError) {
         precondition(!files.isEmpty, "a model without a file")
         var parts: [GGUFPart] = []
         var tensors: [Tensor] = []

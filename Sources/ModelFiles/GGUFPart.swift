@@ -39,7 +39,7 @@ struct GGUFPart: Sendable {
         }
     }
 
-    private static func alignment(of metadata: Metadata, name: String) throws(ModelFileError) -> Int {
+    static func alignment(of metadata: Metadata, name: String) throws(ModelFileError) -> Int {
         guard let alignment = try metadata.int("general.alignment") else { return defaultAlignment }
         let allowed = ModelFileLimits.alignmentBytesMin...ModelFileLimits.alignmentBytesMax
         guard allowed.contains(alignment), alignment & (alignment - 1) == 0 else {

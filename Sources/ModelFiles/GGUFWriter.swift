@@ -24,6 +24,9 @@ package struct GGUFWriter {
         self.metadata = metadata
     }
 
+    /// Bytes of all tensors, without header and padding.
+    var dataBytes: Int { entries.reduce(0) { $0 + $1.byteCount } }
+
     /// Adds a tensor whose bytes are produced when the file is written.
     package mutating func add(
         _ name: String, type: TensorType, shape: [Int], produce: @escaping Producer
@@ -66,9 +69,17 @@ package struct GGUFWriter {
         return sink.memory
     }
 
-    private func write(into sink: inout ByteSink) throws(ModelFileError) {
+    /// Everything before the tensors' bytes, without padding.
+    func headerBytes() throws(ModelFileError) -> [UInt8] { header(alignment: try alignment()) }
+
+    private func alignment() throws(ModelFileError) -> Int {
         let alignment = try metadata.int("general.alignment") ?? GGUFPart.defaultAlignment
         precondition(alignment > 0 && alignment & (alignment - 1) == 0, "the alignment \(alignment)")
+        return alignment
+    }
+
+    private func write(into sink: inout ByteSink) throws(ModelFileError) {
+        let alignment = try alignment()
         try sink.write(header(alignment: alignment))
         try sink.pad(to: alignment)
         for entry in entries {

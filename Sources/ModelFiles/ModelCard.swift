@@ -1,3 +1,5 @@
+import CKernels
+
 #if canImport(FoundationEssentials)
 import FoundationEssentials
 #else
@@ -31,6 +33,11 @@ package struct ModelCard: Sendable, Encodable, CustomStringConvertible {
         package let headBytes: Int
         /// All layers, keys and values in f16.
         package let kvBytesPerToken: Int
+        /// The same by the type in which they are kept, "f16", "f32" or "q8_0", as it lies in memory: heads whose size is no multiple of 16
+        /// are filled up.
+        package let kvBytesPerTokenByType: [String: Int]
+        /// "default", "llama3", "longrope", "linear", "yarn" …
+        package let ropeKind: String
     }
 
     package let paths: [String]
@@ -38,6 +45,8 @@ package struct ModelCard: Sendable, Encodable, CustomStringConvertible {
     package let architecture: String
     /// `general.license`; nil where the file does not say.
     package let license: String?
+    /// Licence, restrictions and provenance, as far as the file says.
+    package let origin: ModelOrigin
     package let digest: String
     package let ggufVersion: Int
     package let fileBytes: Int
@@ -59,10 +68,12 @@ package struct ModelCard: Sendable, Encodable, CustomStringConvertible {
         architecture = (try? metadata.string("general.architecture")) ?? "unknown"
         name = (try? metadata.string("general.name")) ?? architecture
         license = try? metadata.string("general.license")
+        origin = ModelOrigin(metadata)
         digest = ModelDigest(file).hexadecimal
         ggufVersion = file.version
         fileBytes = file.fileBytes
-        parameters = file.tensors.reduce(0) { $0 + $1.elementCount }
+        // RoPE's divisors are a table and no weights.
+        parameters = file.tensors.filter { !$0.name.hasPrefix("rope_") }.reduce(0) { $0 + $1.elementCount }
         contextLength = try? metadata.int(architecture + ".context_length")
         let tokens = try? metadata.stringArray("tokenizer.ggml.tokens")
         vocabulary = tokens?.count ?? file.tensor(ModelTensors.embedding)?.rows
@@ -71,7 +82,7 @@ package struct ModelCard: Sendable, Encodable, CustomStringConvertible {
         types = ModelCard.shares(file.tensors)
         do {
             let model = try ModelConfiguration(file: file)
-            decoder = ModelCard.decoder(model, ModelSizes(file: file, model: model))
+            decoder = ModelCard.decoder(model, ModelSizes(file: file, model: model), ropeKind: ModelCard.ropeKind(file, architecture))
             refusal = nil
         } catch {
             decoder = nil
@@ -92,7 +103,7 @@ package struct ModelCard: Sendable, Encodable, CustomStringConvertible {
         var lines: [(String, String)] = [
             ("model", name),
             ("architecture", architecture),
-            ("licence", license ?? "not stated in the file"),
+            ("licence", origin.licenseLine),
             ("parameters", ModelCard.decimal(parameters)),
             ("file", ModelCard.fileLine(paths: paths, bytes: fileBytes, version: ggufVersion)),
             ("digest", digest),
@@ -100,6 +111,7 @@ package struct ModelCard: Sendable, Encodable, CustomStringConvertible {
             ("vocabulary", vocabulary.map { "\($0) tokens" + (tokenizer.map { ", \($0)" } ?? "") } ?? "unknown"),
             ("chat template", hasChatTemplate ? "yes" : "no"),
         ]
+        lines.insert(contentsOf: ModelCard.lines(origin), at: 3)
         for (index, share) in types.enumerated() {
             let text = "\(share.type): \(share.tensors) tensors, \(ModelCard.size(share.bytes))"
             lines.append((index == 0 ? "weights" : "", text))
@@ -122,10 +134,15 @@ package struct ModelCard: Sendable, Encodable, CustomStringConvertible {
             ? size(decoder.layerBytesMax) : "\(size(decoder.layerBytesMin)) to \(size(decoder.layerBytesMax))"
         return [
             ("decoder", "\(decoder.layers) layers, hidden \(decoder.hidden), feed-forward \(decoder.feedForward)"),
-            ("attention", "\(heads), RoPE base \(decoder.ropeBase)"),
+            ("attention", heads),
+            ("RoPE", "base \(decoder.ropeBase), \(decoder.ropeKind)"),
             ("memory per layer", layer),
             ("embedding, head", "\(size(decoder.embeddingBytes)), \(size(decoder.headBytes))" + (decoder.tiedHead ? " (one matrix)" : "")),
-            ("KV cache (f16)", "\(decoder.kvBytesPerToken) bytes per token"),
+            (
+                "KV per token",
+                ["f16", "q8_0", "f32"].compactMap { type in decoder.kvBytesPerTokenByType[type].map { "\(decimal($0)) bytes as \(type)" } }
+                    .joined(separator: ", ")
+            ),
         ]
     }
 
@@ -150,12 +167,38 @@ package struct ModelCard: Sendable, Encodable, CustomStringConvertible {
         }.sorted { ($0.bytes, $1.type) > ($1.bytes, $0.type) }
     }
 
-    private static func decoder(_ model: ModelConfiguration, _ sizes: ModelSizes) -> Decoder {
+    private static func lines(_ origin: ModelOrigin) -> [(String, String)] {
+        let people = [origin.author, origin.organization].compactMap { $0 }.joined(separator: ", ")
+        var lines: [(String, String)] = []
+        if !people.isEmpty { lines.append(("made by", people)) }
+        if let source = origin.source { lines.append(("published at", source)) }
+        if !origin.baseModels.isEmpty { lines.append(("made from", origin.baseModels.joined(separator: ", "))) }
+        if let quantizedBy = origin.quantizedBy { lines.append(("quantised by", quantizedBy)) }
+        return lines
+    }
+
+    private static func ropeKind(_ file: GGUFFile, _ architecture: String) -> String {
+        if file.tensor("rope_factors_long.weight") != nil { return "longrope" }
+        if file.tensor(ModelTensors.ropeDivisors) != nil { return "llama3" }
+        let kind = ((try? file.metadata.string(architecture + ".rope.scaling.type")) ?? nil) ?? "none"
+        return kind == "none" ? "default" : kind
+    }
+
+    private static func kvBytes(_ model: ModelConfiguration) -> [String: Int] {
+        let kinds: [(String, sk_kv_type)] = [("f16", SK_KV_F16), ("f32", SK_KV_F32), ("q8_0", SK_KV_Q8)]
+        return Dictionary(
+            uniqueKeysWithValues: kinds.map { name, kind in
+                (name, model.layers * sk_kv_block_bytes(kind, Int32(model.kvHeads), Int32(model.headDimension)) / Int(SK_KV_BLOCK))
+            })
+    }
+
+    private static func decoder(_ model: ModelConfiguration, _ sizes: ModelSizes, ropeKind: String) -> Decoder {
         Decoder(
             hidden: model.hidden, layers: model.layers, heads: model.heads, kvHeads: model.kvHeads,
             headDimension: model.headDimension, feedForward: model.feedForward, ropeBase: model.rope.base,
             tiedHead: model.tiedHead, layerBytesMin: sizes.layers.min() ?? 0, layerBytesMax: sizes.layers.max() ?? 0,
-            embeddingBytes: sizes.embedding, headBytes: sizes.head, kvBytesPerToken: model.kvBytesPerToken(elementBytes: 2))
+            embeddingBytes: sizes.embedding, headBytes: sizes.head, kvBytesPerToken: model.kvBytesPerToken(elementBytes: 2),
+            kvBytesPerTokenByType: kvBytes(model), ropeKind: ropeKind)
     }
 
     // MARK: Numbers and texts

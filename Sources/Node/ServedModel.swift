@@ -14,7 +14,11 @@ package struct ServedModel: Sendable {
     /// Reads the file's headers. `endTokens` come from its tokenizer, which this target does not know; `name`: what clients call the model.
     /// Throws `ModelFileError` when the file or its configuration cannot be served, `NodeError` when its header is over the limit.
     package init(path: String, name: String?, endTokens: [TokenID], kvType: ClusterCore.KVType) throws {
-        let file = try GGUFFile(path: path)
+        try self.init(file: GGUFFile(path: path), path: path, name: name, endTokens: endTokens, kvType: kvType)
+    }
+
+    /// The same of a file that is open, or of an outline.
+    package init(file: GGUFFile, path: String, name: String?, endTokens: [TokenID], kvType: ClusterCore.KVType) throws {
         let model = try ModelConfiguration(file: file)
         let header = file.headerBytes
         guard header.count <= Limits.modelHeaderBytesMax else {

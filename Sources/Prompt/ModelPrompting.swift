@@ -13,6 +13,8 @@ package struct ModelPrompting: Sendable {
     /// The one for conversations with tools, where the model has its own for these (`tool_use`).
     private let toolTemplate: Result<ChatTemplate, PromptError>?
     package let defaults: GenerationDefaults
+    /// Licence and provenance, for whoever shows the model.
+    package let origin: ModelOrigin
 
     /// - Parameter ggufHeader: magic, version, counts and all key-value pairs; what follows is not looked at.
     /// - Throws: `invalidValue` for a damaged header, and what `Tokenizer.init` throws.
@@ -31,6 +33,7 @@ package struct ModelPrompting: Sendable {
         chatTemplate = Self.chatTemplate(metadata, HFKey.chatTemplate)
         let toolKey = HFKey.chatTemplate(named: "tool_use")
         toolTemplate = metadata[toolKey] == nil ? nil : Self.chatTemplate(metadata, toolKey)
+        origin = ModelOrigin(metadata)
         do {
             defaults = try GenerationDefaults(metadata)
         } catch {

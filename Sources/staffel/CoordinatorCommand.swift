@@ -61,6 +61,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
     var traceLimit: String?
 
     @OptionGroup var sharing: WeightOptions
+    @OptionGroup var quantizing: QuantizeOption
     @OptionGroup var metrics: MetricsOptions
     @OptionGroup var child: ChildOptions
     @OptionGroup var common: CommonOptions
@@ -72,9 +73,11 @@ struct CoordinatorCommand: AsyncParsableCommand {
         guard let named = settings.string("model", flag: model) else {
             throw ValidationError("--model is missing: name a GGUF file, or a model in the local store")
         }
-        let path = try ModelPath.resolve(named)
+        let path = try quantizing.path(for: ModelPath.resolve(named), settings, cache: nil)
         let kvType = try Self.kvType(settings.string("kv-type", flag: kvType))
-        let tokenizer = try Tokenizer(metadata: ModelOpener.open(path: path).metadata)
+        let metadata = try ModelOpener.open(path: path).metadata
+        logger.notice("licence of the model", metadata: ["licence": "\(ModelOrigin(metadata).licenseLine)"])
+        let tokenizer = try Tokenizer(metadata: metadata)
         let served = try ServedModel(
             path: path, name: settings.string("model-name", flag: modelName), endTokens: tokenizer.endTokens, kvType: kvType)
 

@@ -69,12 +69,15 @@ struct GenerateCommand: AsyncParsableCommand {
 
     @OptionGroup var caching: CacheOptions
     @OptionGroup var generating: GenerationConfigOptions
+    @OptionGroup var quantizing: QuantizeOption
 
     @Flag(help: "Print JSON with token ids when done, instead of text as it comes.")
     var json = false
 
     func run() async throws {
-        let file = try GGUFFile(path: ModelPath.resolve(model))
+        let settings = try await Settings(configFile: nil)
+        let path = try quantizing.path(for: ModelPath.resolve(model), settings, cache: caching.cache, threads: threads)
+        let file = try GGUFFile(path: path)
         let prompting = try ModelPrompting(metadata: file.metadata)
         let tokenizer = prompting.tokenizer
         let tokens = try promptTokens(prompting)

@@ -14,6 +14,17 @@ struct PlanHost: Equatable {
     var opsPerSecond: Double
     /// Rates are those of all threads together; this is for people.
     var threads: Int?
+    /// Of its own link to the others; nil: what `--link` says.
+    var linkBytesPerSecond: Double?
+    var linkLatencySeconds: Double?
+
+    init(name: String, memoryBytes: UInt64, readBytesPerSecond: Double, opsPerSecond: Double, threads: Int? = nil) {
+        self.name = name
+        self.memoryBytes = memoryBytes
+        self.readBytesPerSecond = readBytesPerSecond
+        self.opsPerSecond = opsPerSecond
+        self.threads = threads
+    }
 
     /// `box-a:64:40:900:16`. Throws what is wrong with which part of the entry.
     init(_ entry: String) throws {
@@ -74,11 +85,20 @@ enum HostList {
     }
 
     private static func isFile(_ word: String) -> Bool {
-        [".yaml", ".yml", ".json"].contains { word.hasSuffix($0) }
+        [".yaml", ".yml", ".json", ".toml"].contains { word.hasSuffix($0) } || !word.contains(":") || word.hasPrefix("/") || word.hasPrefix("./")
     }
 
     private static func file(_ path: String) async throws -> [PlanHost] {
         if path.hasSuffix(".json") { return try json(path) }
+        if !path.hasSuffix(".yaml"), !path.hasSuffix(".yml") {
+            let text: String
+            do {
+                text = try String(contentsOfFile: path, encoding: .utf8)
+            } catch {
+                throw CommandFailure("--hosts \(path): can't be read (\(error.localizedDescription)): give \(PlanHost.form), or a file of hosts")
+            }
+            return try HostFile.hosts(in: text, path: path)
+        }
         let reader: ConfigReader
         do {
             reader = ConfigReader(provider: try await FileProvider<YAMLSnapshot>(filePath: FilePath(path)))
@@ -100,7 +120,16 @@ enum HostList {
         }
         let top = object as? [String: Any]
         if let entries = top?["hosts"] as? [String] { return try entries.map(PlanHost.init) }
+        if let hosts = top?["hosts"] as? [[String: Any]] {
+            return try hosts.enumerated().flatMap { index, members in
+                var fields = HostFields(place: "\(path): hosts[\(index)]")
+                for (name, value) in members.sorted(by: { $0.key < $1.key }) {
+                    try fields.set(name, HostFields.Value(text: "\(value)", place: "\(path): hosts[\(index)].\(name)"))
+                }
+                return try fields.hosts()
+            }
+        }
         if let workers = top?["workers"] as? [[String: Any]] { return try workers.map { try PlanHost(status: $0, in: path) } }
-        throw ValidationError("\(path) has neither a list 'hosts' of texts nor the 'workers' of 'staffel status --json'")
+        throw ValidationError("\(path) has neither a list 'hosts' (of texts, or of objects with \(HostFields.names.joined(separator: ", "))) nor the 'workers' of 'staffel status --json'")
     }
 }

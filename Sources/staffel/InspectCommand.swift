@@ -13,7 +13,18 @@ struct InspectCommand: AsyncParsableCommand {
     var json = false
 
     func run() async throws {
-        let card = try ModelCard(GGUFFile(path: ModelPath.resolve(model)))
+        let card = ModelCard(try Self.open(ModelPath.resolve(model)))
         print(json ? card.json : card.description)
+    }
+
+    /// The header says all that a card has.
+    static func open(_ path: String) throws(ModelFileError) -> GGUFFile {
+        do {
+            return try GGUFFile(path: path)
+        } catch {
+            guard error.code == .tensorOutsideFile else { throw error }
+            printError("'\(path)' is not whole: what follows is about the model whose header it has.")
+            return try GGUFFile.outline(path: path)
+        }
     }
 }

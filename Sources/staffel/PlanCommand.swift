@@ -1,6 +1,7 @@
 import ArgumentParser
 import ClusterCore
 import Foundation
+import ModelFiles
 import Node
 
 /// `staffel plan MODEL --hosts …`: how a coordinator would cut a model over these hosts, and what that is predicted to do. Starts nothing and
@@ -10,8 +11,13 @@ struct PlanCommand: AsyncParsableCommand {
         commandName: "plan", abstract: "Show how a model would be cut over hosts, and what that is predicted to do.",
         discussion: """
             A host is \(PlanHost.form): memory for weights and KV, and what 'staffel status' shows as READ and COMPUTE of \
-            a worker there, all threads together. A YAML file has a list 'hosts' of such texts, a JSON file the same, or what \
-            'staffel status --json' printed.
+            a worker there, all threads together. A YAML file has a list 'hosts' of such texts, a JSON file the same, or objects with the \
+            fields below, or what 'staffel status --json' printed. A TOML file (or one of any other name) looks like this:
+
+            \(HostFile.example.split(separator: "\n", omittingEmptySubsequences: false).map { "    " + $0 }.joined(separator: "\n"))
+
+            Hops are as slow as the slowest link of all hosts. Of MODEL only the header is read: the front of a GGUF file is enough. Types with \
+            fewer bits than the file has are foretold from its tensors' shapes.
             """)
 
     @Argument(help: "A GGUF file, or the name of a model in the local store.")
@@ -54,17 +60,43 @@ struct PlanCommand: AsyncParsableCommand {
         let words = hosts.isEmpty ? settings.string("hosts", flag: nil).map { [$0] } ?? [] : hosts
         let hosts = try await HostList.read(words)
         let kvType = try CoordinatorCommand.kvType(settings.string("kv-type", flag: kvType))
-        let served = try ServedModel(path: ModelPath.resolve(model), name: nil, endTokens: [], kvType: kvType)
+        let file = try InspectCommand.open(ModelPath.resolve(model))
+        let profile = try Self.profile(file, kvType)
         var demand = PlanDemand()
         try PlanningOptions.set(&demand, settings, rows: ("rows", rows), context: ("context", context), link: link)
+        if settings.string("link", flag: link) == nil { Self.setLink(&demand, hosts) }
         demand.boundary = try CoordinatorCommand.boundary(settings.string("boundary", flag: boundary))
         let contextTokens = min(
-            try settings.integer("context-tokens", flag: contextTokens, in: 1...Limits.contextTokensMax) ?? served.profile.contextTokens,
-            served.profile.contextTokens)
-        let report = try PlanReport(
-            model: served.profile, hosts: hosts, demand: demand, contextTokens: contextTokens,
-            streams: settings.integer("streams", flag: streams, in: 1...Limits.sequencesRunningMax * Limits.stagesMax),
-            promptTokens: settings.integer("prompt-tokens", flag: promptTokens, in: 1...Limits.contextTokensMax) ?? 1_024)
-        print(json ? try report.json() : report.text)
+            try settings.integer("context-tokens", flag: contextTokens, in: 1...Limits.contextTokensMax) ?? profile.contextTokens,
+            profile.contextTokens)
+        let wish = PlanWish(
+            hosts: hosts, demand: demand, contextTokens: contextTokens,
+            streams: try settings.integer("streams", flag: streams, in: 1...Limits.sequencesRunningMax * Limits.stagesMax),
+            promptTokens: try settings.integer("prompt-tokens", flag: promptTokens, in: 1...Limits.contextTokensMax) ?? 1_024)
+        try show(file, profile, kvType, wish)
+    }
+
+    private func show(_ file: GGUFFile, _ profile: ModelProfile, _ kvType: KVType, _ wish: PlanWish) throws {
+        let types = try PlanTypes(file, asItIs: profile, kvType, wish)
+        switch PlanReport.made(model: profile, wish) {
+        case .success(let report):
+            print(json ? try types.json(beside: report.object.merging(["fits": true]) { _, new in new }) : report.text + "\n\n" + types.text)
+        case .failure(let failure):
+            print(json ? try types.json(beside: ["model": profile.name, "fits": false, "missing": failure.description]) : types.text)
+            throw failure
+        }
+    }
+
+    /// What the planner knows of a model; an outline is enough.
+    static func profile(_ file: GGUFFile, _ kvType: KVType) throws -> ModelProfile {
+        try ServedModel(file: file, path: file.paths[0], name: nil, endTokens: [], kvType: kvType).profile
+    }
+
+    /// A hop is as slow as the slower end; where the hosts differ, the slowest of all is a bound.
+    private static func setLink(_ demand: inout PlanDemand, _ hosts: [PlanHost]) {
+        let rates = hosts.map { $0.linkBytesPerSecond ?? demand.linkBytesPerSecond }
+        let latencies = hosts.map { $0.linkLatencySeconds ?? demand.linkLatencySeconds }
+        demand.linkBytesPerSecond = rates.min() ?? demand.linkBytesPerSecond
+        demand.linkLatencySeconds = latencies.max() ?? demand.linkLatencySeconds
     }
 }

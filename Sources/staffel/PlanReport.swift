@@ -1,6 +1,18 @@
 import ClusterCore
 import Foundation
 
+/// What a plan is asked for, beside the model.
+struct PlanWish {
+    var hosts: [PlanHost]
+    var demand: PlanDemand
+    /// Positions of one stream at most.
+    var contextTokens: Int
+    /// Streams at once; nil: the rows of a step, for each stage.
+    var streams: Int?
+    /// Whose time to the first token is told.
+    var promptTokens: Int
+}
+
 /// A plan over hosts that are only described, with its forecast.
 struct PlanReport {
     private let model: ModelProfile
@@ -14,8 +26,13 @@ struct PlanReport {
     /// As many pipelines as are predicted to be best, and the tokens a second of one and of these.
     private let replicas: (plans: [Plan], one: Double, all: Double)
 
-    /// Throws `CommandFailure` with what is missing when nothing fits.
-    init(model: ModelProfile, hosts: [PlanHost], demand: PlanDemand, contextTokens: Int, streams: Int?, promptTokens: Int) throws {
+    /// Fails with what is missing when nothing fits.
+    static func made(model: ModelProfile, _ wish: PlanWish) -> Result<PlanReport, CommandFailure> {
+        Result { () throws(CommandFailure) in try PlanReport(model: model, wish) }
+    }
+
+    private init(model: ModelProfile, _ wish: PlanWish) throws(CommandFailure) {
+        let (hosts, demand, contextTokens, streams, promptTokens) = (wish.hosts, wish.demand, wish.contextTokens, wish.streams, wish.promptTokens)
         self.model = model
         self.hosts = hosts
         self.contextTokens = contextTokens
@@ -85,12 +102,29 @@ struct PlanReport {
             "\(streams) streams: " + String(format: "%.2f tokens/s", many.tokensPerSecond) + " in \(many.groups) groups of \(many.rows)",
             "first token of a prompt of \(promptTokens): " + Self.time(forecast.firstTokenSeconds(promptTokens: promptTokens)),
             "KV for \(solution.plan.kvBlocks * Limits.positionsPerBlock) tokens in all, \(contextTokens) at most in one stream",
+            "\(concurrency) streams of \(contextTokens) tokens fit at once",
             "bottleneck: " + bottleneckWords,
             "pipelines: " + replicaWords,
             quality,
         ]
         return lines.joined(separator: "\n")
     }
+
+    /// Streams that have room for their whole context at the same time.
+    var concurrency: Int {
+        let blocks = (contextTokens + Limits.positionsPerBlock - 1) / Limits.positionsPerBlock
+        return min(solution.plan.kvBlocks / blocks, Limits.sequencesRunningMax)
+    }
+
+    /// Tokens a second of one stream, and of `streams` together.
+    var rates: (one: Double, many: Double) {
+        (forecast.throughput(streams: 1).tokensPerSecond, forecast.throughput(streams: streams).tokensPerSecond)
+    }
+
+    /// Predicted to be best.
+    var pipelines: Int { replicas.plans.count }
+
+    var firstTokenSeconds: Double { forecast.firstTokenSeconds(promptTokens: promptTokens) }
 
     private var bottleneckWords: String {
         let turn = Self.time(bottleneck.seconds) + " of every step"
@@ -122,7 +156,7 @@ struct PlanReport {
 
     // MARK: - JSON
 
-    func json() throws -> String {
+    var object: [String: Any] {
         let stages: [[String: Any]] = forecast.stages.map { stage in
             [
                 "host": host(stage.worker).name, "layers": [stage.layers.lowerBound, stage.layers.upperBound], "weight_bytes": stage.weightBytes,
@@ -131,15 +165,15 @@ struct PlanReport {
             ]
         }
         let many = forecast.throughput(streams: streams)
-        let object: [String: Any] = [
+        return [
             "model": model.name, "stages": stages, "kv_blocks": solution.plan.kvBlocks, "decode_rows": forecast.demand.decodeRows,
             "tokens_per_second_one_stream": forecast.throughput(streams: 1).tokensPerSecond, "streams": streams,
             "tokens_per_second": many.tokensPerSecond, "groups": many.groups, "prompt_tokens": promptTokens,
             "first_token_seconds": forecast.firstTokenSeconds(promptTokens: promptTokens), "longest_seconds": solution.longestSeconds,
             "bound_seconds": solution.boundSeconds,
+            "concurrency": concurrency, "context_tokens": contextTokens,
             "replicas": replicas.plans.map { $0.stages.map { host($0.worker).name } }, "tokens_per_second_replicas": replicas.all,
             "bottleneck": ["stage": bottleneck.stage.map { $0 as Any } ?? NSNull(), "cause": bottleneck.cause.rawValue] as [String: Any],
         ]
-        return String(decoding: try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys]), as: UTF8.self)
     }
 }

@@ -17,7 +17,7 @@ struct Staffel: AsyncParsableCommand {
         subcommands: [
             UpCommand.self, GenerateCommand.self, CoordinatorCommand.self, WorkerCommand.self, GatewayCommand.self,
             StatusCommand.self, TopCommand.self, DrainCommand.self, PlanCommand.self, TokenCommand.self, KeyCommand.self, APIKeyCommand.self,
-            InspectCommand.self,
+            InspectCommand.self, QuantizeCommand.self, ImatrixCommand.self, PerplexityCommand.self,
         ])
 
     /// Exit codes: 0 done, 1 failed, 2 wrong usage. ArgumentParser's own main would exit with 64.

@@ -2,6 +2,7 @@ import ArgumentParser
 import ClusterCore
 import Engine
 import Foundation
+import ModelFiles
 import Node
 import Synchronization
 
@@ -55,6 +56,7 @@ struct UpCommand: AsyncParsableCommand {
     var metricsPort: Int?
 
     @OptionGroup var caching: CacheOptions
+    @OptionGroup var quantizing: QuantizeOption
     @OptionGroup var queueing: QueueOptions
     @OptionGroup var speculating: SpeculationOptions
     @OptionGroup var generating: GenerationConfigOptions
@@ -115,6 +117,7 @@ struct UpCommand: AsyncParsableCommand {
 /// What `staffel up` starts, with every number decided.
 private struct Cluster {
     let model: String
+    let license: String
     let workers: Int
     let threads: Int
     /// For each worker: no two workers on the same processor.
@@ -130,7 +133,8 @@ private struct Cluster {
     let metricsPort: Int?
 
     init(command: UpCommand, settings: Settings) throws {
-        model = try ModelPath.resolve(command.model)
+        model = try command.quantizing.path(for: ModelPath.resolve(command.model), settings, cache: command.caching.cache)
+        license = try ModelOrigin(GGUFFile(path: model).metadata).licenseLine
         workers = try settings.integer("workers", flag: command.workers, in: 1...64) ?? 2
         port = try settings.integer("port", flag: command.port, in: 1...65_535) ?? 8080
         host = settings.string("host", flag: command.host) ?? "127.0.0.1"
@@ -205,6 +209,7 @@ private struct Cluster {
           curl http://\(host):\(port)/v1/chat/completions -H 'Content-Type: application/json' \(keyHeader)\\
             -d '{"messages": [{"role": "user", "content": "Hello!"}], "stream": true}'
 
+        Licence: \(license).
         Ctrl-C ends it.
         """
     }

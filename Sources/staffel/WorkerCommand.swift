@@ -46,6 +46,7 @@ struct WorkerCommand: AsyncParsableCommand {
     @OptionGroup var fetching: FetchOptions
     @OptionGroup var sharing: WeightOptions
     @OptionGroup var caching: CacheOptions
+    @OptionGroup var quantizing: QuantizeOption
     @OptionGroup var metrics: MetricsOptions
     @OptionGroup var child: ChildOptions
     @OptionGroup var common: CommonOptions
@@ -74,7 +75,9 @@ struct WorkerCommand: AsyncParsableCommand {
         // With a parent all of its children end together: there is nobody to hand over to.
         let drainMs = try settings.integer("drain-seconds", flag: drainSeconds, in: 0...86_400).map { UInt64($0) * 1_000 }
             ?? (child.exitWithStdin ? 0 : Self.drainMs)
-        let path = try settings.string("model", flag: model).map { try ModelPath.resolve($0) }
+        let path = try settings.string("model", flag: model).map {
+            try quantizing.path(for: ModelPath.resolve($0), settings, cache: caching.cache)
+        }
         let listen = try settings.endpoint("data-listen", flag: dataListen) ?? "tcp://127.0.0.1:0"
         let advertise = try settings.endpoint("data-advertise", flag: dataAdvertise)
         var workerSettings = WorkerSettings(

@@ -85,11 +85,14 @@ import Testing
         let text = card.description
         for words in [
             "licence           apache-2.0", "context           64 tokens", "vocabulary        12 tokens, gpt2",
-            "decoder           2 layers, hidden 32, feed-forward 64", "KV cache (f16)    128 bytes per token",
+            "decoder           2 layers, hidden 32, feed-forward 64", "KV per token      ", "RoPE              base 100000.0, default",
             "weights           BF16: 2 tensors, 8.0 KiB", "\n                  Q5_1: 2 tensors, 3.0 KiB",
         ] {
             #expect(text.contains(words), "\(words)\nin\n\(text)")
         }
+        // As it lies in memory, where heads of 8 are filled up.
+        let kv = try #require(card.decoder?.kvBytesPerTokenByType)
+        #expect(kv.keys.sorted() == ["f16", "f32", "q8_0"] && kv["f32"] == 2 * kv["f16"]! && kv["f16"]! >= 128 && kv["q8_0"]! < kv["f32"]!)
         #expect(card.json.contains("\"kvBytesPerToken\" : 128"))
         #expect(card.json.contains("\"license\" : \"apache-2.0\""))
     }

@@ -145,6 +145,7 @@ struct GatewayResponder: HTTPResponder {
                     $0.member("size") { $0.int(model.welcome.modelBytes) }
                 }
             }
+            $0.member("origin") { $0.origin(of: model.prompting) }
         }
     }
 

@@ -16,6 +16,8 @@ extension OverHTTP {
                 #expect(try value(list.body, "data.0.root") == "tiny")
                 #expect(try value(list.body, "data.0.max_model_len") == 512)
                 #expect(try value(list.body, "data.0.meta.n_params") == 12_345)
+                #expect(try value(list.body, "data.0.origin.license") == "cc-by-nc-4.0")
+                #expect(try value(list.body, "data.0.origin.restrictions.0") == "non-commercial use only")
                 for path in ["/v1/models/org/tiny", "/v1/models/org%2Ftiny"] {
                     #expect(try value(try await exchange(port, "GET", path).body, "id") == "org/tiny")
                 }

@@ -38,6 +38,7 @@ enum TinyModel {
     static func header(template: String? = template, sampling: [(String, Float)] = []) -> [UInt8] {
         var pairs: [[UInt8]] = [
             pair("general.architecture", string: "llama"),
+            pair("general.license", string: "cc-by-nc-4.0"),
             pair("tokenizer.ggml.model", string: "gpt2"),
             pair("tokenizer.ggml.pre", string: "gpt-2"),
             pair("tokenizer.ggml.tokens", strings: tokenTexts),

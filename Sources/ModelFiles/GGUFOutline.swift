@@ -1,0 +1,51 @@
+/// Models of which only the header is there: what they are called, how large each tensor is and of which type. Enough to plan with, without the
+/// weights having been fetched or made.
+///
+/// Tensors' bytes read as zeros, RoPE's divisors as ones; nothing should compute with them.
+extension GGUFFile {
+    /// The model whose header stands at the front of the file at `path`; what is behind it is not looked at, and may be missing.
+    package static func outline(path: String) throws(ModelFileError) -> GGUFFile {
+        let file = try FileBytes(mapping: path)
+        return try outline(header: file.bytes, name: path)
+    }
+
+    /// What `file` would be in other formats.
+    package static func outline(of file: any ModelSource, as recipe: ConversionRecipe) throws(ModelFileError) -> GGUFFile {
+        var writer = GGUFWriter(metadata: ModelConversion.metadata(file, recipe, nil, weighted: 0))
+        for tensor in file.tensors {
+            writer.add(tensor.name, type: recipe.type(of: tensor, in: file), shape: tensor.shape) { (_) throws(ModelFileError) in
+                preconditionFailure("an outline has no bytes")
+            }
+        }
+        let header = try writer.headerBytes()
+        let copy = FileBytes(copying: header, name: file.paths.first ?? "model.gguf")
+        defer { withExtendedLifetime(copy) {} }
+        return try outline(header: copy.bytes, name: copy.name)
+    }
+
+    private static func outline(header: UnsafeRawBufferPointer, name: String) throws(ModelFileError) -> GGUFFile {
+        var reader = ByteReader(bytes: header, name: name)
+        let head = try GGUFHeaderReader.readHead(&reader)
+        let metadata = try GGUFHeaderReader.readMetadata(&reader, count: head.metadataCount)
+        let tensors = try GGUFHeaderReader.readTensors(&reader, count: head.tensorCount)
+        let alignment = try GGUFPart.alignment(of: metadata, name: name)
+        let start = (reader.offset + alignment - 1) / alignment * alignment
+        var end = start
+        for tensor in tensors {
+            // Far above any model, far below what an Int can add up.
+            guard tensor.offset < 1 << 56, tensor.byteCount < 1 << 56 else {
+                throw ModelFileError(.tensorOutsideFile, "\(name): the tensor '\(tensor.name)' lies beyond what any file holds. The header is damaged; fetch it again.")
+            }
+            end = max(end, start + Int(tensor.offset) + tensor.byteCount)
+        }
+        let divisors = tensors.filter { $0.name == ModelTensors.ropeDivisors && $0.type == .f32 }
+        let bytes = try FileBytes(prefix: UnsafeRawBufferPointer(rebasing: header[..<reader.offset]), size: end, name: name) { memory in
+            for tensor in divisors {
+                for offset in stride(from: 0, to: tensor.byteCount, by: 4) {
+                    memory.storeBytes(of: Float(1).bitPattern, toByteOffset: start + Int(tensor.offset) + offset, as: UInt32.self)
+                }
+            }
+        }
+        return try GGUFFile(files: [bytes])
+    }
+}
