@@ -129,7 +129,7 @@ package struct Coordinator: Sendable {
             membership.workers[worker]!.progress = heartbeat
             effects.append(.send(.heartbeatReply(heartbeat), to: worker))
         case .loadProgress(let progress): loadProgressed(progress, worker, now, &effects)
-        case .loaded(let epoch): loaded(epoch, worker, now, &effects)
+        case .loaded(let epoch, let kept): loaded(epoch, kept: kept, worker, now, &effects)
         case .loadFailed(let epoch, let failure): loadFailed(epoch, failure, worker, now, &effects)
         case .stepResult(let result): stepReturned(result, worker, now, &effects)
         case .stepFailed(let epoch, _, let failure): stepFailed(epoch, failure, worker, now, &effects)

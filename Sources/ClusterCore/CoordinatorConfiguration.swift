@@ -43,6 +43,10 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var sharesPrefixes = true
     /// Share of the KV memory, in 0...100, to which beginnings that nobody uses make it grow beyond what requests needed at once.
     package var prefixCachePercent: Int = 25
+    /// Each worker keeps the rows that it hands on, up to so many bytes and a small share of its memory: where the worker after it is lost, what that
+    /// one knew can be computed from them by its successor alone.
+    package var boundaryCacheBytes: UInt64 = boundaryCacheBytesDefault
+    package static let boundaryCacheBytesDefault: UInt64 = 256 << 20
     /// Where guesses of next tokens come from.
     package var speculation = Speculation.Mode.promptLookup
     /// Whether the Node has a draft model that answers `.draft`.

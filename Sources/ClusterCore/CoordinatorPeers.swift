@@ -86,8 +86,9 @@ extension Coordinator {
         let deployment = fleet[replica].deployment
         let holdsThisEpoch = hello.holding?.epoch == deployment.epoch
         switch deployment.phase {
-        case .loading where holdsThisEpoch: loaded(deployment.epoch, worker, now, &effects)
-        case .loading(let plan, _): effects.append(.send(.assign(assignment(of: stage, in: plan, epoch: deployment.epoch)), to: worker))
+        // What it kept it says when it is asked again.
+        case .loading where holdsThisEpoch && fleet[replica].remains == nil: loaded(deployment.epoch, worker, now, &effects)
+        case .loading(let plan, _): effects.append(.send(.assign(loadAssignment(of: stage, in: plan, of: replica)), to: worker))
         case .proving, .serving:
             if !holdsThisEpoch || !fleet[replica].scheduler.inFlight.isEmpty {
                 recover(replica, "a worker reconnected and frames may be lost", now, &effects)

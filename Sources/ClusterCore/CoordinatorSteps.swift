@@ -71,7 +71,7 @@ extension Coordinator {
             let (step, timings) = (returned.step, returned.timings)
             let timeline = StepTimeline(sentAt: step.sentAt, returnedAt: returned.at, timings: timings)
             guard let replica = fleet.replica(in: returned.epoch) else { preconditionFailure("an epoch ended before its steps were in its accounts") }
-            fleet[replica].watch.note(step, timings, inFlight: returned.inFlight, at: returned.at, &speeds)
+            if !step.isRebuild { fleet[replica].watch.note(step, timings, inFlight: returned.inFlight, at: returned.at, &speeds) }
             fleet[replica].account.note(step, timings, timeline, tokens: returned.tokens)
             guard configuration.tracesSteps else { continue }
             untold.append(

@@ -38,6 +38,8 @@ package struct Worker: Sendable {
         var ledger: StageLedger
         /// So much of the load was reported.
         var bytesReported: UInt64 = 0
+        /// Layers that still have their keys and values, as the stage thread said.
+        var kept = 0..<0
     }
 
     struct Arrival {
@@ -82,7 +84,7 @@ package struct Worker: Sendable {
         case .received(let message): received(message, now, &effects)
         case .activation(let frame, let payload, let peer): arrived(frame, payload, from: peer, now, &effects)
         case .loadProgressed(let epoch, let done, let total): loadProgressed(epoch, done, total, &effects)
-        case .loaded(let epoch): loaded(epoch, now, &effects)
+        case .loaded(let epoch, let kept): loaded(epoch, kept, now, &effects)
         case .loadFailed(let epoch, let failure): loadFailed(epoch, failure, &effects)
         case .stepComputed(let epoch, let number, let outcome, let payload): computed(epoch, number, outcome, payload, now, &effects)
         case .stepFailed(let epoch, let number, let failure):
@@ -181,7 +183,7 @@ package struct Worker: Sendable {
     /// repeat: the answer to the first may be lost.
     private mutating func assigned(_ assignment: StageAssignment, _ effects: inout [Effect]) {
         if let stage, stage.assignment == assignment {
-            if stage.state == .serving { effects.append(.send(.loaded(assignment.epoch))) }
+            if stage.state == .serving { effects.append(.send(.loaded(assignment.epoch, kept: stage.kept))) }
             return
         }
         guard assignment.epoch > lastEpoch else { return drop(.oldEpoch, from: nil, &effects) }
@@ -234,11 +236,12 @@ package struct Worker: Sendable {
         effects.append(.send(.loadProgress(LoadProgress(epoch: epoch, bytesDone: done, bytesTotal: total))))
     }
 
-    private mutating func loaded(_ epoch: Epoch, _ now: Instant, _ effects: inout [Effect]) {
+    private mutating func loaded(_ epoch: Epoch, _ kept: Range<Int>, _ now: Instant, _ effects: inout [Effect]) {
         guard let stage, stage.assignment.epoch == epoch, stage.state == .loading else { return }
         self.stage!.state = .serving
+        self.stage!.kept = kept
         self.stage!.idleSince = now
-        effects.append(.send(.loaded(epoch)))
+        effects.append(.send(.loaded(epoch, kept: kept)))
     }
 
     private mutating func loadFailed(_ epoch: Epoch, _ failure: Failure, _ effects: inout [Effect]) {
