@@ -44,8 +44,8 @@ package struct Coordinator: Sendable {
 
     static func emptyReplica(_ configuration: CoordinatorConfiguration) -> Replica {
         let clock = StepClock(
-            floorMs: configuration.stepDeadlineFloorMs, unmeasuredMs: configuration.stepDeadlineUnmeasuredMs,
-            factor: configuration.stepDeadlineFactor)
+            floorMs: configuration.stepDeadlineFloorMs, linkFloorMs: configuration.linkDeadlineFloorMs,
+            unmeasuredMs: configuration.stepDeadlineUnmeasuredMs, factor: configuration.stepDeadlineFactor)
         let scheduler = Scheduler(
             settings: Scheduler.Settings(
                 stepRowsMax: configuration.stepRowsMax, prefillRowsPerStep: configuration.prefillRowsPerStep,
@@ -100,6 +100,7 @@ package struct Coordinator: Sendable {
         deploy(now, &effects)
         finishDrains(&effects)
         fillPipeline(now, &effects)
+        placeStandbys(now, &effects)
     }
 
     private mutating func received(

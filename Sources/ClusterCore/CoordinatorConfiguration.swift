@@ -58,9 +58,11 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
 
     /// How often peers send heartbeats. A worker that is late by another one is spoken to.
     package var heartbeatIntervalMs: UInt64 = Limits.heartbeatIntervalMs
-    package var heartbeatTimeoutMs: UInt64 = Limits.heartbeatTimeoutMs
+    package var heartbeatTimeoutMs: UInt64 = Limits.workerSilenceMs
     package var loadProgressTimeoutMs: UInt64 = Limits.loadProgressTimeoutMs
     package var stepDeadlineFloorMs: UInt64 = Limits.stepDeadlineFloorMs
+    /// Where a step was lost between two processes, nobody is struck for it and little is lost, so it is looked for sooner.
+    package var linkDeadlineFloorMs: UInt64 = Limits.linkDeadlineFloorMs
     /// Patience with the first step of all, before any step time is known: weights may still have to come from disk.
     package var stepDeadlineUnmeasuredMs: UInt64 = 60_000
     /// A step is overdue after the longest step time seen lately times this, but never before the floor.

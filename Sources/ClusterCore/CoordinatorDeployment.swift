@@ -156,6 +156,7 @@ extension Coordinator {
                 ], &effects)
             effects.append(.send(.assign(loadAssignment(of: index, in: plan, of: replica)), to: stage.worker))
             membership.workers[stage.worker]!.holdsSlice = true
+            membership.workers[stage.worker]!.ahead = nil
         }
     }
 

@@ -80,6 +80,8 @@ extension Coordinator {
     private mutating func greetAgain(_ hello: WorkerHello, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
         membership.workers[worker]!.hello = hello
         membership.workers[worker]!.lastHeard = now
+        membership.workers[worker]!.ahead = nil
+        fleet.standbyPlaces = nil
         // An order or a report may be lost.
         giveUpHandovers(with: worker, because: "a worker reconnected", now, &effects)
         guard let replica = fleet.replica(of: worker), let stage = fleet[replica].deployment.stage(of: worker) else { return }

@@ -127,6 +127,7 @@ extension Coordinator {
         let stores = remains.stores.filter { boundary, store in
             zip(plan.stages, kept).contains { $0.worker == store.worker && $1.contains(boundary - 1) }
         }
+        let isAgain = fleet[replica].scheduler.isRebuilding
         fleet[replica].scheduler.resume(
             under: epoch, kvBlocks: plan.kvBlocks, stages: plan.stages.count, stepsInFlightMax: inFlightMax, layerCount: layerCount, lost: lost,
             stores: stores)
@@ -136,6 +137,7 @@ extension Coordinator {
             [
                 .init("epoch", epoch.value), .init("replica", replica), .init("sequences", fleet[replica].scheduler.running.count),
                 .init("lost_layers", lost.map { "\($0.lowerBound)..<\($0.upperBound)" } ?? "none"),
+                .init("while_rebuilding", isAgain),
             ], &effects)
     }
 

@@ -84,6 +84,8 @@ package enum FromCoordinator: Hashable, Sendable {
     case weightsOffer(WeightsOffer)
     /// These workers fetch weights: let them, and nobody else, ask for what is here. Whenever it changes.
     case weightsFetchers([PeerKey])
+    /// To a worker without a stage: have this one's weights in memory, for it may be yours next. When there is nothing better to do.
+    case loadAhead(StageAssignment)
 }
 
 package struct EnrolRequest: Hashable, Sendable {
@@ -307,6 +309,7 @@ package struct StatusReport: Hashable, Sendable {
     package var recoveryNanoseconds: UInt64 = 0
     package var lastRecoveryNanoseconds: UInt64 = 0
     package var handovers = HandoverCounts()
+    package var rebuilds = RebuildCounts()
     /// While a plan serves.
     package var planning: PlanningStatus?
 
@@ -355,6 +358,8 @@ package struct WorkerStatus: Hashable, Sendable {
     package var replica: Int?
     /// How much of its slice is in memory while it loads, 0...1; `nil` otherwise, and before the worker said.
     package var loadedShare: Double?
+    /// Of a standby: the layers that it has in memory ahead.
+    package var held = 0..<0
 
     package init(
         key: PeerKey, name: String, capabilities: WorkerCapabilities, layers: Range<Int>, state: String, computeShare: Double,

@@ -86,6 +86,8 @@ package struct Scheduler: Sendable {
 
     /// When the oldest step in flight is overdue.
     package var deadline: Instant? { inFlight.first.map { clock.deadline(of: $0) } }
+    /// The same, if no stage computes it.
+    package var lostDeadline: Instant? { inFlight.first.map { clock.deadline(of: $0, isLost: true) } }
 
     // MARK: - Epochs
 

@@ -14,6 +14,9 @@ package struct Worker: Sendable {
     var stage: Stage?
     var handover: WorkerHandover?
     var lastEpoch = Epoch(0)
+    /// Without a stage: the one that it loads ahead, and the layers of it that are in memory.
+    var ahead: StageAssignment?
+    var held = 0..<0
     /// Of the protocol that the coordinator speaks.
     private(set) var coordinatorMinor: UInt32 = 0
     /// It ends by then, with its layers handed over or not.
@@ -97,6 +100,7 @@ package struct Worker: Sendable {
         case .switched(let epoch): switched(epoch, now, &effects)
         case .weightsWanted(let model): if link.isJoined { effects.append(.send(.weightsQuery(model))) }
         case .malformedFrame(let peer): drop(.malformed, from: peer, &effects)
+        case .loadedAhead(let layers): loadedAhead(layers, &effects)
         case .deadline: break
         case .leave(let milliseconds): wishToLeave(withinMs: milliseconds, now, &effects)
         case .shutdown: leave(&effects)
@@ -133,8 +137,11 @@ package struct Worker: Sendable {
     }
 
     private var heartbeat: Heartbeat {
-        Heartbeat(epoch: stage?.assignment.epoch ?? Epoch(0), lastStep: stage?.lastComputed ?? StepNumber(0), stepsQueued: stage?.queue.count ?? 0,
+        var heartbeat = Heartbeat(
+            epoch: stage?.assignment.epoch ?? Epoch(0), lastStep: stage?.lastComputed ?? StepNumber(0), stepsQueued: stage?.queue.count ?? 0,
             lastReceived: stage?.lastArrived)
+        heartbeat.held = held
+        return heartbeat
     }
 
     // MARK: - The coordinator's word
@@ -146,6 +153,7 @@ package struct Worker: Sendable {
         case .refused(let failure): refused(failure, now, &effects)
         case .heartbeatReply: break
         case .assign(let assignment): assigned(assignment, &effects)
+        case .loadAhead(let assignment): loadAhead(assignment, &effects)
         case .release(let epoch): released(epoch, &effects)
         case .step(let step): arrived(step, now, &effects)
         case .handover(let order): received(order, now, &effects)
@@ -189,6 +197,7 @@ package struct Worker: Sendable {
         guard assignment.epoch > lastEpoch else { return drop(.oldEpoch, from: nil, &effects) }
         guard isSound(assignment) else { return drop(.invalid, from: nil, &effects) }
         endHandover(&effects)
+        forgetAhead()
         dropQueue(&effects)
         lastEpoch = assignment.epoch
         stage = Stage(assignment: assignment, ledger: StageLedger(kvBlocks: assignment.kvBlocks))

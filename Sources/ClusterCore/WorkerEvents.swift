@@ -46,6 +46,8 @@ extension Worker {
         case stepFailed(Epoch, StepNumber, Failure)
         /// A frame that `Wire` refused; the key is missing where the transport cannot tell it.
         case malformedFrame(from: PeerKey?)
+        /// What `.loadAhead` asked for is in memory; no layers: it can't be.
+        case loadedAhead(Range<Int>)
         /// A load needs a model file that is not here; said again until it is.
         case weightsWanted(ModelDigest)
         case deadline
@@ -73,6 +75,9 @@ extension Worker {
         /// `.loaded` or `.loadFailed` with the assignment's epoch. If the same layers of the same model lie in memory already, only the KV
         /// memory is made anew, and that of layers whose contents the assignment wants kept (`StageAssignment.keeping`) stays. A later `.load` or `.unload` makes an unfinished one moot.
         case load(StageAssignment)
+        /// Beside everything else and in no hurry: bring the slice's weights into memory, so that a `.load` or `.prepare` of it finds them. Answered by
+        /// `.loadedAhead`. Any other command that loads or unloads ends it.
+        case loadAhead(StageAssignment)
         /// For the stage thread: free weights and KV.
         case unload
         /// Replace the outgoing data socket; `nil`: close it.

@@ -32,10 +32,13 @@ struct ForwardPass {
     // MARK: Layers
 
     /// Takes `work.hidden`, rows 0..<rows, through all layers of the stage. `work.spans` says to which sequences and positions they belong.
-    func layers(rows: Int, spans: Int) throws(EngineError) {
+    ///
+    /// - Parameter wanted: places in the stage's own layers; the others are left out.
+    func layers(rows: Int, spans: Int, _ wanted: Range<Int>? = nil) throws(EngineError) {
+        let wanted = wanted ?? kv.layers.indices
         turnTables(spans: spans)
         let scratch = try work.scratch(bytes: max(projections.workspaceBytes(rows: rows, threads: pool.threads), attentionBytes(spans: spans)))
-        for (layer, kv) in zip(projections.layers, kv.layers) {
+        for (layer, kv) in zip(projections.layers[wanted], kv.layers[wanted]) {
             // h += residualScale · Wo · attention(rope(Wq n(h) + bq), rope(Wk n(h) + bk), Wv n(h) + bv)
             project(layer.qkv, rows: rows, scratch)
             attend(kv, rows: rows, spans: spans, scratch)

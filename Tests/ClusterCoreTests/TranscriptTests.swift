@@ -173,6 +173,7 @@ private struct CoordinatorPlayer {
         case .handover(let order): "hand over \(order)"
         case .drainStatus(let status): "drain \(status.state): \(status.detail)"
         case .weightsOffer(let offer): "weights from \(offer.sources.map { name($0.key) }), manifest \(offer.manifest == nil ? "not yet" : "known")"
+        case .loadAhead(let assignment): "load ahead \(assignment.layers)"
         case .weightsFetchers(let keys): "fetchers \(keys.map(name))"
         }
     }
