@@ -67,7 +67,8 @@ extension Coordinator {
     /// Somebody decodes while another one's lost layers are rebuilt.
     package var isDecodingBesideRebuild: Bool {
         fleet.replicas.contains { replica in
-            replica.scheduler.isRebuilding && replica.scheduler.running.contains { replica.scheduler[$0]!.isDecoding && replica.scheduler[$0]!.isWhole }
+            replica.scheduler.isRebuilding
+                && replica.scheduler.running.contains { replica.scheduler[$0]!.isDecoding && replica.scheduler[$0]!.isWhole }
         }
     }
     package var servingCount: Int { fleet.serving.count }

@@ -3,6 +3,7 @@
 extension Coordinator {
     /// Looked at with every event; anew only when a plan or the standbys have changed.
     mutating func placeStandbys(_ now: Instant, _ effects: inout [Effect]) {
+        guard membership.workers.count > fleet.workersInUse else { return fleet.standbyPlaces = nil }
         let isSettled = !fleet.serving.isEmpty && fleet.inForce == fleet.serving && fleet.replicas.allSatisfy { $0.handover == nil }
         guard isSettled else { return }
         let free = standbys(now).filter { $0.hello.version.minor >= ProtocolVersion.rebuildMinor }
@@ -14,24 +15,27 @@ extension Coordinator {
             (fleet[replica].deployment.plan?.stages ?? []).indices.map { (replica: replica, index: $0) }
         }
         let room = StageRoom(
-            cost: StageCost(model: configuration.model, demand: demand), contextTokens: configuration.contextTokens, kvBlocksMax: configuration.kvBlocksMax)
+            cost: StageCost(model: configuration.model, demand: demand), contextTokens: configuration.contextTokens,
+            kvBlocksMax: configuration.kvBlocksMax)
         let chosen = Self.choose(
-            for: free.map { (candidate($0, at: now), $0.ahead) }, among: stages.map { fleet[$0.replica].deployment.plan!.stages[$0.index].layers }, room)
+            for: free.map { (worker: candidate($0, at: now), ahead: $0.ahead) },
+            among: stages.map { fleet[$0.replica].deployment.plan!.stages[$0.index].layers }, room)
         for (worker, stage) in zip(free, chosen) {
             guard let stage else { continue }
             let (replica, index) = stages[stage]
             let plan = fleet[replica].deployment.plan!
             guard worker.ahead != plan.stages[index].layers else { continue }
-            membership.workers[worker.key]!.ahead = plan.stages[index].layers
+            let layers = plan.stages[index].layers
+            membership.workers[worker.key]!.ahead = layers
             effects.append(.send(.loadAhead(assignment(of: index, in: plan, epoch: fleet[replica].deployment.epoch)), to: worker.key))
             log(
                 .info, "a standby loads a stage ahead",
-                [.init("peer", worker.key), .init("layers", "\(plan.stages[index].layers.lowerBound)..<\(plan.stages[index].layers.upperBound)")], &effects)
+                [.init("peer", worker.key), .init("layers", "\(layers.lowerBound)..<\(layers.upperBound)")], &effects)
         }
     }
 
-    /// For each standby, in order: which stage it should have in memory, if any that it has room for. One that no standby has yet goes before one that
-    /// another has; of these, the one that it has already, then the one with most bytes to load.
+    /// For each standby, in order: which stage it should have in memory, if any that it has room for. One that no standby has yet goes before
+    /// one that another has; of these, the one that it has already, then the one with most bytes to load.
     static func choose(
         for standbys: [(worker: Planner.Candidate, ahead: Range<Int>?)], among stages: [Range<Int>], _ room: StageRoom
     ) -> [Int?] {

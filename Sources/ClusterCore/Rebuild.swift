@@ -21,7 +21,9 @@ package struct Rebuild: Hashable, Sendable {
     package func reaches(_ first: Int) -> Bool { computed.contains(first) }
 
     /// Whether something is wrong with it for a model of so many layers, as far as one stage knows.
-    package var isSound: Bool { 0 <= layers.lowerBound && layers.lowerBound < layers.upperBound && layers.upperBound <= Limits.layersMax && !(hasInputs && layers.lowerBound == 0) }
+    package var isSound: Bool {
+        (hasInputs ? 1 : 0) <= layers.lowerBound && !layers.isEmpty && layers.upperBound <= Limits.layersMax
+    }
 }
 
 /// What recoveries cost, since the coordinator's start. A *layer position* is one position in one layer.

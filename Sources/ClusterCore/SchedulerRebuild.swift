@@ -68,8 +68,8 @@ extension Scheduler {
 
     // MARK: - The beginning of the next one
 
-    /// The stages of `epoch` stand, know no sequence, and have what the last epoch left but for `lost` layers. Where there is room for fewer blocks than
-    /// before, who holds one of the others waits again.
+    /// The stages of `epoch` stand, know no sequence, and have what the last epoch left but for `lost` layers. Where there is room for fewer
+    /// blocks than before, who holds one of the others waits again.
     package mutating func resume(
         under epoch: Epoch, kvBlocks: Int, stages: Int, stepsInFlightMax: Int, layerCount: Int, lost: Range<Int>?,
         stores: [Int: InputStore]

@@ -73,10 +73,11 @@ extension Worker {
         case send(ToCoordinator)
         /// For the stage thread, behind whatever it is doing: hold this slice, forget all sequences and KV contents, then answer
         /// `.loaded` or `.loadFailed` with the assignment's epoch. If the same layers of the same model lie in memory already, only the KV
-        /// memory is made anew, and that of layers whose contents the assignment wants kept (`StageAssignment.keeping`) stays. A later `.load` or `.unload` makes an unfinished one moot.
+        /// memory is made anew, and that of layers whose contents the assignment wants kept (`StageAssignment.keeping`) stays. A later `.load`
+        /// or `.unload` makes an unfinished one moot.
         case load(StageAssignment)
-        /// Beside everything else and in no hurry: bring the slice's weights into memory, so that a `.load` or `.prepare` of it finds them. Answered by
-        /// `.loadedAhead`. Any other command that loads or unloads ends it.
+        /// Beside everything else and in no hurry: bring the slice's weights into memory, so that a `.load` or `.prepare` of it finds them.
+        /// Answered by `.loadedAhead`. Any other command that loads or unloads ends it.
         case loadAhead(StageAssignment)
         /// For the stage thread: free weights and KV.
         case unload

@@ -1,5 +1,3 @@
-import ModelFiles
-
 /// Rows that a stage handed on, by KV block and place in the block, bit for bit: where the stage after it is lost, they are what its successor needs
 /// to compute again. Blocks that were never written cost no memory.
 ///

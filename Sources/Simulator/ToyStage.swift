@@ -37,7 +37,8 @@ struct ToyStage {
 
     var remains: Remains {
         Remains(
-            layers: assignment.layers, memory: Dictionary(uniqueKeysWithValues: assignment.layers.map { ($0, Array(values(of: $0))) }), stores: stores)
+            layers: assignment.layers,
+            memory: Dictionary(uniqueKeysWithValues: assignment.layers.map { ($0, Array(values(of: $0))) }), stores: stores)
     }
 
     /// - Parameter remains: of layers that it names and the assignment has, keys and values stay.
