@@ -13,7 +13,8 @@ extension Coordinator {
         let capabilities = worker.hello.capabilities
         var candidate = Planner.Candidate(
             key: worker.key, memoryBytes: capabilities.memoryBytes - boundaryCacheBytes(of: worker),
-            readBytesPerSecond: capabilities.readBytesPerSecond, opsPerSecond: capabilities.opsPerSecond, floatOpsPerSecond: capabilities.floatOpsPerSecond,
+            readBytesPerSecond: capabilities.readBytesPerSecond, opsPerSecond: capabilities.opsPerSecond,
+            floatOpsPerSecond: capabilities.floatOpsPerSecond,
             correction: speeds.correction(of: worker.key, isComputing: fleet.replica(of: worker.key) != nil, at: now))
         candidate.rowCosts = speeds.rowCosts(of: worker.key)
         candidate.machine = capabilities.machine

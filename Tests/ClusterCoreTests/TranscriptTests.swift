@@ -35,6 +35,9 @@ private struct CoordinatorPlayer {
         model.kvBytesPerTokenPerLayer = 1
         var configuration = CoordinatorConfiguration(session: 1, model: model, modelPath: "/m", expectedWorkers: 2, contextTokens: 64)
         configuration.replicas = .exactly(1)
+        // Times that are easy to read.
+        configuration.heartbeatTimeoutMs = 3_000
+        configuration.linkDeadlineFloorMs = configuration.stepDeadlineFloorMs
         configuration.kvBlocksMax = 4
         configuration.prefillRowsPerStep = 4
         configuration.recoveryWaitMs = 8_000
