@@ -2122,6 +2122,51 @@ void   staffel__v1__handover_counts__free_unpacked
   assert(message->base.descriptor == &staffel__v1__handover_counts__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   staffel__v1__rebuild_counts__init
+                     (Staffel__V1__RebuildCounts         *message)
+{
+  static const Staffel__V1__RebuildCounts init_value = STAFFEL__V1__REBUILD_COUNTS__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__rebuild_counts__get_packed_size
+                     (const Staffel__V1__RebuildCounts *message)
+{
+  assert(message->base.descriptor == &staffel__v1__rebuild_counts__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__rebuild_counts__pack
+                     (const Staffel__V1__RebuildCounts *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__rebuild_counts__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__rebuild_counts__pack_to_buffer
+                     (const Staffel__V1__RebuildCounts *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__rebuild_counts__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__RebuildCounts *
+       staffel__v1__rebuild_counts__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__RebuildCounts *)
+     protobuf_c_message_unpack (&staffel__v1__rebuild_counts__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__rebuild_counts__free_unpacked
+                     (Staffel__V1__RebuildCounts *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__rebuild_counts__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   staffel__v1__step_result__init
                      (Staffel__V1__StepResult         *message)
 {
@@ -3238,7 +3283,7 @@ const ProtobufCMessageDescriptor staffel__v1__to_coordinator__descriptor =
   (ProtobufCMessageInit) staffel__v1__to_coordinator__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__from_coordinator__field_descriptors[18] =
+static const ProtobufCFieldDescriptor staffel__v1__from_coordinator__field_descriptors[19] =
 {
   {
     "enrolled",
@@ -3456,6 +3501,18 @@ static const ProtobufCFieldDescriptor staffel__v1__from_coordinator__field_descr
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "load_ahead",
+    110,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Staffel__V1__FromCoordinator, kind_case),
+    offsetof(Staffel__V1__FromCoordinator, load_ahead),
+    &staffel__v1__stage_assignment__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__from_coordinator__field_indices_by_name[] = {
   5,   /* field[5] = assign */
@@ -3468,6 +3525,7 @@ static const unsigned staffel__v1__from_coordinator__field_indices_by_name[] = {
   14,   /* field[14] = handover */
   8,   /* field[8] = health */
   4,   /* field[4] = heartbeat_reply */
+  18,   /* field[18] = load_ahead */
   1,   /* field[1] = refused */
   6,   /* field[6] = release */
   12,   /* field[12] = status */
@@ -3477,12 +3535,13 @@ static const unsigned staffel__v1__from_coordinator__field_indices_by_name[] = {
   16,   /* field[16] = weights_offer */
   2,   /* field[2] = worker_welcome */
 };
-static const ProtobufCIntRange staffel__v1__from_coordinator__number_ranges[3 + 1] =
+static const ProtobufCIntRange staffel__v1__from_coordinator__number_ranges[4 + 1] =
 {
   { 1, 0 },
   { 40, 14 },
   { 50, 16 },
-  { 0, 18 }
+  { 110, 18 },
+  { 0, 19 }
 };
 const ProtobufCMessageDescriptor staffel__v1__from_coordinator__descriptor =
 {
@@ -3492,10 +3551,10 @@ const ProtobufCMessageDescriptor staffel__v1__from_coordinator__descriptor =
   "Staffel__V1__FromCoordinator",
   "staffel.v1",
   sizeof(Staffel__V1__FromCoordinator),
-  18,
+  19,
   staffel__v1__from_coordinator__field_descriptors,
   staffel__v1__from_coordinator__field_indices_by_name,
-  3,  staffel__v1__from_coordinator__number_ranges,
+  4,  staffel__v1__from_coordinator__number_ranges,
   (ProtobufCMessageInit) staffel__v1__from_coordinator__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -3517,7 +3576,7 @@ const ProtobufCMessageDescriptor staffel__v1__empty__descriptor =
   (ProtobufCMessageInit) staffel__v1__empty__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__epoch_note__field_descriptors[1] =
+static const ProtobufCFieldDescriptor staffel__v1__epoch_note__field_descriptors[2] =
 {
   {
     "epoch",
@@ -3531,14 +3590,28 @@ static const ProtobufCFieldDescriptor staffel__v1__epoch_note__field_descriptors
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "kept",
+    110,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__EpochNote, kept),
+    &staffel__v1__layer_range__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__epoch_note__field_indices_by_name[] = {
   0,   /* field[0] = epoch */
+  1,   /* field[1] = kept */
 };
-static const ProtobufCIntRange staffel__v1__epoch_note__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__epoch_note__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 110, 1 },
+  { 0, 2 }
 };
 const ProtobufCMessageDescriptor staffel__v1__epoch_note__descriptor =
 {
@@ -3548,10 +3621,10 @@ const ProtobufCMessageDescriptor staffel__v1__epoch_note__descriptor =
   "Staffel__V1__EpochNote",
   "staffel.v1",
   sizeof(Staffel__V1__EpochNote),
-  1,
+  2,
   staffel__v1__epoch_note__field_descriptors,
   staffel__v1__epoch_note__field_indices_by_name,
-  1,  staffel__v1__epoch_note__number_ranges,
+  2,  staffel__v1__epoch_note__number_ranges,
   (ProtobufCMessageInit) staffel__v1__epoch_note__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -4378,7 +4451,7 @@ const ProtobufCMessageDescriptor staffel__v1__gateway_welcome__descriptor =
   (ProtobufCMessageInit) staffel__v1__gateway_welcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[5] =
+static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[6] =
 {
   {
     "epoch",
@@ -4440,19 +4513,33 @@ static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "held",
+    110,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__Heartbeat, held),
+    &staffel__v1__layer_range__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__heartbeat__field_indices_by_name[] = {
   0,   /* field[0] = epoch */
   3,   /* field[3] = expected_wait_ms */
+  5,   /* field[5] = held */
   4,   /* field[4] = last_received */
   1,   /* field[1] = last_step */
   2,   /* field[2] = steps_queued */
 };
-static const ProtobufCIntRange staffel__v1__heartbeat__number_ranges[2 + 1] =
+static const ProtobufCIntRange staffel__v1__heartbeat__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 40, 4 },
-  { 0, 5 }
+  { 110, 5 },
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor staffel__v1__heartbeat__descriptor =
 {
@@ -4462,10 +4549,10 @@ const ProtobufCMessageDescriptor staffel__v1__heartbeat__descriptor =
   "Staffel__V1__Heartbeat",
   "staffel.v1",
   sizeof(Staffel__V1__Heartbeat),
-  5,
+  6,
   staffel__v1__heartbeat__field_descriptors,
   staffel__v1__heartbeat__field_indices_by_name,
-  2,  staffel__v1__heartbeat__number_ranges,
+  3,  staffel__v1__heartbeat__number_ranges,
   (ProtobufCMessageInit) staffel__v1__heartbeat__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -5432,7 +5519,7 @@ const ProtobufCMessageDescriptor staffel__v1__cluster_health__descriptor =
   (ProtobufCMessageInit) staffel__v1__cluster_health__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__stage_assignment__field_descriptors[11] =
+static const ProtobufCFieldDescriptor staffel__v1__stage_assignment__field_descriptors[13] =
 {
   {
     "epoch",
@@ -5566,11 +5653,37 @@ static const ProtobufCFieldDescriptor staffel__v1__stage_assignment__field_descr
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "keeping",
+    110,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageAssignment, has_keeping),
+    offsetof(Staffel__V1__StageAssignment, keeping),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "input_blocks",
+    111,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__StageAssignment, has_input_blocks),
+    offsetof(Staffel__V1__StageAssignment, input_blocks),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__stage_assignment__field_indices_by_name[] = {
   6,   /* field[6] = boundary */
   10,   /* field[10] = downstream */
   0,   /* field[0] = epoch */
+  12,   /* field[12] = input_blocks */
+  11,   /* field[11] = keeping */
   4,   /* field[4] = kv_blocks */
   5,   /* field[5] = kv_type */
   3,   /* field[3] = layers */
@@ -5580,10 +5693,11 @@ static const unsigned staffel__v1__stage_assignment__field_indices_by_name[] = {
   2,   /* field[2] = stage_count */
   9,   /* field[9] = upstream */
 };
-static const ProtobufCIntRange staffel__v1__stage_assignment__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__stage_assignment__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 11 }
+  { 110, 11 },
+  { 0, 13 }
 };
 const ProtobufCMessageDescriptor staffel__v1__stage_assignment__descriptor =
 {
@@ -5593,10 +5707,10 @@ const ProtobufCMessageDescriptor staffel__v1__stage_assignment__descriptor =
   "Staffel__V1__StageAssignment",
   "staffel.v1",
   sizeof(Staffel__V1__StageAssignment),
-  11,
+  13,
   staffel__v1__stage_assignment__field_descriptors,
   staffel__v1__stage_assignment__field_indices_by_name,
-  1,  staffel__v1__stage_assignment__number_ranges,
+  2,  staffel__v1__stage_assignment__number_ranges,
   (ProtobufCMessageInit) staffel__v1__stage_assignment__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -5651,7 +5765,7 @@ const ProtobufCMessageDescriptor staffel__v1__stage_peer__descriptor =
   (ProtobufCMessageInit) staffel__v1__stage_peer__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__step__field_descriptors[7] =
+static const ProtobufCFieldDescriptor staffel__v1__step__field_descriptors[9] =
 {
   {
     "epoch",
@@ -5737,6 +5851,30 @@ static const ProtobufCFieldDescriptor staffel__v1__step__field_descriptors[7] =
     0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "rebuild_layers",
+    110,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__Step, rebuild_layers),
+    &staffel__v1__layer_range__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rebuild_has_inputs",
+    111,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BOOL,
+    offsetof(Staffel__V1__Step, has_rebuild_has_inputs),
+    offsetof(Staffel__V1__Step, rebuild_has_inputs),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__step__field_indices_by_name[] = {
   3,   /* field[3] = closes */
@@ -5745,12 +5883,15 @@ static const unsigned staffel__v1__step__field_indices_by_name[] = {
   0,   /* field[0] = epoch */
   1,   /* field[1] = number */
   2,   /* field[2] = opens */
+  8,   /* field[8] = rebuild_has_inputs */
+  7,   /* field[7] = rebuild_layers */
   4,   /* field[4] = segments */
 };
-static const ProtobufCIntRange staffel__v1__step__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__step__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 110, 7 },
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor staffel__v1__step__descriptor =
 {
@@ -5760,10 +5901,10 @@ const ProtobufCMessageDescriptor staffel__v1__step__descriptor =
   "Staffel__V1__Step",
   "staffel.v1",
   sizeof(Staffel__V1__Step),
-  7,
+  9,
   staffel__v1__step__field_descriptors,
   staffel__v1__step__field_indices_by_name,
-  1,  staffel__v1__step__number_ranges,
+  2,  staffel__v1__step__number_ranges,
   (ProtobufCMessageInit) staffel__v1__step__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -6948,6 +7089,96 @@ const ProtobufCMessageDescriptor staffel__v1__handover_counts__descriptor =
   (ProtobufCMessageInit) staffel__v1__handover_counts__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor staffel__v1__rebuild_counts__field_descriptors[5] =
+{
+  {
+    "recoveries",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__RebuildCounts, has_recoveries),
+    offsetof(Staffel__V1__RebuildCounts, recoveries),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "layer_positions_kept",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__RebuildCounts, has_layer_positions_kept),
+    offsetof(Staffel__V1__RebuildCounts, layer_positions_kept),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "layer_positions_all",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__RebuildCounts, has_layer_positions_all),
+    offsetof(Staffel__V1__RebuildCounts, layer_positions_all),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "layer_positions_rebuilt",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__RebuildCounts, has_layer_positions_rebuilt),
+    offsetof(Staffel__V1__RebuildCounts, layer_positions_rebuilt),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "positions_from_inputs",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__RebuildCounts, has_positions_from_inputs),
+    offsetof(Staffel__V1__RebuildCounts, positions_from_inputs),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__rebuild_counts__field_indices_by_name[] = {
+  2,   /* field[2] = layer_positions_all */
+  1,   /* field[1] = layer_positions_kept */
+  3,   /* field[3] = layer_positions_rebuilt */
+  4,   /* field[4] = positions_from_inputs */
+  0,   /* field[0] = recoveries */
+};
+static const ProtobufCIntRange staffel__v1__rebuild_counts__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor staffel__v1__rebuild_counts__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.RebuildCounts",
+  "RebuildCounts",
+  "Staffel__V1__RebuildCounts",
+  "staffel.v1",
+  sizeof(Staffel__V1__RebuildCounts),
+  5,
+  staffel__v1__rebuild_counts__field_descriptors,
+  staffel__v1__rebuild_counts__field_indices_by_name,
+  1,  staffel__v1__rebuild_counts__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__rebuild_counts__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCFieldDescriptor staffel__v1__step_result__field_descriptors[5] =
 {
   {
@@ -7102,7 +7333,7 @@ const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor =
   (ProtobufCMessageInit) staffel__v1__sampled_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[34] =
+static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[35] =
 {
   {
     "model_name",
@@ -7512,6 +7743,18 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "rebuilds",
+    110,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, rebuilds),
+    &staffel__v1__rebuild_counts__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   19,   /* field[19] = displacements */
@@ -7535,6 +7778,7 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   14,   /* field[14] = prefill_positions */
   15,   /* field[15] = prefill_positions_shared */
   23,   /* field[23] = prompt_tokens */
+  34,   /* field[34] = rebuilds */
   27,   /* field[27] = recoveries */
   28,   /* field[28] = recovery_nanoseconds */
   31,   /* field[31] = replicas */
@@ -7549,12 +7793,13 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   11,   /* field[11] = tokens_generated */
   3,   /* field[3] = workers */
 };
-static const ProtobufCIntRange staffel__v1__status_report__number_ranges[3 + 1] =
+static const ProtobufCIntRange staffel__v1__status_report__number_ranges[4 + 1] =
 {
   { 1, 0 },
   { 40, 31 },
   { 80, 33 },
-  { 0, 34 }
+  { 110, 34 },
+  { 0, 35 }
 };
 const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
 {
@@ -7564,10 +7809,10 @@ const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
   "Staffel__V1__StatusReport",
   "staffel.v1",
   sizeof(Staffel__V1__StatusReport),
-  34,
+  35,
   staffel__v1__status_report__field_descriptors,
   staffel__v1__status_report__field_indices_by_name,
-  3,  staffel__v1__status_report__number_ranges,
+  4,  staffel__v1__status_report__number_ranges,
   (ProtobufCMessageInit) staffel__v1__status_report__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -8435,7 +8680,7 @@ const ProtobufCMessageDescriptor staffel__v1__planned_stage__descriptor =
   (ProtobufCMessageInit) staffel__v1__planned_stage__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descriptors[9] =
+static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descriptors[10] =
 {
   {
     "key",
@@ -8545,10 +8790,23 @@ static const ProtobufCFieldDescriptor staffel__v1__worker_status__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "held",
+    110,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__WorkerStatus, held),
+    &staffel__v1__layer_range__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__worker_status__field_indices_by_name[] = {
   2,   /* field[2] = capabilities */
   5,   /* field[5] = compute_share */
+  9,   /* field[9] = held */
   0,   /* field[0] = key */
   6,   /* field[6] = last_step */
   3,   /* field[3] = layers */
@@ -8557,10 +8815,11 @@ static const unsigned staffel__v1__worker_status__field_indices_by_name[] = {
   8,   /* field[8] = replica */
   4,   /* field[4] = state */
 };
-static const ProtobufCIntRange staffel__v1__worker_status__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__worker_status__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 9 }
+  { 110, 9 },
+  { 0, 10 }
 };
 const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor =
 {
@@ -8570,10 +8829,10 @@ const ProtobufCMessageDescriptor staffel__v1__worker_status__descriptor =
   "Staffel__V1__WorkerStatus",
   "staffel.v1",
   sizeof(Staffel__V1__WorkerStatus),
-  9,
+  10,
   staffel__v1__worker_status__field_descriptors,
   staffel__v1__worker_status__field_indices_by_name,
-  1,  staffel__v1__worker_status__number_ranges,
+  2,  staffel__v1__worker_status__number_ranges,
   (ProtobufCMessageInit) staffel__v1__worker_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

@@ -26,11 +26,15 @@ package struct BlockAllocator: Sendable {
     private var index: PrefixIndex
     /// Idle blocks whose content was given up for a new one.
     package private(set) var evictions: UInt64 = 0
+    /// Counts the plans under which blocks were given out; by block: under which one it was last, and so since when its content is.
+    package private(set) var era: UInt32 = 0
+    private var eras: [UInt32]
 
     package init(total: Int, idleKept: Int = .max) {
         self.total = total
         self.idleKept = idleKept
         holders = [Int32](repeating: 0, count: total)
+        eras = [UInt32](repeating: 0, count: total)
         idle = IdleBlocks(total: total)
         index = PrefixIndex(total: total)
     }
@@ -53,6 +57,7 @@ package struct BlockAllocator: Sendable {
         return (0..<count).map { _ in
             let block = takeOne()
             holders[Int(block.value)] = 1
+            eras[Int(block.value)] = era
             return block
         }
     }
@@ -96,6 +101,25 @@ package struct BlockAllocator: Sendable {
         }
     }
 
+    // MARK: - Plans
+
+    /// Stages change: what is given out from now on is of another era.
+    package mutating func beginEra() { era += 1 }
+
+    /// Since when the block's content is.
+    package func era(of block: BlockID) -> UInt32 { eras[Int(block.value)] }
+
+    /// `to` gets content of `from`, and with it what is known of its age.
+    package mutating func noteCopy(from: BlockID, to: BlockID) { eras[Int(to.value)] = min(eras[Int(to.value)], eras[Int(from.value)]) }
+
+    /// Nobody can use what nobody holds: idle blocks are free.
+    package mutating func giveUpIdle() {
+        while let block = idle.removeOldest() {
+            index.remove(block)
+            free.append(block)
+        }
+    }
+
     /// There is memory for blocks 0..<`count` only from now on; nobody holds any other. What idle ones beyond held is given up.
     package mutating func limit(to count: Int) {
         precondition(count > 0 && holders[min(count, total)..<total].allSatisfy { $0 == 0 }, "blocks in use are kept")
@@ -132,6 +156,9 @@ package struct BlockAllocator: Sendable {
 
     /// The rows of a promised block are on their way: from the next step on, others may read it.
     package mutating func written(_ block: BlockID) { index.markWritten(block) }
+
+    /// Its content is lost or was never sure; who holds it makes it once more.
+    package mutating func unwritten(_ block: BlockID) { index.markUnwritten(block) }
 
     package static func blocks(forPositions positions: Int) -> Int {
         (positions + Limits.positionsPerBlock - 1) / Limits.positionsPerBlock

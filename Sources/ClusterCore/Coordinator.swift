@@ -44,8 +44,8 @@ package struct Coordinator: Sendable {
 
     static func emptyReplica(_ configuration: CoordinatorConfiguration) -> Replica {
         let clock = StepClock(
-            floorMs: configuration.stepDeadlineFloorMs, unmeasuredMs: configuration.stepDeadlineUnmeasuredMs,
-            factor: configuration.stepDeadlineFactor)
+            floorMs: configuration.stepDeadlineFloorMs, linkFloorMs: configuration.linkDeadlineFloorMs,
+            unmeasuredMs: configuration.stepDeadlineUnmeasuredMs, factor: configuration.stepDeadlineFactor)
         let scheduler = Scheduler(
             settings: Scheduler.Settings(
                 stepRowsMax: configuration.stepRowsMax, prefillRowsPerStep: configuration.prefillRowsPerStep,
@@ -101,6 +101,7 @@ package struct Coordinator: Sendable {
         deploy(now, &effects)
         finishDrains(&effects)
         fillPipeline(now, &effects)
+        placeStandbys(now, &effects)
     }
 
     private mutating func received(
@@ -130,7 +131,7 @@ package struct Coordinator: Sendable {
             membership.workers[worker]!.progress = heartbeat
             effects.append(.send(.heartbeatReply(heartbeat), to: worker))
         case .loadProgress(let progress): loadProgressed(progress, worker, now, &effects)
-        case .loaded(let epoch): loaded(epoch, worker, now, &effects)
+        case .loaded(let epoch, let kept): loaded(epoch, kept: kept, worker, now, &effects)
         case .loadFailed(let epoch, let failure): loadFailed(epoch, failure, worker, now, &effects)
         case .stepResult(let result): stepReturned(result, worker, now, &effects)
         case .stepFailed(let epoch, _, let failure): stepFailed(epoch, failure, worker, now, &effects)

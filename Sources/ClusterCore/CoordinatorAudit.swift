@@ -64,6 +64,13 @@ extension Coordinator {
     package var isServing: Bool { fleet.isServing }
     /// Sequences that gave way to a tenant that had nothing running.
     package var displacements: UInt64 { fleet.replicas.reduce(0) { $0 + $1.scheduler.displacements } }
+    /// Somebody decodes while another one's lost layers are rebuilt.
+    package var isDecodingBesideRebuild: Bool {
+        fleet.replicas.contains { replica in
+            replica.scheduler.isRebuilding
+                && replica.scheduler.running.contains { replica.scheduler[$0]!.isDecoding && replica.scheduler[$0]!.isWhole }
+        }
+    }
     package var servingCount: Int { fleet.serving.count }
 }
 

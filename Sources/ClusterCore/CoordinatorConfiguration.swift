@@ -43,6 +43,10 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var sharesPrefixes = true
     /// Share of the KV memory, in 0...100, to which beginnings that nobody uses make it grow beyond what requests needed at once.
     package var prefixCachePercent: Int = 25
+    /// Each worker keeps the rows that it hands on, up to so many bytes and a small share of its memory: where the worker after it is lost, what that
+    /// one knew can be computed from them by its successor alone.
+    package var boundaryCacheBytes: UInt64 = boundaryCacheBytesDefault
+    package static let boundaryCacheBytesDefault: UInt64 = 256 << 20
     /// Where guesses of next tokens come from.
     package var speculation = Speculation.Mode.promptLookup
     /// Whether the Node has a draft model that answers `.draft`.
@@ -54,9 +58,11 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
 
     /// How often peers send heartbeats. A worker that is late by another one is spoken to.
     package var heartbeatIntervalMs: UInt64 = Limits.heartbeatIntervalMs
-    package var heartbeatTimeoutMs: UInt64 = Limits.heartbeatTimeoutMs
+    package var heartbeatTimeoutMs: UInt64 = Limits.workerSilenceMs
     package var loadProgressTimeoutMs: UInt64 = Limits.loadProgressTimeoutMs
     package var stepDeadlineFloorMs: UInt64 = Limits.stepDeadlineFloorMs
+    /// Where a step was lost between two processes, nobody is struck for it and little is lost, so it is looked for sooner.
+    package var linkDeadlineFloorMs: UInt64 = Limits.linkDeadlineFloorMs
     /// Patience with the first step of all, before any step time is known: weights may still have to come from disk.
     package var stepDeadlineUnmeasuredMs: UInt64 = 60_000
     /// A step is overdue after the longest step time seen lately times this, but never before the floor.

@@ -19,7 +19,8 @@ extension Coordinator {
         let candidates = withoutStandbys(freeCandidates(now))
         let keys = candidates.map(\.key)
         guard !keys.isEmpty, keys != fleet.triedInVain else { return }
-        switch plans(over: candidates, atMost: wanted, at: now) {
+        let repaired = repair(over: candidates, at: now).map { [$0] }
+        switch repaired.map(Result.success) ?? plans(over: candidates, atMost: wanted, at: now) {
         case .success(let plans):
             assign(plans, now, &effects)
             fleet.triedInVain = freeCandidates(now).map(\.key)
@@ -137,6 +138,9 @@ extension Coordinator {
     private mutating func assign(_ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
         let replica = fleet.takePlace { Self.emptyReplica(configuration) }
         let epoch = fleet.takeEpoch()
+        var plan = plan
+        // Who keeps layers has no memory for more blocks of them.
+        if let remains = fleet[replica].remains { plan.kvBlocks = min(plan.kvBlocks, remains.plan.kvBlocks) }
         fleet.triedInVain = nil
         fleet.widenedInVain = nil
         let start = Deployment.Loading(isDone: false, bytesDone: 0, lastProgress: now)
@@ -150,8 +154,9 @@ extension Coordinator {
                     .init("epoch", epoch.value), .init("replica", replica), .init("stage", index), .init("peer", stage.worker),
                     .init("layers", "\(stage.layers.lowerBound)..<\(stage.layers.upperBound)"), .init("kv_blocks", plan.kvBlocks),
                 ], &effects)
-            effects.append(.send(.assign(assignment(of: index, in: plan, epoch: epoch)), to: stage.worker))
+            effects.append(.send(.assign(loadAssignment(of: index, in: plan, of: replica)), to: stage.worker))
             membership.workers[stage.worker]!.holdsSlice = true
+            membership.workers[stage.worker]!.ahead = nil
         }
     }
 
@@ -164,11 +169,13 @@ extension Coordinator {
 
     func assignment(of index: Int, in plan: Plan, epoch: Epoch) -> StageAssignment {
         let next = index + 1 < plan.stages.count ? plan.stages[index + 1].worker : nil
-        return StageAssignment(
+        var assignment = StageAssignment(
             epoch: epoch, stage: index, stageCount: plan.stages.count, layers: plan.stages[index].layers, kvBlocks: plan.kvBlocks,
             kvType: configuration.kvType, boundary: configuration.boundary, modelDigest: configuration.model.digest,
             modelPath: configuration.modelPath, upstream: index > 0 ? plan.stages[index - 1].worker : nil,
             downstream: next.flatMap { key in membership.workers[key].map { StagePeer(key: key, endpoint: $0.hello.dataEndpoint) } })
+        if !assignment.isLast { assignment.inputBlocks = min(plan.kvBlocks, inputBlocks(of: plan.stages[index].worker)) }
+        return assignment
     }
 
     /// The replica whose epoch a worker's message names, if the worker has a stage of it; else the message is dropped.
@@ -202,15 +209,16 @@ extension Coordinator {
         fleet[replica].deployment.phase = .loading(plan, stages)
     }
 
-    mutating func loaded(_ epoch: Epoch, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
+    mutating func loaded(_ epoch: Epoch, kept: Range<Int> = 0..<0, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
         guard let replica = replica(of: worker, in: epoch, &effects) else { return }
         guard case .loading(let plan, var stages) = fleet[replica].deployment.phase, let stage = fleet[replica].deployment.stage(of: worker) else {
             return drop(.wrongState, from: worker, &effects)
         }
         stages[stage].isDone = true
+        stages[stage].kept = kept
         endFetch(of: worker, &effects)
         fleet[replica].deployment.phase = .loading(plan, stages)
-        if stages.allSatisfy(\.isDone) { prove(replica, plan, now, &effects) }
+        if stages.allSatisfy(\.isDone) { prove(replica, plan, stages, now, &effects) }
     }
 
     mutating func loadFailed(_ epoch: Epoch, _ failure: Failure, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
@@ -220,11 +228,11 @@ extension Coordinator {
     }
 
     /// Loaded slices are not yet a pipeline: one step through all stages shows that each reaches the next.
-    private mutating func prove(_ replica: Int, _ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
+    private mutating func prove(
+        _ replica: Int, _ plan: Plan, _ stages: [Deployment.Loading], _ now: Instant, _ effects: inout [Effect]
+    ) {
         fleet[replica].deployment.phase = .proving(plan)
-        fleet[replica].scheduler.begin(
-            epoch: fleet[replica].deployment.epoch, kvBlocks: plan.kvBlocks, stages: plan.stages.count,
-            stepsInFlightMax: plan.stages.count * configuration.stepsInFlightPerStage)
+        beginSteps(of: replica, plan, stages, &effects)
         send(fleet[replica].scheduler.makeProbe(sequence: takeSequenceID(), at: now), to: replica, &effects)
     }
 
@@ -247,23 +255,30 @@ extension Coordinator {
 
     // MARK: - Loss
 
-    /// The replica's epoch ends; `deploy` makes the next one over whoever is free. Its sequences keep their tokens and are prefilled again,
-    /// by this replica or another.
+    /// The replica's epoch ends; `deploy` makes the next one over whoever is free. Its sequences keep what those who are left have of them; where
+    /// that is nothing, or another replica serves, they keep their tokens and are prefilled again.
     mutating func recover(_ replica: Int, _ reason: String, _ now: Instant, _ effects: inout [Effect]) {
+        // Workers of a hand-over that ends so may have changed over or not: nobody knows what they have.
+        let isKnown = fleet[replica].handover?.phase != .adopting
         let deployment = fleet[replica].deployment
         guard !deployment.isIdle else { return }
         if deployment.isServing { metrics.recoveries += 1 }
         log(
             .warning, "epoch ended", [.init("epoch", deployment.epoch.value), .init("replica", replica), .init("reason", reason)], &effects)
         dropHandover(of: replica, now, &effects)
-        endEpoch(of: replica, now)
+        endEpoch(of: replica, keepingWhatIsLeft: isKnown, now)
         if fleet.isIdle { fleet.lastFailure = Failure(.noCapacity, reason) }
     }
 
     mutating func endEpoch(of replica: Int, _ now: Instant) {
+        fleet[replica].scheduler.halt()
+        fleet[replica].remains = nil
+        closeAccounts(of: replica, now)
+    }
+
+    mutating func closeAccounts(of replica: Int, _ now: Instant) {
         settleAccounts()
         fleet[replica].watch.end(at: now, &speeds)
-        fleet[replica].scheduler.halt()
         fleet[replica].account.end()
         fleet[replica].deployment.phase = .idle
         fleet[replica].deployment.servingSince = nil

@@ -6,7 +6,8 @@ extension Coordinator {
     /// Begins a hand-over where one is wanted: a worker that serves wants to leave, or one that stands by would make the pipeline wider. Looked
     /// at with every event, so what is in vain is remembered.
     mutating func considerHandovers(_ now: Instant, _ effects: inout [Effect]) {
-        for replica in fleet.serving where fleet[replica].handover == nil && fleet[replica].handoverRetryAt <= now {
+        for replica in fleet.serving
+        where fleet[replica].handover == nil && fleet[replica].handoverRetryAt <= now && !fleet[replica].scheduler.isRebuilding {
             relieve(replica, now, &effects)
             if fleet[replica].handover == nil { grow(replica, now, &effects) }
         }
@@ -122,6 +123,7 @@ extension Coordinator {
             ], &effects)
         for (index, stage) in plan.stages.enumerated() {
             membership.workers[stage.worker]!.holdsSlice = true
+            membership.workers[stage.worker]!.ahead = nil
             let sources = handover.senders(to: stage.worker).compactMap { stagePeer($0) }
             effects.append(
                 .send(.handover(.prepare(assignment(of: index, in: plan, epoch: handover.epoch), sources: sources)), to: stage.worker))
@@ -240,6 +242,7 @@ extension Coordinator {
         fleet[replica].scheduler.proceed(
             under: handover.epoch, kvBlocks: handover.plan.kvBlocks, stages: handover.plan.stages.count,
             stepsInFlightMax: handover.plan.stages.count * configuration.stepsInFlightPerStage)
+        renewStores(of: replica, handover.plan, keeping: fleet[replica].stores)
         let workers = candidates(of: handover.plan, at: now)
         predict(handover.plan, of: replica, workers)
         fleet[replica].account.begin(

@@ -80,14 +80,17 @@ extension Coordinator {
     private mutating func greetAgain(_ hello: WorkerHello, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
         membership.workers[worker]!.hello = hello
         membership.workers[worker]!.lastHeard = now
+        membership.workers[worker]!.ahead = nil
+        fleet.standbyPlaces = nil
         // An order or a report may be lost.
         giveUpHandovers(with: worker, because: "a worker reconnected", now, &effects)
         guard let replica = fleet.replica(of: worker), let stage = fleet[replica].deployment.stage(of: worker) else { return }
         let deployment = fleet[replica].deployment
         let holdsThisEpoch = hello.holding?.epoch == deployment.epoch
         switch deployment.phase {
-        case .loading where holdsThisEpoch: loaded(deployment.epoch, worker, now, &effects)
-        case .loading(let plan, _): effects.append(.send(.assign(assignment(of: stage, in: plan, epoch: deployment.epoch)), to: worker))
+        // What it kept it says when it is asked again.
+        case .loading where holdsThisEpoch && fleet[replica].remains == nil: loaded(deployment.epoch, worker, now, &effects)
+        case .loading(let plan, _): effects.append(.send(.assign(loadAssignment(of: stage, in: plan, of: replica)), to: worker))
         case .proving, .serving:
             if !holdsThisEpoch || !fleet[replica].scheduler.inFlight.isEmpty {
                 recover(replica, "a worker reconnected and frames may be lost", now, &effects)

@@ -12,8 +12,9 @@ extension Coordinator {
     func candidate(_ worker: WorkerMember, at now: Instant) -> Planner.Candidate {
         let capabilities = worker.hello.capabilities
         var candidate = Planner.Candidate(
-            key: worker.key, memoryBytes: capabilities.memoryBytes, readBytesPerSecond: capabilities.readBytesPerSecond,
-            opsPerSecond: capabilities.opsPerSecond, floatOpsPerSecond: capabilities.floatOpsPerSecond,
+            key: worker.key, memoryBytes: capabilities.memoryBytes - boundaryCacheBytes(of: worker),
+            readBytesPerSecond: capabilities.readBytesPerSecond, opsPerSecond: capabilities.opsPerSecond,
+            floatOpsPerSecond: capabilities.floatOpsPerSecond,
             correction: speeds.correction(of: worker.key, isComputing: fleet.replica(of: worker.key) != nil, at: now))
         candidate.rowCosts = speeds.rowCosts(of: worker.key)
         candidate.machine = capabilities.machine
@@ -29,7 +30,7 @@ extension Coordinator {
     mutating func considerRecut(of replica: Int, _ now: Instant, _ effects: inout [Effect]) {
         let deployment = fleet[replica].deployment
         guard case .serving(let current) = deployment.phase, fleet[replica].handover == nil,
-            fleet[replica].watch.isCheckDue(configuration, at: now) else { return }
+            !fleet[replica].scheduler.isRebuilding, fleet[replica].watch.isCheckDue(configuration, at: now) else { return }
         // As in `widen`: who failed a stage lately is only used in need, and who was not expected stands by for one that is lost.
         let isNarrow = configuration.replicas == .exactly(1) && current.stages.count < configuration.expectedWorkers
         let usable = membership.candidates(at: now).filter {

@@ -25,6 +25,7 @@ extension Coordinator {
         report.recoveries = metrics.recoveries
         report.recoveryNanoseconds = metrics.recoveryNanoseconds
         report.lastRecoveryNanoseconds = metrics.lastRecoveryNanoseconds
+        report.rebuilds = fleet.replicas.reduce(RebuildCounts()) { $0 + $1.scheduler.rebuildCounts }
         report.handovers = metrics.handovers
         report.handovers.positionsRecomputed = sum { $0.positionsRecomputed }
         return report
@@ -61,6 +62,7 @@ extension Coordinator {
             state: state(of: worker, stage: stage, in: deployment, at: now),
             computeShare: computeShare(of: worker.key, replica: replica, at: now),
             lastStep: worker.progress.epoch == deployment.epoch ? worker.progress.lastStep : StepNumber(0), replica: replica)
+        if replica == nil { status.held = worker.progress.held }
         if let stage, case .loading(_, let stages) = deployment.phase { status.loadedShare = stages[stage].share }
         return status
     }

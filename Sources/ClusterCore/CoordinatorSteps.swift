@@ -71,7 +71,7 @@ extension Coordinator {
             let (step, timings) = (returned.step, returned.timings)
             let timeline = StepTimeline(sentAt: step.sentAt, returnedAt: returned.at, timings: timings)
             guard let replica = fleet.replica(in: returned.epoch) else { preconditionFailure("an epoch ended before its steps were in its accounts") }
-            fleet[replica].watch.note(step, timings, inFlight: returned.inFlight, at: returned.at, &speeds)
+            if !step.isRebuild { fleet[replica].watch.note(step, timings, inFlight: returned.inFlight, at: returned.at, &speeds) }
             fleet[replica].account.note(step, timings, timeline, tokens: returned.tokens)
             guard configuration.tracesSteps else { continue }
             untold.append(
@@ -96,12 +96,13 @@ extension Coordinator {
     /// A step that takes far too long: the workers' heartbeats tell where it is (`StepSuspect`).
     mutating func failOverdueStep(of replica: Int, _ now: Instant, _ effects: inout [Effect]) {
         // Asked first, since it is asked at each event.
-        guard let deadline = fleet[replica].scheduler.deadline, deadline <= now else { return }
+        guard let deadline = fleet[replica].scheduler.lostDeadline, deadline <= now else { return }
         let (deployment, scheduler) = (fleet[replica].deployment, fleet[replica].scheduler)
         guard let plan = deployment.plan, let step = scheduler.inFlight.first else { return }
         let suspect = StepSuspect(step: step.number, epoch: deployment.epoch, stages: plan.stages.map(\.worker)) {
             membership.workers[$0]?.progress
         }
+        if case .worker = suspect, let patience = scheduler.deadline, now < patience { return }
         let what = "a step of \(step.rowCount) rows did not come back after \(now.milliseconds(since: step.sentAt)) ms"
         switch suspect {
         case .result: recover(replica, "a step's result was lost", now, &effects)
@@ -118,7 +119,12 @@ extension Coordinator {
     }
 
     /// When the oldest step in flight of any replica is overdue.
-    var stepDeadline: Instant? { fleet.replicas.compactMap { $0.scheduler.deadline }.min() }
+    var stepDeadline: Instant? {
+        fleet.replicas.compactMap { replica in
+            // Then heartbeats tell where it is, or it is waited for.
+            replica.scheduler.lostDeadline.flatMap { $0 > lastHandled ? $0 : replica.scheduler.deadline }
+        }.min()
+    }
 
     mutating func takeSequenceID() -> SequenceID {
         defer { nextSequence += 1 }

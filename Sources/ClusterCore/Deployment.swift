@@ -17,6 +17,8 @@ package struct Deployment: Hashable, Sendable {
         /// As the worker last said; 0 before it did.
         package var bytesTotal: UInt64 = 0
         package var lastProgress: Instant
+        /// Of its layers, those that have what the epoch before left.
+        package var kept = 0..<0
 
         /// How much of its bytes is there, 0...1; `nil` before the worker said.
         package var share: Double? {

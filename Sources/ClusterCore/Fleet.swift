@@ -20,6 +20,8 @@ package struct Fleet: Sendable {
     package var widenedInVain: [PeerKey]?
     /// Workers over whom a plan would not be wider than the one in force.
     var grownInVain: [PeerKey]?
+    /// Standbys that were told what to load ahead, and for which plans.
+    var standbyPlaces: StandbyPlaces?
     /// Why nothing serves, as far as known. For people.
     package var lastFailure: Failure?
 

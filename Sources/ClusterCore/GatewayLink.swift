@@ -175,7 +175,7 @@ package struct GatewayLink: Sendable {
         case .status(let report) where isStatusAsked:
             isStatusAsked = false
             effects.append(.status(report))
-        case .enrolled, .workerWelcome, .assign, .release, .step, .status, .handover, .drainStatus, .weightsOffer, .weightsFetchers:
+        case .enrolled, .workerWelcome, .assign, .release, .step, .status, .handover, .drainStatus, .weightsOffer, .weightsFetchers, .loadAhead:
             drop(.wrongRole, &effects)
         }
     }

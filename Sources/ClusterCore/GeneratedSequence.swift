@@ -33,6 +33,11 @@ package struct GeneratedSequence: Hashable, Sendable {
     private var prefillEnd = 0
     /// Positions whose rows were put into a step of this epoch.
     package private(set) var sent = 0
+    /// So many of them came back: every stage has their keys and values, but for layers that were lost since.
+    package private(set) var committed = 0
+    /// Of those, positions whose lost layers have still to be sent for, and those that have still to come back. Empty where nothing was lost.
+    package private(set) var rebuilding = 0..<0
+    private var rebuilt = 0
     /// The most that ever were: what is sent again below that was computed before.
     private(set) var sentMost = 0
     /// The first `blocksSent` of them are known to the stages.
@@ -80,7 +85,13 @@ package struct GeneratedSequence: Hashable, Sendable {
     package var pending: Int { tokens.count - sent }
 
     /// Its prefill is sent: from now on one row a step, the next only after the last one's token has come.
-    package var isDecoding: Bool { prefillEnd > 0 && sent >= prefillEnd }
+    package var isDecoding: Bool { prefillEnd > 0 && sent >= prefillEnd && rebuilding.isEmpty }
+
+    /// It has rows of its prompt to send.
+    package var isPrefilling: Bool { sent < prefillEnd && pending > 0 && rebuilding.isEmpty }
+
+    /// Lost layers of some of its positions are not known to be there again.
+    package var isWhole: Bool { rebuilt >= rebuilding.upperBound }
 
     /// Blocks that are still missing before its next `rows` rows can be sent.
     package func blocksMissing(forRows rows: Int) -> Int {
@@ -128,11 +139,16 @@ package struct GeneratedSequence: Hashable, Sendable {
     package mutating func confirmDraft() {
         precondition(sent == tokens.count - 1 && sent < blocks.count * Limits.positionsPerBlock, "a guess stands behind all that was sent")
         sent += 1
+        committed = max(committed, sent)
     }
 
-    package mutating func stepReturned() {
+    /// A step with its rows up to position `end` came back; `isRebuild`: which had come back once before.
+    package mutating func stepReturned(upTo end: Int, isRebuild: Bool = false) {
         precondition(stepsInFlight > 0, "a step that returns was sent")
         stepsInFlight -= 1
+        // One that was preempted has no rows any more.
+        guard !blocks.isEmpty else { return }
+        if isRebuild { rebuilt = max(rebuilt, end) } else { committed = max(committed, end) }
     }
 
     /// The stages' state of it is gone or is being closed; its tokens stay. Steps in flight still return.
@@ -140,6 +156,9 @@ package struct GeneratedSequence: Hashable, Sendable {
         sentMost = max(sentMost, sent)
         defer {
             sent = 0
+            committed = 0
+            rebuilding = 0..<0
+            rebuilt = 0
             blocks = []
             blocksSent = 0
             cached = 0
@@ -158,6 +177,46 @@ package struct GeneratedSequence: Hashable, Sendable {
         blocksSent = 0
         isOpen = false
         lastStep = StepNumber(0)
+    }
+
+    /// The epoch ended, and what did not come back never does. It keeps its blocks.
+    package mutating func rollBack() {
+        sentMost = max(sentMost, sent)
+        sent = committed
+        cached = committed
+        blocksSent = 0
+        isOpen = false
+        forgetSteps()
+    }
+
+    /// Layers of its positions were lost, of all that it computed; `false`: nothing was, as far as it is concerned.
+    package mutating func setLost(_ isLost: Bool) {
+        rebuilding = 0..<(isLost ? committed : 0)
+        rebuilt = 0
+    }
+
+    /// The first positions lie in blocks that others rebuild.
+    package mutating func skipRebuilding(to position: Int) {
+        let start = min(max(rebuilding.lowerBound, position), rebuilding.upperBound)
+        rebuilding = start..<rebuilding.upperBound
+        if !isOpen { cached = rebuilding.isEmpty ? sent : start }
+        rebuilt = max(rebuilt, min(position, rebuilding.upperBound))
+    }
+
+    /// The next `rows` positions whose lost layers are computed again, as a segment of step `number`.
+    package mutating func sendLostRows(_ rows: Int, in number: StepNumber) -> Segment {
+        let (start, end) = (rebuilding.lowerBound, rebuilding.lowerBound + rows)
+        precondition(rows > 0 && end <= rebuilding.upperBound, "only what was lost is rebuilt")
+        let blockCount = BlockAllocator.blocks(forPositions: end)
+        let segment = Segment(
+            sequence: id, start: start, tokens: Array(tokens[start..<end]), newBlocks: Array(blocks[blocksSent..<max(blocksSent, blockCount)]),
+            samples: false)
+        rebuilding = end..<rebuilding.upperBound
+        blocksSent = max(blocksSent, blockCount)
+        stepsInFlight += 1
+        lastStep = number
+        isOpen = true
+        return segment
     }
 
     /// The epoch ended: nothing of it comes back.

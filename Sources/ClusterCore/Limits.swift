@@ -49,8 +49,12 @@ package enum Limits {
     package static let expectedWaitMsMax: UInt64 = 1_000_000_000_000
     package static let heartbeatIntervalMs: UInt64 = 250
     package static let heartbeatTimeoutMs: UInt64 = 3_000
+    /// The coordinator gives a silent worker up after so long: a process that is stopped or a link that is cut shows within two seconds.
+    package static let workerSilenceMs: UInt64 = 1_750
     package static let loadProgressTimeoutMs: UInt64 = 60_000
     package static let stepDeadlineFloorMs: UInt64 = 10_000
+    /// Of a step that a stage has not received: that is not for want of time.
+    package static let linkDeadlineFloorMs: UInt64 = 1_500
     package static let recoveryWaitMs: UInt64 = 300_000
     package static let planSettleMs: UInt64 = 1_000
     /// Of keys and values in one frame, unless one block of one layer has more: what a decode step may have to wait for.

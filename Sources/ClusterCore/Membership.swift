@@ -32,6 +32,8 @@ package struct WorkerMember: Hashable, Sendable {
     package var holdsSlice: Bool
     /// Where it is to have layers no more.
     package var drain: Drain?
+    /// The stage that it was told to load ahead.
+    package var ahead: Range<Int>?
 }
 
 package struct GatewayMember: Hashable, Sendable {

@@ -5,9 +5,11 @@ package struct ProtocolVersion: Hashable, Sendable, CustomStringConvertible {
     package var major: UInt32
     package var minor: UInt32
 
-    package static let current = ProtocolVersion(major: 2, minor: 1)
+    package static let current = ProtocolVersion(major: 2, minor: 2)
     /// From this one on workers hand layers over while they serve.
     package static let handoverMinor: UInt32 = 1
+    /// From this one on workers keep what a lost epoch left, rebuild single layers, and load ahead.
+    package static let rebuildMinor: UInt32 = 2
 
     package init(major: UInt32, minor: UInt32) {
         self.major = major
@@ -33,7 +35,8 @@ package enum ToCoordinator: Hashable, Sendable {
     /// Sent every `Limits.heartbeatIntervalMs` by workers and gateways after their hello.
     case heartbeat(Heartbeat)
     case loadProgress(LoadProgress)
-    case loaded(Epoch)
+    /// The slice is in memory. `kept`: of its layers, those that still have the keys and values that the assignment wanted kept; often none.
+    case loaded(Epoch, kept: Range<Int> = 0..<0)
     case loadFailed(Epoch, Failure)
     case stepResult(StepResult)
     /// The stage could not compute a step (an error of our own or of its memory): its worker is treated as failed.
@@ -81,6 +84,8 @@ package enum FromCoordinator: Hashable, Sendable {
     case weightsOffer(WeightsOffer)
     /// These workers fetch weights: let them, and nobody else, ask for what is here. Whenever it changes.
     case weightsFetchers([PeerKey])
+    /// To a worker without a stage: have this one's weights in memory, for it may be yours next. When there is nothing better to do.
+    case loadAhead(StageAssignment)
 }
 
 package struct EnrolRequest: Hashable, Sendable {
@@ -195,6 +200,8 @@ package struct Heartbeat: Hashable, Sendable {
     package var lastReceived: StepNumber?
     /// In a reply to a gateway: how long a request would wait behind all that is open, at most `Limits.expectedWaitMsMax`.
     package var expectedWaitMs: UInt64
+    /// Of a worker without a stage: the layers that it has in memory ahead. Empty where there are none.
+    package var held = 0..<0
 
     package init(epoch: Epoch, lastStep: StepNumber, stepsQueued: Int, lastReceived: StepNumber? = nil, expectedWaitMs: UInt64 = 0) {
         self.epoch = epoch
@@ -302,6 +309,7 @@ package struct StatusReport: Hashable, Sendable {
     package var recoveryNanoseconds: UInt64 = 0
     package var lastRecoveryNanoseconds: UInt64 = 0
     package var handovers = HandoverCounts()
+    package var rebuilds = RebuildCounts()
     /// While a plan serves.
     package var planning: PlanningStatus?
 
@@ -350,6 +358,8 @@ package struct WorkerStatus: Hashable, Sendable {
     package var replica: Int?
     /// How much of its slice is in memory while it loads, 0...1; `nil` otherwise, and before the worker said.
     package var loadedShare: Double?
+    /// Of a standby: the layers that it has in memory ahead.
+    package var held = 0..<0
 
     package init(
         key: PeerKey, name: String, capabilities: WorkerCapabilities, layers: Range<Int>, state: String, computeShare: Double,

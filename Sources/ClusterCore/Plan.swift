@@ -121,6 +121,11 @@ package struct StageAssignment: Hashable, Sendable {
     package var upstream: PeerKey?
     /// Where this stage pushes its activations; `nil` on the last stage, which answers the coordinator.
     package var downstream: StagePeer?
+    /// The keys and values that steps of this epoch left stay, in the layers that the worker had then and still has; whatever it had of another is
+    /// void. `nil`: it begins with none.
+    package var keeping: Epoch?
+    /// Of blocks below this one the stage keeps the rows that it hands on, so that the stage after it can be rebuilt from them.
+    package var inputBlocks = 0
 
     package var isFirst: Bool { stage == 0 }
     package var isLast: Bool { stage == stageCount - 1 }

@@ -52,6 +52,9 @@ struct PrefixIndex: Sendable {
         written[Int(block.value)] = true
     }
 
+    /// What the block held is not there any more, and will be again.
+    mutating func markUnwritten(_ block: BlockID) { written[Int(block.value)] = false }
+
     /// Does nothing for a block that is not in the tree.
     mutating func remove(_ block: BlockID) {
         guard let place = places[Int(block.value)] else { return }

@@ -16,5 +16,10 @@ package struct Replica: Sendable {
     var handoverRetryMs: UInt64 = 0
     var handoverRetryAt = Instant(nanoseconds: 0)
 
+    /// What its last epoch left, while the next one is being made.
+    var remains: Remains?
+    /// Rows that its stages keep of what they hand on, by the layer behind. Only ever asked by that.
+    var stores: [Int: Scheduler.InputStore] = [:]
+
     package init(scheduler: Scheduler) { self.scheduler = scheduler }
 }

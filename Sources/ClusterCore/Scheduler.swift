@@ -40,14 +40,17 @@ package struct Scheduler: Sendable {
     /// In order of precedence.
     package internal(set) var running: [SequenceID] = []
     package internal(set) var allocator = BlockAllocator(total: 0)
-    package private(set) var inFlight: Deque<StepInFlight> = []
+    package internal(set) var inFlight: Deque<StepInFlight> = []
+    /// What was lost with a stage and is made again (`SchedulerRebuild.swift`).
+    var loss: Loss?
+    package internal(set) var rebuildCounts = RebuildCounts()
     /// Sequences whose state the stages may forget; told with the next step.
     var closing: [SequenceID] = []
     /// Copies that the stages make with the next step.
     var copying: [BlockCopy] = []
     /// Waiting sequences whose beginning another one is about to compute: the block that they wait for.
     var awaited: [SequenceID: BlockID] = [:]
-    private var probe: (sequence: SequenceID, blocks: [BlockID])?
+    var probe: (sequence: SequenceID, blocks: [BlockID])?
     var epoch = Epoch(0)
     var nextNumber: UInt64 = 1
     var inFlightMax = 0
@@ -85,6 +88,8 @@ package struct Scheduler: Sendable {
 
     /// When the oldest step in flight is overdue.
     package var deadline: Instant? { inFlight.first.map { clock.deadline(of: $0) } }
+    /// The same, if no stage computes it.
+    package var lostDeadline: Instant? { inFlight.first.map { clock.deadline(of: $0, isLost: true) } }
 
     // MARK: - Epochs
 
@@ -108,6 +113,7 @@ package struct Scheduler: Sendable {
         copying = []
         awaited = [:]
         probe = nil
+        loss = nil
         for id in running {
             _ = sequences[id]!.loseState()
             waiting.insert(sequences[id]!)
@@ -161,6 +167,12 @@ package struct Scheduler: Sendable {
     package mutating func nextStep(at now: Instant) -> Step? {
         guard inFlight.count < inFlightMax, !isHeld else { return nil }
         admitWaiting()
+        // One of these is always on its way while there is something to rebuild, and no more while others want the stages.
+        if isRebuilding, !inFlight.contains(where: \.isRebuild), let step = nextRebuildStep(at: now) { return step }
+        return nextPlainStep(at: now) ?? nextRebuildStep(at: now)
+    }
+
+    private mutating func nextPlainStep(at now: Instant) -> Step? {
         var draft = StepDraft(rowsMax: settings.stepRowsMax)
         let decoding = running.count { sequences[$0]!.isDecoding }
         var groups = shape.groups(decoding: decoding, inFlightMax: inFlightMax)
@@ -188,11 +200,11 @@ package struct Scheduler: Sendable {
 
     /// Prompts in the order of shares; a prompt's next chunk may follow while earlier ones are in flight.
     private mutating func addPrefillRows(to draft: inout StepDraft, beside rows: Int, groups: Int, turn: Turn?) {
-        guard running.contains(where: { !sequences[$0]!.isDecoding && sequences[$0]!.pending > 0 }) else { return }
+        guard running.contains(where: { sequences[$0]!.isPrefilling }) else { return }
         let fitting = shape.prefillRows(beside: rows, groups: groups)
         var budget = min(turn?.promptRows(fitting, beside: draft.parts.count) ?? fitting, draft.rowsLeft)
         for id in inOrderOfShares() where budget > 0 {
-            guard let sequence = sequences[id], !sequence.isDecoding, sequence.pending > 0, draft.mayOpen(sequence) else { continue }
+            guard let sequence = sequences[id], sequence.isPrefilling, draft.mayOpen(sequence) else { continue }
             let rows = min(sequence.pending, budget)
             draft.add(id, rows: rows)
             budget -= rows
@@ -211,8 +223,9 @@ package struct Scheduler: Sendable {
         return launch(segments, opens: opens, at: now)
     }
 
-    private mutating func launch(_ segments: [Segment], opens: [SequenceOpen], at now: Instant) -> Step {
-        let step = Step(epoch: epoch, number: StepNumber(nextNumber), opens: opens, closes: closing, copies: copying, segments: segments)
+    mutating func launch(_ segments: [Segment], opens: [SequenceOpen], rebuild: Rebuild? = nil, at now: Instant) -> Step {
+        let step = Step(
+            epoch: epoch, number: StepNumber(nextNumber), opens: opens, closes: closing, copies: copying, segments: segments, rebuild: rebuild)
         nextNumber += 1
         closing = []
         copying = []
@@ -286,12 +299,12 @@ package struct Scheduler: Sendable {
         inFlight.removeFirst()
         changes?.returned(oldest.number)
         clock.finished(oldest, at: now)
-        forecast.note(oldest, tokens: result.tokens.count, at: now)
-        // The first step of all waits for weights that nobody has touched yet.
-        if probe == nil {
+        if !oldest.isRebuild { forecast.note(oldest, tokens: result.tokens.count, at: now) }
+        // The first step of all waits for weights that nobody has touched yet, and a rebuilding one leaves layers out.
+        if probe == nil, !oldest.isRebuild {
             shape.note(rows: oldest.rowCount, sampledRows: oldest.sampledRowCount, alone: oldest.isAlone, timings: result.timings)
         }
-        for rows in oldest.rows { sequences[rows.sequence]?.stepReturned() }
+        for rows in oldest.rows { sequences[rows.sequence]?.stepReturned(upTo: rows.end, isRebuild: oldest.isRebuild) }
         endProbe(after: oldest)
         noteGuesses(of: oldest, in: result)
         var advances: [Advance] = []

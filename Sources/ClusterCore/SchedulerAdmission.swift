@@ -42,6 +42,7 @@ extension Scheduler {
         allocator.hold(past.blocks)
         guard let own = allocator.allocate(wanted) else { preconditionFailure("the blocks were counted") }
         if let partial = past.partial { copying.append(BlockCopy(from: partial, to: own[0])) }
+        if let partial = past.partial { allocator.noteCopy(from: partial, to: own[0]) }
         sequences[id]!.admit(past.blocks + own, cached: past.positions)
         sequences[id]!.setIndexed(past.indexed, mayIndex: settings.sharesPrefixes && past.indexed == past.blocks.count)
         for block in past.indexed..<max(past.indexed, sequence.tokens.count / Limits.positionsPerBlock) { promise(block, of: id) }

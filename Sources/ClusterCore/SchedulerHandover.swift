@@ -52,6 +52,7 @@ extension Scheduler {
         for id in running where sequences[id]!.blocks.contains(where: { lost($0) || unmade.contains($0) }) { preempt(id) }
         copying.removeAll { lost($0.from) || lost($0.to) }
         if kvBlocks < allocator.total { allocator.limit(to: kvBlocks) }
+        allocator.beginEra()
         self.epoch = epoch
         nextNumber = 1
         inFlightMax = stepsInFlightMax
@@ -59,6 +60,7 @@ extension Scheduler {
         closing = []
         for id in running { sequences[id]!.changeStages() }
         for id in waiting.inOrder { sequences[id]!.forgetSteps() }
+        loss = nil
         endTracking()
     }
 

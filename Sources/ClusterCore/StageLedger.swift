@@ -22,6 +22,7 @@ struct StageLedger: Hashable, Sendable {
     mutating func take(_ step: Step) -> String? {
         guard step.segments.count <= Limits.stepSegmentsMax else { return "\(step.segments.count) segments" }
         for sequence in step.closes where entries.removeValue(forKey: sequence) == nil { return "it closes a sequence that is not open" }
+        if let rebuild = step.rebuild, !rebuild.isSound { return "it rebuilds layers that can't be" }
         guard step.copies.count <= Limits.stepSegmentsMax else { return "\(step.copies.count) copies" }
         for copy in step.copies where Int(copy.from.value) >= kvBlocks || Int(copy.to.value) >= kvBlocks {
             return "it copies a block outside the KV memory"
@@ -35,6 +36,7 @@ struct StageLedger: Hashable, Sendable {
         var rows = 0
         var seen: Set<SequenceID> = []
         for segment in step.segments {
+            if step.rebuild != nil, segment.samples || segment.drafts > 0 { return "it draws from rows that it rebuilds" }
             guard seen.insert(segment.sequence).inserted else { return "it has two segments of one sequence" }
             rows += segment.tokens.count
             guard rows <= Limits.stepRowsMax else { return "it has more than \(Limits.stepRowsMax) rows" }

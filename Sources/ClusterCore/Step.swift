@@ -12,11 +12,14 @@ package struct Step: Hashable, Sendable {
     package var copies: [BlockCopy]
     /// Rows in order. At most one segment a sequence.
     package var segments: [Segment]
+    /// `nil`: every stage computes the rows in all its layers. Else they were computed before and some layers lost what they left.
+    package var rebuild: Rebuild?
 
     package var rowCount: Int { segments.reduce(0) { $0 + $1.tokens.count } }
 
     package init(
-        epoch: Epoch, number: StepNumber, opens: [SequenceOpen] = [], closes: [SequenceID] = [], copies: [BlockCopy] = [], segments: [Segment]
+        epoch: Epoch, number: StepNumber, opens: [SequenceOpen] = [], closes: [SequenceID] = [], copies: [BlockCopy] = [], segments: [Segment],
+        rebuild: Rebuild? = nil
     ) {
         self.epoch = epoch
         self.number = number
@@ -24,6 +27,7 @@ package struct Step: Hashable, Sendable {
         self.closes = closes
         self.copies = copies
         self.segments = segments
+        self.rebuild = rebuild
     }
 }
 

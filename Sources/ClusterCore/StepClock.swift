@@ -4,14 +4,16 @@
 /// later. Times are kept in classes of row counts (powers of two), because a step of 256 rows takes far longer than one of 1.
 package struct StepClock: Hashable, Sendable {
     private let floorMs: UInt64
+    private let linkFloorMs: UInt64
     private let unmeasuredMs: UInt64
     private let factor: UInt64
     /// By class: the longest of late, forgotten by an eighth with each shorter one.
     private var longest: [UInt64] = []
     private var lastResult = Instant(nanoseconds: 0)
 
-    package init(floorMs: UInt64, unmeasuredMs: UInt64, factor: UInt64) {
+    package init(floorMs: UInt64, linkFloorMs: UInt64 = .max, unmeasuredMs: UInt64, factor: UInt64) {
         self.floorMs = floorMs
+        self.linkFloorMs = min(linkFloorMs, floorMs)
         self.unmeasuredMs = unmeasuredMs
         self.factor = factor
     }
@@ -25,7 +27,10 @@ package struct StepClock: Hashable, Sendable {
     }
 
     /// When `step`, the oldest in flight, is overdue.
-    package func deadline(of step: StepInFlight) -> Instant {
+    ///
+    /// - Parameter isLost: whether it is known not to be computed anywhere.
+    package func deadline(of step: StepInFlight, isLost: Bool = false) -> Instant {
+        let floorMs = isLost ? linkFloorMs : floorMs
         let begin = max(step.sentAt, lastResult)
         guard let expected = expectedNanoseconds(rows: step.rowCount) else { return begin.advanced(milliseconds: max(floorMs, unmeasuredMs)) }
         let (patience, overflowed) = expected.multipliedReportingOverflow(by: factor)

@@ -6,6 +6,8 @@ package struct StepInFlight: Hashable, Sendable {
         package var sampledPosition: Int?
         /// Guesses whose rows come after that one.
         package var drafts: [TokenID] = []
+        /// The position behind its last known row.
+        package var end: Int
     }
 
     package var number: StepNumber
@@ -18,14 +20,19 @@ package struct StepInFlight: Hashable, Sendable {
     package var sentAt: Instant
     /// No other step was in flight at any time since it was sent.
     package var isAlone = true
+    /// See `Step.rebuild`.
+    package var isRebuild: Bool
 
     package init(_ step: Step, sentAt: Instant) {
         number = step.number
         rowCount = step.rowCount
         rows = step.segments.map {
             let known = $0.tokens.count - $0.drafts
-            return Rows(sequence: $0.sequence, sampledPosition: $0.samples ? $0.start + known : nil, drafts: Array($0.tokens[known...]))
+            return Rows(
+                sequence: $0.sequence, sampledPosition: $0.samples ? $0.start + known : nil, drafts: Array($0.tokens[known...]),
+                end: $0.start + known)
         }
+        isRebuild = step.rebuild != nil
         decodeRows = step.segments.reduce(0) { $0 + ($1.samples && $1.tokens.count == 1 + $1.drafts ? $1.tokens.count : 0) }
         load = StepLoad(step)
         self.sentAt = sentAt

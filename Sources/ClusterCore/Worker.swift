@@ -14,6 +14,9 @@ package struct Worker: Sendable {
     var stage: Stage?
     var handover: WorkerHandover?
     var lastEpoch = Epoch(0)
+    /// Without a stage: the one that it loads ahead, and the layers of it that are in memory.
+    var ahead: StageAssignment?
+    var held = 0..<0
     /// Of the protocol that the coordinator speaks.
     private(set) var coordinatorMinor: UInt32 = 0
     /// It ends by then, with its layers handed over or not.
@@ -38,6 +41,8 @@ package struct Worker: Sendable {
         var ledger: StageLedger
         /// So much of the load was reported.
         var bytesReported: UInt64 = 0
+        /// Layers that still have their keys and values, as the stage thread said.
+        var kept = 0..<0
     }
 
     struct Arrival {
@@ -82,7 +87,7 @@ package struct Worker: Sendable {
         case .received(let message): received(message, now, &effects)
         case .activation(let frame, let payload, let peer): arrived(frame, payload, from: peer, now, &effects)
         case .loadProgressed(let epoch, let done, let total): loadProgressed(epoch, done, total, &effects)
-        case .loaded(let epoch): loaded(epoch, now, &effects)
+        case .loaded(let epoch, let kept): loaded(epoch, kept, now, &effects)
         case .loadFailed(let epoch, let failure): loadFailed(epoch, failure, &effects)
         case .stepComputed(let epoch, let number, let outcome, let payload): computed(epoch, number, outcome, payload, now, &effects)
         case .stepFailed(let epoch, let number, let failure):
@@ -95,6 +100,7 @@ package struct Worker: Sendable {
         case .switched(let epoch): switched(epoch, now, &effects)
         case .weightsWanted(let model): if link.isJoined { effects.append(.send(.weightsQuery(model))) }
         case .malformedFrame(let peer): drop(.malformed, from: peer, &effects)
+        case .loadedAhead(let layers): loadedAhead(layers, &effects)
         case .deadline: break
         case .leave(let milliseconds): wishToLeave(withinMs: milliseconds, now, &effects)
         case .shutdown: leave(&effects)
@@ -131,8 +137,11 @@ package struct Worker: Sendable {
     }
 
     private var heartbeat: Heartbeat {
-        Heartbeat(epoch: stage?.assignment.epoch ?? Epoch(0), lastStep: stage?.lastComputed ?? StepNumber(0), stepsQueued: stage?.queue.count ?? 0,
+        var heartbeat = Heartbeat(
+            epoch: stage?.assignment.epoch ?? Epoch(0), lastStep: stage?.lastComputed ?? StepNumber(0), stepsQueued: stage?.queue.count ?? 0,
             lastReceived: stage?.lastArrived)
+        heartbeat.held = held
+        return heartbeat
     }
 
     // MARK: - The coordinator's word
@@ -144,6 +153,7 @@ package struct Worker: Sendable {
         case .refused(let failure): refused(failure, now, &effects)
         case .heartbeatReply: break
         case .assign(let assignment): assigned(assignment, &effects)
+        case .loadAhead(let assignment): loadAhead(assignment, &effects)
         case .release(let epoch): released(epoch, &effects)
         case .step(let step): arrived(step, now, &effects)
         case .handover(let order): received(order, now, &effects)
@@ -181,12 +191,13 @@ package struct Worker: Sendable {
     /// repeat: the answer to the first may be lost.
     private mutating func assigned(_ assignment: StageAssignment, _ effects: inout [Effect]) {
         if let stage, stage.assignment == assignment {
-            if stage.state == .serving { effects.append(.send(.loaded(assignment.epoch))) }
+            if stage.state == .serving { effects.append(.send(.loaded(assignment.epoch, kept: stage.kept))) }
             return
         }
         guard assignment.epoch > lastEpoch else { return drop(.oldEpoch, from: nil, &effects) }
         guard isSound(assignment) else { return drop(.invalid, from: nil, &effects) }
         endHandover(&effects)
+        forgetAhead()
         dropQueue(&effects)
         lastEpoch = assignment.epoch
         stage = Stage(assignment: assignment, ledger: StageLedger(kvBlocks: assignment.kvBlocks))
@@ -234,11 +245,12 @@ package struct Worker: Sendable {
         effects.append(.send(.loadProgress(LoadProgress(epoch: epoch, bytesDone: done, bytesTotal: total))))
     }
 
-    private mutating func loaded(_ epoch: Epoch, _ now: Instant, _ effects: inout [Effect]) {
+    private mutating func loaded(_ epoch: Epoch, _ kept: Range<Int>, _ now: Instant, _ effects: inout [Effect]) {
         guard let stage, stage.assignment.epoch == epoch, stage.state == .loading else { return }
         self.stage!.state = .serving
+        self.stage!.kept = kept
         self.stage!.idleSince = now
-        effects.append(.send(.loaded(epoch)))
+        effects.append(.send(.loaded(epoch, kept: kept)))
     }
 
     private mutating func loadFailed(_ epoch: Epoch, _ failure: Failure, _ effects: inout [Effect]) {

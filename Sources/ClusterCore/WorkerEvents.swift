@@ -37,8 +37,8 @@ extension Worker {
         /// From the data socket. The payload's size is checked against rows × hidden × boundary by the stage thread, not here.
         case activation(StepFrame, payload: PayloadHandle, from: PeerKey)
         case loadProgressed(Epoch, bytesDone: UInt64, bytesTotal: UInt64)
-        /// The stage thread holds the slice of this epoch's assignment, with empty KV memory.
-        case loaded(Epoch)
+        /// The stage thread holds the slice of this epoch's assignment, with empty KV memory but for the layers that it kept.
+        case loaded(Epoch, kept: Range<Int> = 0..<0)
         case loadFailed(Epoch, Failure)
         /// The stage thread finished a step. `payload` holds the outgoing activations; `nil` on the last stage.
         case stepComputed(Epoch, StepNumber, StepOutcome, payload: PayloadHandle?)
@@ -46,6 +46,8 @@ extension Worker {
         case stepFailed(Epoch, StepNumber, Failure)
         /// A frame that `Wire` refused; the key is missing where the transport cannot tell it.
         case malformedFrame(from: PeerKey?)
+        /// What `.loadAhead` asked for is in memory; no layers: it can't be.
+        case loadedAhead(Range<Int>)
         /// A load needs a model file that is not here; said again until it is.
         case weightsWanted(ModelDigest)
         case deadline
@@ -71,8 +73,12 @@ extension Worker {
         case send(ToCoordinator)
         /// For the stage thread, behind whatever it is doing: hold this slice, forget all sequences and KV contents, then answer
         /// `.loaded` or `.loadFailed` with the assignment's epoch. If the same layers of the same model lie in memory already, only the KV
-        /// memory is made anew. A later `.load` or `.unload` makes an unfinished one moot.
+        /// memory is made anew, and that of layers whose contents the assignment wants kept (`StageAssignment.keeping`) stays. A later `.load`
+        /// or `.unload` makes an unfinished one moot.
         case load(StageAssignment)
+        /// Beside everything else and in no hurry: bring the slice's weights into memory, so that a `.load` or `.prepare` of it finds them.
+        /// Answered by `.loadedAhead`. Any other command that loads or unloads ends it.
+        case loadAhead(StageAssignment)
         /// For the stage thread: free weights and KV.
         case unload
         /// Replace the outgoing data socket; `nil`: close it.

@@ -20,6 +20,7 @@ extension Worker {
         if handover?.epoch == assignment.epoch { return drop(.wrongState, from: nil, &effects) }
         endHandover(&effects)
         handover = WorkerHandover(preparing: assignment, sources: sources)
+        forgetAhead()
         effects.append(
             .log(
                 LogEntry(

@@ -40,10 +40,14 @@ struct ForwardPass {
     // MARK: Layers
 
     /// Takes `work.hidden`, rows 0..<rows, through all layers of the stage. `work.spans` says to which sequences and positions they belong.
-    func layers(rows: Int, spans: Int) throws(EngineError) {
+    ///
+    /// - Parameter wanted: places in the stage's own layers; the others are left out.
+    func layers(rows: Int, spans: Int, _ wanted: Range<Int>? = nil) throws(EngineError) {
+        let wanted = wanted ?? kv.layers.indices
         turnTables(spans: spans)
         let scratch = try work.scratch(bytes: max(projections.workspaceBytes(rows: rows, threads: pool.threads), attentionBytes(spans: spans)))
-        for (index, layer) in projections.layers.enumerated() {
+        for index in wanted {
+            let layer = projections.layers[index]
             // h += residualScale · Wo · attention(rope(Wq n(h) + bq), rope(Wk n(h) + bk), Wv n(h) + bv)
             project(layer.qkv, rows: rows, scratch)
             attend(layer: index, rows: rows, spans: spans, scratch)

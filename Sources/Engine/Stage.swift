@@ -9,10 +9,12 @@ package final class Stage {
     private let boundary: BoundaryType
     private let pool: ComputePool
     private let work: Workspace
-    private var pass: ForwardPass
+    var pass: ForwardPass
     /// One for each share of a run of the pool.
     private let samplers: [Sampler]
-    private var table: SequenceTable
+    var table: SequenceTable
+    /// Rows that it hands on are kept in the one whose boundary is its end; another one has inputs of layers that it got since.
+    package var stores: [BoundaryStore] = []
     // Kept from batch to batch, so that a step allocates nothing: emptied and filled again.
     private var result = StageResult()
     private var wishes: [Wish] = []
@@ -93,14 +95,19 @@ package final class Stage {
         _ batch: StageBatch, input: UnsafeRawBufferPointer = .init(start: nil, count: 0),
         output: UnsafeMutableRawBufferPointer = .init(start: nil, count: 0)
     ) throws(EngineError) -> StageResult {
-        try computeLayers(batch, input: input, outputBytes: output.count)
         result.poisoned.removeAll(keepingCapacity: true)
         result.samples.removeAll(keepingCapacity: true)
+        if let rebuild = batch.rebuild {
+            try self.rebuild(rebuild, batch, input: input, output: output)
+            return result
+        }
+        try computeLayers(batch, input: input, outputBytes: output.count)
         markPoisoned(batch)
         if weights.slice.hasHead {
             try draw(batch)
         } else if batch.rowCount > 0 {
             pass.give(output, rows: batch.rowCount)
+            keep(UnsafeRawBufferPointer(output), of: batch)
         }
         return result
     }
@@ -136,28 +143,39 @@ package final class Stage {
         try check("input", bytes: input.count, wanted: weights.slice.hasEmbedding ? 0 : rows * boundaryRowBytes)
         try check("output", bytes: outputBytes, wanted: weights.slice.hasHead ? 0 : rows * boundaryRowBytes)
         try table.apply(batch)
-        for copy in batch.copies { pass.kv.copy(from: Int(copy.from), to: Int(copy.to)) }
+        makeCopies(batch)
         guard rows > 0 else { return }
         placeSpans(batch)
         if weights.slice.hasEmbedding {
-            var first = 0
-            for segment in batch.segments {
-                pass.embed(segment.tokens, first: first)
-                first += segment.tokens.count
-            }
+            embed(batch)
         } else {
             pass.take(input, rows: rows)
         }
         try pass.layers(rows: rows, spans: batch.segments.count)
     }
 
-    private func check(_ what: String, bytes: Int, wanted: Int) throws(EngineError) {
+    func makeCopies(_ batch: StageBatch) {
+        for copy in batch.copies {
+            pass.kv.copy(from: Int(copy.from), to: Int(copy.to))
+            for store in stores { store.copy(from: Int(copy.from), to: Int(copy.to)) }
+        }
+    }
+
+    func embed(_ batch: StageBatch) {
+        var first = 0
+        for segment in batch.segments {
+            pass.embed(segment.tokens, first: first)
+            first += segment.tokens.count
+        }
+    }
+
+    func check(_ what: String, bytes: Int, wanted: Int) throws(EngineError) {
         guard bytes == wanted else {
             throw EngineError(.badBatch, "The \(what) rows of a batch are \(bytes) bytes, but \(wanted) belong to it.")
         }
     }
 
-    private func placeSpans(_ batch: StageBatch) {
+    func placeSpans(_ batch: StageBatch) {
         var row = 0
         for (index, segment) in batch.segments.enumerated() {
             let state = table[segment.sequence]

@@ -11,6 +11,8 @@ package struct StageBatch: Sendable {
     package var segments: [BatchSegment]
     /// Sequences in which an earlier stage saw a NaN or an infinity: no token is drawn for them and they are not reported again.
     package var poisoned: [UInt64]
+    /// Rows that were computed before, of which some layers lost what they left.
+    package var rebuild: BatchRebuild?
 
     package var rowCount: Int {
         var rows = 0
@@ -37,6 +39,21 @@ package struct StageBatch: Sendable {
         self.segments = segments
         self.poisoned = poisoned
     }
+}
+
+/// Only these layers of the model are computed; nothing is drawn.
+package struct BatchRebuild: Hashable, Sendable {
+    package var layers: Range<Int>
+    /// The stage that has the layer before these takes their inputs from the rows that it kept. Else the layers before make them.
+    package var hasInputs: Bool
+
+    package init(layers: Range<Int>, hasInputs: Bool) {
+        self.layers = layers
+        self.hasInputs = hasInputs
+    }
+
+    /// The layers that the rows pass through.
+    package var computed: Range<Int> { (hasInputs ? layers.lowerBound : 0)..<layers.upperBound }
 }
 
 /// All that a stage must know of a sequence before its first row.

@@ -14,6 +14,8 @@ final class SlicePreparer: Sendable {
         var held: StageWeights.Units?
         /// Layers whose keys and values stay where they are.
         var kept: Range<Int>
+        /// For a stage that may come: nobody waits for it.
+        var isAhead = false
     }
 
     /// A slice beside the one that serves.
@@ -22,6 +24,7 @@ final class SlicePreparer: Sendable {
         var weights: StageWeights
         /// By layer: those that the stage thread does not have already.
         var keysAndValues: [Int: KVLayer]
+        var isAhead = false
     }
 
     /// The stage's threads want the processors, and this is in less of a hurry: about a tenth of them where both want all.
@@ -75,7 +78,16 @@ final class SlicePreparer: Sendable {
     /// The slice of this epoch, once it is ready.
     func take(_ epoch: Epoch) -> Slice? {
         state.withLock { state in
-            guard let slice = state.slice, slice.assignment.epoch == epoch else { return nil }
+            guard let slice = state.slice, !slice.isAhead, slice.assignment.epoch == epoch else { return nil }
+            state.slice = nil
+            return slice
+        }
+    }
+
+    /// The slice that was loaded ahead, once it is ready.
+    func takeAhead() -> Slice? {
+        state.withLock { state in
+            guard let slice = state.slice, slice.isAhead else { return nil }
             state.slice = nil
             return slice
         }
@@ -116,10 +128,14 @@ final class SlicePreparer: Sendable {
                 state.slice = slice
                 return true
             }
-            if isWanted { report(.prepared(epoch)) }
+            if isWanted { report(job.isAhead ? .loadedAhead(job.assignment.layers) : .prepared(epoch)) }
         } catch is Dropped {
             return
         } catch {
+            if job.isAhead {
+                configuration.logger?.warning("a stage could not be loaded ahead", metadata: ["reason": "\(error)"])
+                return report(.loadedAhead(0..<0))
+            }
             report(.handoverFailed(epoch, Failure(.loadFailed, "\(error)")))
         }
     }
@@ -134,7 +150,7 @@ final class SlicePreparer: Sendable {
         func progressed(_ done: Int, _ total: Int) throws {
             if state.withLock({ $0.epoch != assignment.epoch }) { throw Dropped() }
             let now = MonotonicClock.now
-            guard now.milliseconds(since: reported) >= StageThread.progressIntervalMs else { return }
+            guard !job.isAhead, now.milliseconds(since: reported) >= StageThread.progressIntervalMs else { return }
             reported = now
             report(.loadProgressed(assignment.epoch, bytesDone: UInt64(done), bytesTotal: UInt64(total)))
         }
@@ -154,6 +170,6 @@ final class SlicePreparer: Sendable {
         for layer in assignment.layers where !job.kept.contains(layer) {
             keysAndValues[layer] = try KVLayer(model: model, blocks: assignment.kvBlocks, type: Engine.KVType(assignment.kvType))
         }
-        return Slice(assignment: assignment, weights: weights, keysAndValues: keysAndValues)
+        return Slice(assignment: assignment, weights: weights, keysAndValues: keysAndValues, isAhead: job.isAhead)
     }
 }

@@ -6,12 +6,30 @@ import Engine
 extension StageHolder {
     /// The preparer loads what this stage lacks.
     mutating func prepare(_ assignment: StageAssignment) {
+        takeAhead(assignment)
         incoming = nil
         let isSameModel = digest == assignment.modelDigest
         let kept = stage.map { $0.weights.slice.layers.clamped(to: assignment.layers) } ?? 0..<0
         preparer.prepare(
             SlicePreparer.Job(
                 assignment: assignment, held: isSameModel ? weights?.part(StageSlice(assignment)) : nil, kept: isSameModel ? kept : 0..<0))
+    }
+
+    /// For a worker that has no stage: weights alone.
+    mutating func loadAhead(_ assignment: StageAssignment) {
+        guard stage == nil else { return }
+        takeAhead(assignment)
+        preparer.prepare(
+            SlicePreparer.Job(
+                assignment: assignment, held: digest == assignment.modelDigest ? weights?.part(StageSlice(assignment)) : nil,
+                kept: assignment.layers, isAhead: true))
+    }
+
+    /// What was loaded ahead is this thread's from now on, if the next slice may have some of it.
+    mutating func takeAhead(_ assignment: StageAssignment) {
+        guard stage == nil, let slice = preparer.takeAhead(), slice.assignment.modelDigest == assignment.modelDigest else { return }
+        weights = slice.weights
+        digest = slice.assignment.modelDigest
     }
 
     mutating func dropPrepared() {
@@ -77,6 +95,7 @@ extension StageHolder {
             weights: slice.weights, keysAndValues: layers, kvBlocks: assignment.kvBlocks, boundary: Engine.BoundaryType(assignment.boundary),
             rowsMax: Limits.stepRowsMax, pool: pool, instructionSet: configuration.instructionSet)
         // What only the old stage had goes with its last owner: not on this thread, which has a step to compute.
+        try past.adopted(assignment, next, after: stage)
         preparer.dispose(weights)
         for layer in stage?.weights.slice.layers ?? 0..<0 { preparer.dispose(stage?.keysAndValues(ofLayer: layer)) }
         stage = next

@@ -24,6 +24,7 @@ final class StageThread: Sendable {
         case compute(StepFrame, input: ActivationBuffer?)
         case prepare(StageAssignment)
         case dropPrepared
+        case loadAhead(StageAssignment)
         case read(KVFrame)
         case write(KVFrame, ActivationBuffer, from: PeerKey)
         case adopt(StageAssignment)
@@ -31,7 +32,8 @@ final class StageThread: Sendable {
 
     enum Report: Sendable {
         case loadProgressed(Epoch, bytesDone: UInt64, bytesTotal: UInt64)
-        case loaded(Epoch)
+        /// `kept`: layers that still have the keys and values that were wanted kept.
+        case loaded(Epoch, kept: Range<Int>)
         case loadFailed(Epoch, Failure)
         /// `output` is `nil` on the last stage.
         case computed(Epoch, StepNumber, StepOutcome, output: ActivationBuffer?)
@@ -41,6 +43,8 @@ final class StageThread: Sendable {
         case read(KVFrame, ActivationBuffer)
         case written(KVFrame, from: PeerKey)
         case switched(Epoch)
+        /// Empty: it could not be.
+        case loadedAhead(Range<Int>)
     }
 
     private struct Queue {
@@ -98,7 +102,7 @@ final class StageThread: Sendable {
                 || queue.commands.contains {
                     switch $0 {
                     case .load, .unload: true
-                    case .compute, .prepare, .dropPrepared, .read, .write, .adopt: false
+                    case .compute, .prepare, .dropPrepared, .loadAhead, .read, .write, .adopt: false
                     }
                 }
         }
@@ -152,6 +156,8 @@ struct StageHolder {
     let preparer: SlicePreparer
     var digest: ClusterCore.ModelDigest?
     var stage: Stage?
+    /// What a stage before it left.
+    var past = StagePast()
     var traffic: StageTraffic?
     /// What was prepared beside it and is being filled.
     var incoming: SlicePreparer.Slice?
@@ -178,8 +184,8 @@ struct StageHolder {
         switch command {
         case .load(let assignment):
             do {
-                try load(assignment, report: report)
-                report(.loaded(assignment.epoch))
+                let kept = try load(assignment, report: report)
+                report(.loaded(assignment.epoch, kept: kept))
             } catch is Superseded {
                 return
             } catch {
@@ -202,6 +208,7 @@ struct StageHolder {
             }
         case .prepare(let assignment): prepare(assignment)
         case .dropPrepared: dropPrepared()
+        case .loadAhead(let assignment): loadAhead(assignment)
         case .read(let frame): attempt(frame.epoch, report) { .read(frame, try $0.read(frame)) }
         case .write(let frame, let bytes, let peer):
             attempt(frame.epoch, report) { holder in
@@ -225,6 +232,11 @@ struct StageHolder {
     private struct Superseded: Error {}
 
     private mutating func unload() {
+        past = StagePast()
+        unloadWeights()
+    }
+
+    private mutating func unloadWeights() {
         stage = nil
         // It holds the weights too.
         keeper?.cancel()
@@ -239,23 +251,24 @@ struct StageHolder {
         keeper?.end()
     }
 
-    private mutating func load(_ assignment: StageAssignment, report: (StageThread.Report) -> Void) throws {
+    private mutating func load(_ assignment: StageAssignment, report: (StageThread.Report) -> Void) throws -> Range<Int> {
         let slice = StageSlice(assignment)
+        past.setAside(stage, for: assignment)
         stage = nil
+        takeAhead(assignment)
         dropPrepared()
         let pool = try ownPool()
         if weights?.slice != slice || digest != assignment.modelDigest {
             // Layers that stay here are not loaded again; the others go at once, for the new ones may need their room.
             let held = digest == assignment.modelDigest ? weights?.part(slice) : nil
-            unload()
+            unloadWeights()
             weights = try loadWeights(assignment, slice, pool, held, report)
             digest = assignment.modelDigest
         }
-        stage = try Stage(
-            weights: weights!, kvBlocks: assignment.kvBlocks, kvType: Engine.KVType(assignment.kvType),
-            boundary: Engine.BoundaryType(assignment.boundary), rowsMax: Limits.stepRowsMax, pool: pool,
-            instructionSet: configuration.instructionSet)
+        let (made, kept) = try past.stage(assignment, weights!, pool, configuration.instructionSet)
+        stage = made
         traffic = StageTraffic(weights: weights!, kvType: Engine.KVType(assignment.kvType))
+        return kept
     }
 
     /// Of the stage thread, made when it is first needed.
@@ -322,19 +335,20 @@ struct StageHolder {
             throw NodeError(.wrongStep, "a step came for a stage that holds no layers")
         }
         batch.fill(frame)
-        let rowsBytes = batch.rowCount * stage.boundaryRowBytes
-        if !weights.slice.hasEmbedding, input?.count != rowsBytes {
+        past.began(frame.step.epoch)
+        let rowsBytes = stage.boundaryBytes(rows: batch.rowCount, rebuild: batch.rebuild)
+        if !weights.slice.hasEmbedding, input?.count != rowsBytes.input {
             throw NodeError(
-                .wrongStep, "step \(frame.step.number.value) has \(batch.rowCount) rows, \(rowsBytes) bytes, but \(input?.count ?? 0) bytes came with it")
+                .wrongStep, "step \(frame.step.number.value) has \(batch.rowCount) rows, \(rowsBytes.input) bytes, but \(input?.count ?? 0) bytes came with it")
         }
-        let output = weights.slice.hasHead ? nil : outputs.next(byteCount: rowsBytes)
+        let output = weights.slice.hasHead ? nil : outputs.next(byteCount: rowsBytes.output)
         let started = MonotonicClock.now
         let result = try stage.run(
             batch, input: UnsafeRawBufferPointer(input?.rows ?? .init(start: nil, count: 0)), output: output?.rows ?? .init(start: nil, count: 0))
         let nanoseconds = MonotonicClock.now.nanoseconds(since: started)
         nextOutcome = (nextOutcome + 1) % Self.outcomesKept
         var outcome = StepOutcome(result, computeNanoseconds: nanoseconds, startedAt: started, tokens: &outcomes[nextOutcome])
-        outcome.readBytes = UInt64(traffic?.bytes(batch) ?? 0)
+        if batch.rebuild == nil { outcome.readBytes = UInt64(traffic?.bytes(batch) ?? 0) }
         return (outcome, output)
     }
 }

@@ -137,6 +137,7 @@ package enum StatusText {
 
     /// What it does, with how much of its slice is there while it loads.
     package static func state(_ worker: WorkerStatus) -> String {
+        if !worker.held.isEmpty { return "\(worker.state), has \(layers(worker.held))" }
         guard worker.state == "loading", let share = worker.loadedShare else { return worker.state }
         return "loading \(Int(share * 100)) %"
     }

@@ -23,6 +23,7 @@ extension StageBatch {
             if index == segments.count { segments.append(BatchSegment(sequence: 0, start: 0, tokens: [], newBlocks: [], samples: false)) }
             segments[index].become(segment)
         }
+        rebuild = frame.step.rebuild.map { BatchRebuild(layers: $0.layers, hasInputs: $0.hasInputs) }
         poisoned.removeAll(keepingCapacity: true)
         for entry in frame.poisoned { poisoned.append(entry.sequence.value) }
     }

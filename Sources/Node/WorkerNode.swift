@@ -284,12 +284,13 @@ private struct WorkerLoop: ~Copyable {
         case .report(.prepared(let epoch)): handle(.prepared(epoch))
         case .report(.handoverFailed(let epoch, let failure)): handle(.handoverFailed(epoch, failure))
         case .report(.read(let frame, let bytes)): handle(.blocksRead(frame, payload: keep(bytes), bytes: bytes.count))
+        case .report(.loadedAhead(let layers)): handle(.loadedAhead(layers))
         case .report(.written(let frame, let peer)): handle(.blocksWritten(frame, from: peer))
         case .report(.switched(let epoch)): handle(.switched(epoch))
         case .inquiry: break
         case .weightsWanted(let model): handle(Worker.Event.weightsWanted(model))
         case .report(.loadProgressed(let epoch, let done, let total)): handle(.loadProgressed(epoch, bytesDone: done, bytesTotal: total))
-        case .report(.loaded(let epoch)): handle(.loaded(epoch))
+        case .report(.loaded(let epoch, let kept)): handle(.loaded(epoch, kept: kept))
         case .report(.loadFailed(let epoch, let failure)): handle(.loadFailed(epoch, failure))
         case .report(.computed(let epoch, let number, let outcome, let output)):
             handle(.stepComputed(epoch, number, outcome, payload: output.map { keep($0) }))
@@ -328,6 +329,7 @@ private struct WorkerLoop: ~Copyable {
         case .send(let message):
             if try !coordinator.send(message) { logger.warning("a message for the coordinator was dropped: too many wait") }
         case .load(let assignment): post(.load(assignment))
+        case .loadAhead(let assignment): post(.loadAhead(assignment))
         case .unload: post(.unload)
         case .connectDownstream(let peer):
             downstreamPeer = peer

@@ -39,6 +39,8 @@ package enum Branch: String, CaseIterable, Sendable {
     case recut = "the layers are cut anew for measured speeds"
     case secondReplica = "a second replica serves"
     case sliceKept = "a worker finds its slice in memory"
+    case sliceAhead = "a worker finds the slice that it loaded ahead"
+    case loadedAhead = "a standby has loaded a stage ahead"
     case assignedAgain = "an assignment is repeated"
     case loadedAgain = "a loaded stage is reported again"
     // Hand-overs
@@ -48,6 +50,14 @@ package enum Branch: String, CaseIterable, Sendable {
     case handoverImpossible = "layers can't be handed over for want of memory"
     case drained = "a worker is drained"
     case drainRefused = "a worker can't be drained: nobody takes its layers"
+    // What is left of a past
+    case pastKept = "streams keep what is left of their past"
+    case pastWhole = "streams keep all of their past: no layer was lost"
+    case lostAgain = "layers are lost while others are rebuilt"
+    case rebuiltFirst = "lost layers are rebuilt from tokens: the first ones"
+    case rebuiltThrough = "lost layers are rebuilt through the layers before"
+    case rebuiltFromInputs = "lost layers are rebuilt from rows that were kept"
+    case rebuiltBeside = "lost layers are rebuilt while another stream decodes"
     // Sequences
     case rebuilt = "a sequence is rebuilt from prompt and tokens"
     case preempted = "a sequence gives up its blocks"

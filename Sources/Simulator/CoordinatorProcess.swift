@@ -157,6 +157,10 @@ extension Cluster {
     }
 
     private func note(_ step: Step) {
+        if let rebuild = step.rebuild {
+            coverage.count(rebuild.hasInputs ? .rebuiltFromInputs : rebuild.layers.lowerBound == 0 ? .rebuiltFirst : .rebuiltThrough)
+            if coordinator?.machine.isDecodingBesideRebuild == true { coverage.count(.rebuiltBeside) }
+        }
         if !step.copies.isEmpty { coverage.count(.blockCopied) }
         for open in step.opens {
             if open.cached > 0 { coverage.count(.prefixShared) }
@@ -173,6 +177,10 @@ extension Cluster {
         case "no plan fits the workers": coverage.count(.noPlan)
         case "cutting the layers anew": coverage.count(.recut)
         case "serving": noteServing(entry, process)
+        case "streams keep what is left of their past":
+            coverage.count(.pastKept)
+            if entry["lost_layers"] == "none" { coverage.count(.pastWhole) }
+            if entry["while_rebuilding"] == "true" { coverage.count(.lostAgain) }
         case "layers were handed over":
             coverage.count(.handedOver)
             if entry["bytes"] != "0" { coverage.count(.blocksHandedOver) }

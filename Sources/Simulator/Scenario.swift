@@ -79,7 +79,9 @@ struct Scenario: Sendable {
     /// What so many layers take beside the embedding and the head, with KV memory for one context and a little more.
     private static func bytes(of model: ToyModel, layers: Int, _ configuration: CoordinatorConfiguration) -> UInt64 {
         let blocks = (configuration.contextTokens + Limits.positionsPerBlock - 1) / Limits.positionsPerBlock + 2
-        return UInt64(layers) * (ToyModel.layerBytes + UInt64(blocks * Limits.positionsPerBlock)) + 2 * ToyModel.embeddingBytes
+        let bytes = UInt64(layers) * (ToyModel.layerBytes + UInt64(blocks * Limits.positionsPerBlock)) + 2 * ToyModel.embeddingBytes
+        // A small share is kept for rows that are handed on.
+        return bytes + bytes / 31 + 32
     }
 
     private static func configuration(
@@ -106,6 +108,7 @@ struct Scenario: Sendable {
         configuration.replan = numbers.pick([.never, .whenIdle, .always])
         configuration.recutSustainMs = UInt64(numbers.among(500...10_000))
         configuration.recutCheckMs = 500
+        configuration.boundaryCacheBytes = numbers.pick([0, 512, 1_024, CoordinatorConfiguration.boundaryCacheBytesDefault])
         return configuration
     }
 }

@@ -19,15 +19,47 @@ struct ToyStage {
     private var sequences: [SequenceID: Sequence] = [:]
     /// By block: how many sequences hold it.
     private var holders: [Int]
+    /// Of the rows that came with a rebuilding step.
+    private var inputsTaken = 0
+
+    /// Rows that were handed on, by the layer behind them, then by block and slot.
+    private var stores: [Int: [UInt64]]
 
     private static let size = Limits.positionsPerBlock
 
-    init(model: ToyModel, assignment: StageAssignment, garbage: UInt64) {
+    /// What a stage leaves when its epoch ends.
+    struct Remains {
+        var layers: Range<Int>
+        /// By layer.
+        var memory: [Int: [UInt64]]
+        var stores: [Int: [UInt64]]
+    }
+
+    var remains: Remains {
+        Remains(
+            layers: assignment.layers,
+            memory: Dictionary(uniqueKeysWithValues: assignment.layers.map { ($0, Array(values(of: $0))) }), stores: stores)
+    }
+
+    /// - Parameter remains: of layers that it names and the assignment has, keys and values stay.
+    init(model: ToyModel, assignment: StageAssignment, garbage: UInt64, keeping remains: Remains? = nil) {
         self.model = model
         self.assignment = assignment
-        slots = assignment.kvBlocks * Self.size
-        memory = [UInt64](repeating: garbage, count: slots * assignment.layers.count)
+        let slots = assignment.kvBlocks * Self.size
+        self.slots = slots
+        memory = assignment.layers.flatMap { layer in
+            (remains?.memory[layer]).map { Array($0.prefix(slots)) } ?? [UInt64](repeating: garbage, count: slots)
+        }
         holders = [Int](repeating: 0, count: assignment.kvBlocks)
+        let (first, end) = (assignment.layers.lowerBound, assignment.layers.upperBound)
+        stores = (remains?.stores ?? [:]).filter { first < $0.key && $0.key <= end }
+        Self.fit(&stores[end, default: []], assignment, garbage)
+    }
+
+    /// Garbage where nothing is.
+    private static func fit(_ store: inout [UInt64], _ assignment: StageAssignment, _ garbage: UInt64) {
+        let count = assignment.inputBlocks * size
+        store = Array(store.prefix(count)) + [UInt64](repeating: garbage ^ 1, count: max(0, count - store.count))
     }
 
     /// What was prepared for this assignment: layers that `old` has stay as they are, the others came from other workers.
@@ -38,6 +70,9 @@ struct ToyStage {
         self.slots = slots
         memory = assignment.layers.flatMap { layer in prepared[layer] ?? Array(old!.values(of: layer).prefix(slots)) }
         holders = [Int](repeating: 0, count: assignment.kvBlocks)
+        let end = assignment.layers.upperBound
+        stores = [end: old?.stores[end] ?? []]
+        Self.fit(&stores[end]!, assignment, 0x5A5A)
     }
 
     private func values(of layer: Int) -> ArraySlice<UInt64> {
@@ -69,12 +104,18 @@ struct ToyStage {
     mutating func compute(_ frame: StepFrame, input: [UInt64]?) -> Result {
         let step = frame.step
         var result = Result(outcome: StepOutcome(computeNanoseconds: 0), rows: [])
-        if let input, input.count != step.rowCount { result.findings.append("\(input.count) rows came with a step of \(step.rowCount)") }
+        let wanted = step.rebuild.map { $0.reaches(assignment.layers.lowerBound) } ?? true ? step.rowCount : 0
+        if let input, input.count != wanted { result.findings.append("\(input.count) rows came with a step of \(step.rowCount)") }
         guard result.findings.isEmpty else { return result }
+        inputsTaken = 0
         close(step, &result)
         copy(step, &result)
         for open in step.opens where sequences.updateValue(Sequence(open: open, length: open.cached), forKey: open.sequence) != nil {
             result.findings.append("a sequence is opened twice")
+        }
+        if let rebuild = step.rebuild {
+            for segment in step.segments { self.rebuild(rebuild, segment, input: input, &result) }
+            return result
         }
         for segment in step.segments {
             compute(segment, input: input, known: frame.poisoned.contains { $0.sequence == segment.sequence }, &result)
@@ -96,6 +137,11 @@ struct ToyStage {
         for copy in step.copies {
             let (from, to) = (Int(copy.from.value), Int(copy.to.value))
             if holders[to] != 0 { result.findings.append("block \(to) is overwritten by a copy while it is in use") }
+            for boundary in stores.keys {
+                for slot in 0..<Self.size where max(from, to) < stores[boundary]!.count / Self.size {
+                    stores[boundary]![to * Self.size + slot] = stores[boundary]![from * Self.size + slot]
+                }
+            }
             for layer in assignment.layers.indices {
                 let base = (layer - assignment.layers.lowerBound) * slots
                 for slot in 0..<Self.size { memory[base + to * Self.size + slot] = memory[base + from * Self.size + slot] }
@@ -111,7 +157,9 @@ struct ToyStage {
         let first = result.rows.count
         for (offset, token) in segment.tokens.enumerated() {
             let row = input.map { $0[first + offset] } ?? model.embed(token)
-            result.rows.append(compute(row, position: segment.start + offset, blocks: sequence.blocks))
+            let output = compute(row, position: segment.start + offset, blocks: sequence.blocks)
+            result.rows.append(output)
+            keep(output, position: segment.start + offset, sequence.blocks)
         }
         // Where a guess went wrong nobody cares what came of it.
         let certain = result.rows[first..<result.rows.count - segment.drafts]
@@ -143,10 +191,49 @@ struct ToyStage {
         }
     }
 
-    private mutating func compute(_ input: UInt64, position: Int, blocks: [Int]) -> UInt64 {
+    // MARK: - Rebuilding
+
+    /// As `compute`, in some layers, and with inputs that may be here.
+    private mutating func rebuild(_ rebuild: Rebuild, _ segment: Segment, input: [UInt64]?, _ result: inout Result) {
+        guard var sequence = sequences[segment.sequence] else { return result.findings.append("a step rebuilds rows of a sequence that is not open") }
+        if segment.samples || segment.drafts > 0 { return result.findings.append("a step draws from rows that it rebuilds") }
+        take(segment, into: &sequence, &result)
+        sequences[segment.sequence] = sequence
+        guard result.findings.isEmpty else { return }
+        let layers = assignment.layers
+        let hasInputs = rebuild.hasInputs && layers.contains(rebuild.layers.lowerBound - 1)
+        guard hasInputs || rebuild.reaches(layers.lowerBound) else { return }
+        for (offset, token) in segment.tokens.enumerated() {
+            let position = segment.start + offset
+            var row = model.embed(token)
+            if hasInputs {
+                let place = sequence.blocks[position / Self.size] * Self.size + position % Self.size
+                guard let store = stores[rebuild.layers.lowerBound], place < store.count else {
+                    return result.findings.append("inputs are asked for that were not kept")
+                }
+                row = store[place]
+            } else if let input {
+                row = input[inputsTaken]
+                inputsTaken += 1
+            }
+            let computed = rebuild.computed.clamped(to: layers)
+            let output = compute(row, position: position, blocks: sequence.blocks, in: computed)
+            guard rebuild.computed.contains(layers.upperBound) else { continue }
+            result.rows.append(output)
+            keep(output, position: position, sequence.blocks)
+        }
+    }
+
+    private mutating func keep(_ row: UInt64, position: Int, _ blocks: [Int]) {
+        let block = blocks[position / Self.size]
+        guard block < assignment.inputBlocks else { return }
+        stores[assignment.layers.upperBound]![block * Self.size + position % Self.size] = row
+    }
+
+    private mutating func compute(_ input: UInt64, position: Int, blocks: [Int], in layers: Range<Int>? = nil) -> UInt64 {
         var value = input
         let (last, slot) = (position / Self.size, position % Self.size)
-        for layer in assignment.layers {
+        for layer in layers ?? assignment.layers {
             let base = (layer - assignment.layers.lowerBound) * slots
             memory[base + blocks[last] * Self.size + slot] = model.memory(layer: layer, input: value)
             var attention: UInt64 = 0

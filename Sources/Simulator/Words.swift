@@ -10,7 +10,7 @@ extension ToCoordinator {
         case .gatewayHello: "hello"
         case .heartbeat(let beat): "heartbeat, epoch \(beat.epoch.value) step \(beat.lastStep.value)"
         case .loadProgress(let progress): "epoch \(progress.epoch.value) loaded \(progress.bytesDone) of \(progress.bytesTotal)"
-        case .loaded(let epoch): "loaded epoch \(epoch.value)"
+        case .loaded(let epoch, let kept): "loaded epoch \(epoch.value), kept \(kept)"
         case .loadFailed(let epoch, let failure): "could not load epoch \(epoch.value): \(failure.message)"
         case .stepResult(let result): "result of epoch \(result.epoch.value) step \(result.number.value), \(result.tokens.count) tokens"
         case .stepFailed(let epoch, let number, let failure): "epoch \(epoch.value) step \(number.value) failed: \(failure.message)"
@@ -46,6 +46,7 @@ extension FromCoordinator {
         case .handover(let order): order.words
         case .drainStatus(let status): "\(status.state): \(status.detail)"
         case .weightsOffer: "weights"
+        case .loadAhead(let assignment): "load ahead layers \(assignment.layers)"
         case .weightsFetchers(let keys): "\(keys.count) fetch weights"
         }
     }

@@ -63,6 +63,7 @@ extension Cluster {
         }
         process.stage = ToyStage(model: scenario.model, adopting: assignment, prepared: prepared.memory, keeping: process.stage)
         process.held = assignment.layers
+        (process.content, process.loadedEpoch) = (assignment.epoch, assignment.epoch)
         process.prepared = nil
         note("\(name(party)) has layers \(assignment.layers) for epoch \(assignment.epoch.value)")
         tell(worker: party, .switched(assignment.epoch))
@@ -102,12 +103,15 @@ extension Cluster {
         case .works: break
         case .fails:
             process.preparing = nil
+            if process.isAhead { return tell(worker: party, .loadedAhead(0..<0)) }
             return tell(worker: party, .handoverFailed(assignment.epoch, Failure(.loadFailed, "No room is left for the weights.")))
         case .stalls: return planPreparing(party, process, after: 200_000_000)
         }
         process.preparedChunks += 1
         let done = UInt64(process.preparedChunks)
-        tell(worker: party, .loadProgressed(assignment.epoch, bytesDone: done, bytesTotal: UInt64(Self.loadChunks)))
+        if !process.isAhead {
+            tell(worker: party, .loadProgressed(assignment.epoch, bytesDone: done, bytesTotal: UInt64(Self.loadChunks)))
+        }
         guard workers[party - 1] === process, process.preparing == assignment, process.preparerJob == job else { return }
         if process.preparedChunks < Self.loadChunks { return planPreparing(party, process, after: loadNanoseconds(party)) }
         finishPreparing(assignment, party, process)
@@ -115,6 +119,13 @@ extension Cluster {
 
     private func finishPreparing(_ assignment: StageAssignment, _ party: Int, _ process: WorkerProcess) {
         process.preparing = nil
+        if process.isAhead {
+            guard process.stage == nil, process.running == nil else { return }
+            process.held = assignment.layers
+            process.wasAhead = true
+            coverage.count(.loadedAhead)
+            return tell(worker: party, .loadedAhead(assignment.layers))
+        }
         let kept = process.stage?.assignment.layers ?? 0..<0
         let garbage = numbers.next()
         var memory: [Int: [UInt64]] = [:]

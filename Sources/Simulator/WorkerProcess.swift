@@ -9,6 +9,7 @@ final class WorkerProcess {
         case compute(StepFrame, [UInt64]?)
         case prepare(StageAssignment)
         case dropPrepared
+        case loadAhead(StageAssignment)
         case read(KVFrame)
         case write(KVFrame, [UInt64], from: PeerKey)
         case adopt(StageAssignment)
@@ -43,12 +44,20 @@ final class WorkerProcess {
     var stage: ToyStage?
     /// Layers whose weights are in memory.
     var held: Range<Int>?
+    /// What the last stage left, while the next one is loaded.
+    var remains: ToyStage.Remains?
+    /// Whose steps left what is in memory, and of which epoch the stage is.
+    var content: Epoch?
+    var loadedEpoch: Epoch?
     var isHung = false
     var failsNextStep = false
     /// A step failed: what comes after it is computed from a wrong state until the next load, and nobody may use it.
     var isSuspect = false
     // The thread that prepares a slice.
     var preparing: StageAssignment?
+    /// Weights alone, for a stage that may come.
+    var isAhead = false
+    var wasAhead = false
     var preparerJob = 0
     var preparedChunks = 0
     /// What it made: memory for the layers that the stage has not, by layer.
@@ -120,6 +129,7 @@ extension Cluster {
         switch effect {
         case .send(let message): sendUp(message, from: party)
         case .load(let assignment): post(.load(assignment), party, process)
+        case .loadAhead(let assignment): post(.loadAhead(assignment), party, process)
         case .unload: post(.unload, party, process)
         case .connectDownstream(let peer):
             if let old = process.downstream { close(links[old]) }
@@ -169,9 +179,16 @@ extension Cluster {
             case .unload:
                 process.stage = nil
                 process.held = nil
+                process.remains = nil
                 dropPrepared(process)
-            case .prepare(let assignment): prepare(assignment, party, process)
+            case .prepare(let assignment):
+                process.isAhead = false
+                prepare(assignment, party, process)
             case .dropPrepared: dropPrepared(process)
+            case .loadAhead(let assignment):
+                guard process.stage == nil else { continue }
+                process.isAhead = true
+                prepare(assignment, party, process)
             case .read(let frame), .write(let frame, _, _): run(next, for: copyNanoseconds(frame), party, process)
             case .adopt: run(next, for: 20_000, party, process)
             case .load(let assignment): startLoad(assignment, party, process)
@@ -198,11 +215,18 @@ extension Cluster {
     }
 
     private func startLoad(_ assignment: StageAssignment, _ party: Int, _ process: WorkerProcess) {
+        if let stage = process.stage { process.remains = stage.remains }
         process.stage = nil
+        let isWanted = assignment.keeping.map { $0 == process.content || $0 == process.loadedEpoch } ?? false
+        if !isWanted { process.remains = nil }
+        if !isWanted { process.content = nil }
+        process.loadedEpoch = nil
         process.chunks = 0
         dropPrepared(process)
         if process.held == assignment.layers {
             coverage.count(.sliceKept)
+            if process.wasAhead { coverage.count(.sliceAhead) }
+            process.wasAhead = false
             return run(.load(assignment), for: 10_000, party, process)
         }
         process.held = nil
@@ -225,7 +249,7 @@ extension Cluster {
         case .read(let frame): finishReading(frame, party, process)
         case .write(let frame, let values, let peer): finishWriting(frame, values, from: peer, party, process)
         case .adopt(let assignment): finishAdopting(assignment, party, process)
-        case .unload, .prepare, .dropPrepared, nil: break
+        case .unload, .prepare, .dropPrepared, .loadAhead, nil: break
         }
         // The machine may have ended, or the report given the thread more to do.
         if workers[party - 1] === process, process.running == nil { startJob(party, process) }
@@ -252,10 +276,14 @@ extension Cluster {
         }
         process.held = assignment.layers
         process.isSuspect = false
-        process.stage = ToyStage(model: scenario.model, assignment: assignment, garbage: numbers.next())
+        let kept = process.remains?.layers.clamped(to: assignment.layers) ?? 0..<0
+        process.stage = ToyStage(model: scenario.model, assignment: assignment, garbage: numbers.next(), keeping: process.remains)
+        process.remains = nil
+        process.loadedEpoch = assignment.epoch
+        if kept.isEmpty { process.content = assignment.epoch }
         process.running = nil
         note("\(name(party)) has loaded layers \(assignment.layers) for epoch \(assignment.epoch.value)")
-        tell(worker: party, .loaded(assignment.epoch))
+        tell(worker: party, .loaded(assignment.epoch, kept: kept))
     }
 
     private func finish(_ frame: StepFrame, _ rows: [UInt64]?, _ party: Int, _ process: WorkerProcess) {
@@ -267,6 +295,7 @@ extension Cluster {
             process.isSuspect = true
             return tell(worker: party, .stepFailed(epoch, number, Failure(.internalError, "the stage has no memory left")))
         }
+        process.content = epoch
         var result = process.stage!.compute(frame, input: rows)
         if process.isSuspect, let finding = result.findings.first {
             return tell(worker: party, .stepFailed(epoch, number, Failure(.internalError, finding)))

@@ -92,6 +92,16 @@ extension PackArena {
         }
     }
 
+    func rebuildCounts(_ value: RebuildCounts) -> UnsafeMutablePointer<Staffel__V1__RebuildCounts> {
+        make(staffel__v1__rebuild_counts__init) { m in
+            (m.has_recoveries, m.recoveries) = (1, value.recoveries)
+            (m.has_layer_positions_kept, m.layer_positions_kept) = (1, value.layerPositionsKept)
+            (m.has_layer_positions_all, m.layer_positions_all) = (1, value.layerPositionsAll)
+            (m.has_layer_positions_rebuilt, m.layer_positions_rebuilt) = (1, value.layerPositionsRebuilt)
+            (m.has_positions_from_inputs, m.positions_from_inputs) = (1, value.positionsFromInputs)
+        }
+    }
+
     func handoverCounts(_ value: HandoverCounts) -> UnsafeMutablePointer<Staffel__V1__HandoverCounts> {
         make(staffel__v1__handover_counts__init) { m in
             (m.has_done, m.done) = (1, value.done)

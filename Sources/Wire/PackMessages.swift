@@ -12,7 +12,7 @@ extension PackArena {
             case .gatewayHello(let value): (m.kind_case, m.gateway_hello) = (STAFFEL__V1__TO_COORDINATOR__KIND_GATEWAY_HELLO, gatewayHello(value))
             case .heartbeat(let value): (m.kind_case, m.heartbeat) = (STAFFEL__V1__TO_COORDINATOR__KIND_HEARTBEAT, heartbeat(value))
             case .loadProgress(let value): (m.kind_case, m.load_progress) = (STAFFEL__V1__TO_COORDINATOR__KIND_LOAD_PROGRESS, loadProgress(value))
-            case .loaded(let epoch): (m.kind_case, m.loaded) = (STAFFEL__V1__TO_COORDINATOR__KIND_LOADED, epochNote(epoch))
+            case .loaded(let epoch, let kept): (m.kind_case, m.loaded) = (STAFFEL__V1__TO_COORDINATOR__KIND_LOADED, loadedNote(epoch, kept))
             case .loadFailed(let epoch, let failure):
                 (m.kind_case, m.load_failed) = (STAFFEL__V1__TO_COORDINATOR__KIND_LOAD_FAILED, loadFailed(epoch, failure))
             case .stepResult(let value): (m.kind_case, m.step_result) = (STAFFEL__V1__TO_COORDINATOR__KIND_STEP_RESULT, stepResult(value))
@@ -58,6 +58,7 @@ extension PackArena {
                 (m.kind_case, m.drain_status) = (STAFFEL__V1__FROM_COORDINATOR__KIND_DRAIN_STATUS, drainStatus(value))
             case .closing: (m.kind_case, m.closing) = (STAFFEL__V1__FROM_COORDINATOR__KIND_CLOSING, make(staffel__v1__empty__init))
             case .weightsOffer(let value): (m.kind_case, m.weights_offer) = (STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_OFFER, weightsOffer(value))
+            case .loadAhead(let value): (m.kind_case, m.load_ahead) = (STAFFEL__V1__FROM_COORDINATOR__KIND_LOAD_AHEAD, stageAssignment(value))
             case .weightsFetchers(let keys):
                 (m.kind_case, m.weights_fetchers) = (STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_FETCHERS, weightsFetchers(keys))
             }
@@ -99,6 +100,12 @@ extension PackArena {
 
     func epochNote(_ epoch: Epoch) -> UnsafeMutablePointer<Staffel__V1__EpochNote> {
         make(staffel__v1__epoch_note__init) { m in (m.has_epoch, m.epoch) = (1, epoch.value) }
+    }
+
+    private func loadedNote(_ epoch: Epoch, _ kept: Range<Int>) -> UnsafeMutablePointer<Staffel__V1__EpochNote> {
+        let note = epochNote(epoch)
+        if !kept.isEmpty { note.pointee.kept = layerRange(kept) }
+        return note
     }
 
     func enrolRequest(_ value: EnrolRequest) -> UnsafeMutablePointer<Staffel__V1__EnrolRequest> {
@@ -175,6 +182,7 @@ extension PackArena {
             (m.has_steps_queued, m.steps_queued) = (1, UInt32(value.stepsQueued))
             if let received = value.lastReceived { (m.has_last_received, m.last_received) = (1, received.value) }
             if value.expectedWaitMs > 0 { (m.has_expected_wait_ms, m.expected_wait_ms) = (1, value.expectedWaitMs) }
+            if !value.held.isEmpty { m.held = layerRange(value.held) }
         }
     }
 
@@ -245,6 +253,8 @@ extension PackArena {
             (m.has_model_path, m.model_path) = (1, data(Array(value.modelPath.utf8)))
             if let upstream = value.upstream { (m.has_upstream, m.upstream) = (1, data(upstream.bytes)) }
             m.downstream = value.downstream.map(stagePeer)
+            if let keeping = value.keeping { (m.has_keeping, m.keeping) = (1, keeping.value) }
+            if value.inputBlocks > 0 { (m.has_input_blocks, m.input_blocks) = (1, UInt32(value.inputBlocks)) }
         }
     }
 
@@ -331,6 +341,7 @@ extension PackArena {
             (m.has_compute_share, m.compute_share) = (1, value.computeShare)
             (m.has_last_step, m.last_step) = (1, value.lastStep.value)
             if let share = value.loadedShare { (m.has_loaded_share, m.loaded_share) = (1, share) }
+            if !value.held.isEmpty { m.held = layerRange(value.held) }
             if let replica = value.replica { (m.has_replica, m.replica) = (1, UInt32(replica)) }
         }
     }

@@ -68,6 +68,10 @@ extension PackArena {
             (m.n_segments, m.segments) = (value.segments.count, table(value.segments, segment))
             (m.n_copies_from, m.copies_from) = (value.copies.count, copy(value.copies.map(\.from.value)))
             (m.n_copies_to, m.copies_to) = (value.copies.count, copy(value.copies.map(\.to.value)))
+            if let rebuild = value.rebuild {
+                m.rebuild_layers = layerRange(rebuild.layers)
+                (m.has_rebuild_has_inputs, m.rebuild_has_inputs) = (1, rebuild.hasInputs ? 1 : 0)
+            }
         }
     }
 

@@ -108,6 +108,18 @@ extension Unpack {
         return DrainStatus(state, try f.sentence(m.has_detail, m.detail, "detail"))
     }
 
+    static func rebuildCounts(_ p: UnsafePointer<Staffel__V1__RebuildCounts>) throws(WireError) -> RebuildCounts {
+        let f = Fields("RebuildCounts")
+        let m = p.pointee
+        var counts = RebuildCounts()
+        counts.recoveries = try f.counter(m.has_recoveries, m.recoveries, "recoveries")
+        counts.layerPositionsKept = try f.counter(m.has_layer_positions_kept, m.layer_positions_kept, "layer_positions_kept")
+        counts.layerPositionsAll = try f.counter(m.has_layer_positions_all, m.layer_positions_all, "layer_positions_all")
+        counts.layerPositionsRebuilt = try f.counter(m.has_layer_positions_rebuilt, m.layer_positions_rebuilt, "layer_positions_rebuilt")
+        counts.positionsFromInputs = try f.counter(m.has_positions_from_inputs, m.positions_from_inputs, "positions_from_inputs")
+        return counts
+    }
+
     static func handoverCounts(_ p: UnsafePointer<Staffel__V1__HandoverCounts>) throws(WireError) -> HandoverCounts {
         let f = Fields("HandoverCounts")
         let m = p.pointee

@@ -14,7 +14,7 @@ enum Unpack {
         case STAFFEL__V1__TO_COORDINATOR__KIND_GATEWAY_HELLO: return .gatewayHello(try gatewayHello(f.submessage(m.gateway_hello, "gateway_hello")))
         case STAFFEL__V1__TO_COORDINATOR__KIND_HEARTBEAT: return .heartbeat(try heartbeat(f.submessage(m.heartbeat, "heartbeat")))
         case STAFFEL__V1__TO_COORDINATOR__KIND_LOAD_PROGRESS: return .loadProgress(try loadProgress(f.submessage(m.load_progress, "load_progress")))
-        case STAFFEL__V1__TO_COORDINATOR__KIND_LOADED: return .loaded(try epochNote(f.submessage(m.loaded, "loaded")))
+        case STAFFEL__V1__TO_COORDINATOR__KIND_LOADED: return try loaded(f.submessage(m.loaded, "loaded"))
         case STAFFEL__V1__TO_COORDINATOR__KIND_LOAD_FAILED: return try loadFailed(f.submessage(m.load_failed, "load_failed"))
         case STAFFEL__V1__TO_COORDINATOR__KIND_STEP_RESULT: return .stepResult(try stepResult(f.submessage(m.step_result, "step_result")))
         case STAFFEL__V1__TO_COORDINATOR__KIND_STEP_FAILED: return try stepFailed(f.submessage(m.step_failed, "step_failed"))
@@ -58,6 +58,7 @@ enum Unpack {
         case STAFFEL__V1__FROM_COORDINATOR__KIND_DRAIN_STATUS:
             return .drainStatus(try drainStatus(f.submessage(m.drain_status, "drain_status")))
         case STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_OFFER: return .weightsOffer(try weightsOffer(f.submessage(m.weights_offer, "weights_offer")))
+        case STAFFEL__V1__FROM_COORDINATOR__KIND_LOAD_AHEAD: return .loadAhead(try stageAssignment(f.submessage(m.load_ahead, "load_ahead")))
         case STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_FETCHERS:
             return .weightsFetchers(try weightsFetchers(f.submessage(m.weights_fetchers, "weights_fetchers")))
         default: throw unknown("a worker, gateway or console")
@@ -162,13 +163,20 @@ extension Unpack {
     static func heartbeat(_ p: UnsafePointer<Staffel__V1__Heartbeat>) throws(WireError) -> Heartbeat {
         let f = Fields("Heartbeat")
         let m = p.pointee
-        return Heartbeat(
+        var heartbeat = Heartbeat(
             epoch: try f.epoch(m.has_epoch, m.epoch), lastStep: StepNumber(try f.counter(m.has_last_step, m.last_step, "last_step")),
             stepsQueued: try f.integer(m.has_steps_queued, m.steps_queued, "steps_queued", 0...Limits.stepsQueuedMax),
             lastReceived: m.has_last_received == 0
                 ? nil : StepNumber(try f.counter(m.has_last_received, m.last_received, "last_received")),
             expectedWaitMs: m.has_expected_wait_ms == 0
                 ? 0 : try f.counter(m.has_expected_wait_ms, m.expected_wait_ms, "expected_wait_ms", atMost: Limits.expectedWaitMsMax))
+        if let held = m.held { heartbeat.held = try f.layers(held, "held") }
+        return heartbeat
+    }
+
+    private static func loaded(_ p: UnsafePointer<Staffel__V1__EpochNote>) throws(WireError) -> ToCoordinator {
+        let kept = try p.pointee.kept.map { kept throws(WireError) in try Fields("EpochNote").layers(kept, "kept") }
+        return .loaded(try epochNote(p), kept: kept ?? 0..<0)
     }
 
     static func loadProgress(_ p: UnsafePointer<Staffel__V1__LoadProgress>) throws(WireError) -> LoadProgress {
@@ -248,12 +256,17 @@ extension Unpack {
         if stage > 0 { upstream = try f.key(m.has_upstream, m.upstream, "upstream") }
         var downstream: StagePeer?
         if let peer = m.downstream { downstream = try stagePeer(peer) }
-        return StageAssignment(
+        var assignment = StageAssignment(
             epoch: try f.epoch(m.has_epoch, m.epoch), stage: stage, stageCount: stageCount, layers: try f.layers(m.layers, "layers"),
             kvBlocks: try f.integer(m.has_kv_blocks, m.kv_blocks, "kv_blocks", 0...WireLimits.kvBlocksMax), kvType: kvType, boundary: boundary,
             modelDigest: try f.digest(m.has_model_digest, m.model_digest, "model_digest"),
             modelPath: try f.text(m.has_model_path, m.model_path, "model_path", .path, bytesMax: Limits.pathBytesMax), upstream: upstream,
             downstream: downstream)
+        if m.has_keeping != 0 { assignment.keeping = try f.epoch(m.has_keeping, m.keeping) }
+        if m.has_input_blocks != 0 {
+            assignment.inputBlocks = try f.integer(m.has_input_blocks, m.input_blocks, "input_blocks", 0...WireLimits.kvBlocksMax)
+        }
+        return assignment
     }
 
     static func stagePeer(_ p: UnsafePointer<Staffel__V1__StagePeer>) throws(WireError) -> StagePeer {
@@ -346,6 +359,7 @@ extension Unpack {
             computeShare: try f.rate(m.has_compute_share, m.compute_share, "compute_share", atMost: 1),
             lastStep: StepNumber(try f.counter(m.has_last_step, m.last_step, "last_step")),
             replica: m.has_replica == 0 ? nil : try f.integer(m.has_replica, m.replica, "replica", 0...Limits.replicasMax - 1))
+        if let held = m.held { status.held = try f.layers(held, "held") }
         if m.has_loaded_share != 0 { status.loadedShare = try f.rate(m.has_loaded_share, m.loaded_share, "loaded_share", atMost: 1) }
         return status
     }

@@ -19,6 +19,7 @@ extension Unpack {
         report.recoveryNanoseconds = try f.counterOrZero(m.has_recovery_nanoseconds, m.recovery_nanoseconds, "recovery_nanoseconds")
         report.lastRecoveryNanoseconds = try f.counterOrZero(
             m.has_last_recovery_nanoseconds, m.last_recovery_nanoseconds, "last_recovery_nanoseconds")
+        if let rebuilds = m.rebuilds { report.rebuilds = try rebuildCounts(rebuilds) }
         if let handovers = m.handovers { report.handovers = try handoverCounts(handovers) }
     }
 

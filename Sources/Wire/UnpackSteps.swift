@@ -99,9 +99,14 @@ extension Unpack {
         try f.requireDistinct(closes, "closes")
         let segments = try f.list(m.n_segments, m.segments, "segments", atMost: Limits.stepSegmentsMax, segment)
         try f.requireDistinct(segments.map(\.sequence), "segments")
-        let step = Step(
+        var step = Step(
             epoch: try f.epoch(m.has_epoch, m.epoch), number: StepNumber(try f.counter(m.has_number, m.number, "number")), opens: opens,
             closes: closes, copies: try copies(m, f), segments: segments)
+        if let layers = m.rebuild_layers {
+            let hasInputs = m.has_rebuild_has_inputs != 0 && m.rebuild_has_inputs != 0
+            step.rebuild = Rebuild(layers: try f.layers(layers, "rebuild_layers"), hasInputs: hasInputs)
+            try f.require(step.rebuild!.isSound, "rebuild_layers", "has no layer before it that could have kept its inputs")
+        }
         try f.require(step.number.value > 0, "number", "is 0, steps are numbered from 1")
         try f.require(step.rowCount <= Limits.stepRowsMax, "segments", "has \(step.rowCount) rows, allowed are \(Limits.stepRowsMax)")
         return step

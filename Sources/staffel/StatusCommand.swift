@@ -31,6 +31,7 @@ struct StatusCommand: AsyncParsableCommand {
                 "read_bytes_per_second": worker.capabilities.readBytesPerSecond, "ops_per_second": worker.capabilities.opsPerSecond,
                 "memory_bytes": worker.capabilities.memoryBytes, "threads": worker.capabilities.threads, "isa": worker.capabilities.isa,
             ]
+            if !worker.held.isEmpty { entry["layers_ahead"] = [worker.held.lowerBound, worker.held.upperBound] }
             if let share = worker.loadedShare { entry["loaded_share"] = share }
             return entry
         }
@@ -49,12 +50,19 @@ struct StatusCommand: AsyncParsableCommand {
             "drafts_modelled": ["proposed": report.draftsModelled.proposed, "accepted": report.draftsModelled.accepted],
             "kv_blocks_shared": report.kvBlocksShared, "prompt_tokens": report.promptTokens, "requests_finished": report.requestsFinished,
             "requests_failed": report.requestsFailed, "requests_cancelled": report.requestsCancelled, "tenants": tenants,
-            "handovers": handovers(report.handovers),
+            "handovers": handovers(report.handovers), "rebuilds": rebuilds(report.rebuilds),
             "recoveries": report.recoveries, "recovery_seconds": seconds(report.recoveryNanoseconds),
             "last_recovery_seconds": seconds(report.lastRecoveryNanoseconds), "workers": workers, "replicas": report.replicas.map { json($0) },
             "pipeline": pipeline(report), "planning": StatusPlanning.json(report),
         ]
         return String(decoding: try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys]), as: UTF8.self)
+    }
+
+    private static func rebuilds(_ counts: RebuildCounts) -> [String: Any] {
+        [
+            "recoveries": counts.recoveries, "layer_positions_kept": counts.layerPositionsKept, "layer_positions_all": counts.layerPositionsAll,
+            "layer_positions_rebuilt": counts.layerPositionsRebuilt, "positions_from_inputs": counts.positionsFromInputs,
+        ]
     }
 
     private static func handovers(_ counts: HandoverCounts) -> [String: Any] {

@@ -35,6 +35,9 @@ private struct CoordinatorPlayer {
         model.kvBytesPerTokenPerLayer = 1
         var configuration = CoordinatorConfiguration(session: 1, model: model, modelPath: "/m", expectedWorkers: 2, contextTokens: 64)
         configuration.replicas = .exactly(1)
+        // Times that are easy to read.
+        configuration.heartbeatTimeoutMs = 3_000
+        configuration.linkDeadlineFloorMs = configuration.stepDeadlineFloorMs
         configuration.kvBlocksMax = 4
         configuration.prefillRowsPerStep = 4
         configuration.recoveryWaitMs = 8_000
@@ -173,6 +176,7 @@ private struct CoordinatorPlayer {
         case .handover(let order): "hand over \(order)"
         case .drainStatus(let status): "drain \(status.state): \(status.detail)"
         case .weightsOffer(let offer): "weights from \(offer.sources.map { name($0.key) }), manifest \(offer.manifest == nil ? "not yet" : "known")"
+        case .loadAhead(let assignment): "load ahead \(assignment.layers)"
         case .weightsFetchers(let keys): "fetchers \(keys.map(name))"
         }
     }

@@ -39,7 +39,7 @@ import Testing
         let stages = (0..<edges.count - 1).map { _ in Worked() }
         for (index, stage) in stages.enumerated() {
             stage.post(.load(tiny.assignment(epoch: 1, stage: index, of: stages.count, layers: edges[index]..<edges[index + 1])))
-            guard case .loaded(Epoch(1)) = try stage.nextButProgress() else { throw Unexpected() }
+            guard case .loaded(Epoch(1), _) = try stage.nextButProgress() else { throw Unexpected() }
         }
         var drawn: [TokenID] = []
         while drawn.count < count {
@@ -86,7 +86,7 @@ import Testing
         guard case .loadFailed(Epoch(5), let layers) = try stage.nextButProgress() else { throw Unexpected() }
         #expect(layers.message.contains("9"))
         stage.post(.load(tiny.assignment(epoch: 6)))
-        guard case .loaded(Epoch(6)) = try stage.nextButProgress() else { throw Unexpected() }
+        guard case .loaded(Epoch(6), _) = try stage.nextButProgress() else { throw Unexpected() }
         #expect(stage.end())
     }
 
@@ -128,10 +128,10 @@ import Testing
         let loads = [tiny.assignment(epoch: 2), tiny.assignment(epoch: 3, stage: 0, of: 2, layers: 0..<2)]
         stage.onFirstReport = { stage in for load in loads { stage.post(.load(load)) } }
         stage.post(.compute(frame(1, [1], start: 0), input: nil))
-        guard case .failed = try stage.nextButProgress(), case .loaded(Epoch(3)) = try stage.nextButProgress() else { throw Unexpected() }
+        guard case .failed = try stage.nextButProgress(), case .loaded(Epoch(3), _) = try stage.nextButProgress() else { throw Unexpected() }
         stage.post(.unload)
         stage.post(.load(tiny.assignment(epoch: 4)))
-        guard case .loaded(Epoch(4)) = try stage.nextButProgress() else { throw Unexpected() }
+        guard case .loaded(Epoch(4), _) = try stage.nextButProgress() else { throw Unexpected() }
         #expect(stage.end())
     }
 

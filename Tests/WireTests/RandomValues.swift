@@ -20,7 +20,7 @@ struct Seeded: RandomNumberGenerator {
 /// Random messages that keep every rule; small mostly, at a limit now and then.
 extension Seeded {
     static let toCoordinatorKinds = 18
-    static let fromCoordinatorKinds = 18
+    static let fromCoordinatorKinds = 19
 
     mutating func toCoordinator(kind: Int) -> ToCoordinator {
         switch kind {
@@ -38,7 +38,7 @@ extension Seeded {
                 let total = UInt64.random(in: 0...WireLimits.bytesMax, using: &self)
                 return .loadProgress(LoadProgress(epoch: epoch(), bytesDone: UInt64.random(in: 0...total, using: &self), bytesTotal: total))
             }()
-        case 5: .loaded(epoch())
+        case 5: .loaded(epoch(), kept: bool() ? 0..<0 : layers())
         case 6: .loadFailed(epoch(), failure())
         case 7: .stepResult(stepResult())
         case 8: .stepFailed(epoch(), stepNumber(), failure())
@@ -82,6 +82,7 @@ extension Seeded {
         case 14: .drainStatus(DrainStatus([.unknown, .moving, .drained, .refused, .serving].randomElement(using: &self)!, sentence()))
         case 15: .weightsOffer(weightsOffer())
         case 16: .weightsFetchers(many(0...4) { $0.key() }.sorted())
+        case 17: .loadAhead(assignment())
         default: .closing
         }
     }
@@ -95,12 +96,14 @@ extension Seeded {
     mutating func step(segments: ClosedRange<Int> = 0...12, rows: ClosedRange<Int> = 1...30) -> Step {
         let sequences = distinct(segments)
         let opened = sequences.filter { _ in bool() }
+        let lost = layers()
         return Step(
             epoch: epoch(), number: stepNumber(), opens: opened.map { open(SequenceID($0)) }, closes: distinct(0...5).map { SequenceID($0) },
             copies: many(0...5) {
                 BlockCopy(from: BlockID(UInt32(truncatingIfNeeded: $0.next())), to: BlockID(UInt32(truncatingIfNeeded: $0.next())))
             },
-            segments: sequences.map { segment(SequenceID($0), rows) })
+            segments: sequences.map { segment(SequenceID($0), rows) },
+            rebuild: maybe { Rebuild(layers: lost, hasInputs: lost.lowerBound > 0 && $0.bool()) })
     }
 
     mutating func generationRequest(promptTokens: ClosedRange<Int> = 1...200) -> GenerationRequest {
@@ -187,9 +190,11 @@ extension Seeded {
             handOverNanoseconds: bool() ? 0 : next() >> 14, readBytes: bool() ? 0 : next() >> 14)
     }
     mutating func heartbeat() -> Heartbeat {
-        Heartbeat(
+        var heartbeat = Heartbeat(
             epoch: epoch(), lastStep: stepNumber(), stepsQueued: int(0...Limits.stepsQueuedMax), lastReceived: maybe { $0.stepNumber() },
             expectedWaitMs: UInt64(int(0...Int(Limits.expectedWaitMsMax))))
+        if bool() { heartbeat.held = layers() }
+        return heartbeat
     }
 
     mutating func health() -> ClusterHealth {
@@ -243,11 +248,14 @@ extension Seeded {
     mutating func assignment() -> StageAssignment {
         let count = int(1...Limits.stagesMax)
         let stage = int(0...count - 1)
-        return StageAssignment(
+        var assignment = StageAssignment(
             epoch: epoch(), stage: stage, stageCount: count, layers: layers(), kvBlocks: int(0...WireLimits.kvBlocksMax),
             kvType: KVType.allCases[int(0...KVType.allCases.count - 1)],
             boundary: bool() ? .f32 : .bf16, modelDigest: digest(), modelPath: "/models/" + sentence() + "\u{1}", upstream: stage == 0 ? nil : key(),
             downstream: stage == count - 1 ? nil : StagePeer(key: key(), endpoint: endpoint()))
+        assignment.keeping = maybe { $0.epoch() }
+        assignment.inputBlocks = bool() ? 0 : int(0...WireLimits.kvBlocksMax)
+        return assignment
     }
 
     mutating func status() -> StatusReport {
@@ -275,6 +283,10 @@ extension Seeded {
         report.draftsLookedUp = DraftCounts(proposed: next() >> 2, accepted: next() >> 2)
         report.draftsModelled = DraftCounts(proposed: next() >> 2, accepted: next() >> 2)
         for index in report.workers.indices { report.workers[index].loadedShare = maybe { Double.random(in: 0...1, using: &$0) } }
+        for index in report.workers.indices where bool() { report.workers[index].held = layers() }
+        report.rebuilds.recoveries = count()
+        (report.rebuilds.layerPositionsKept, report.rebuilds.layerPositionsAll) = (count(), count())
+        (report.rebuilds.layerPositionsRebuilt, report.rebuilds.positionsFromInputs) = (count(), count())
         report.pipeline = pipeline()
         report.planning = bool() ? nil : planning()
         report.kvBlocksShared = int(0...blocks)

@@ -62,6 +62,7 @@ typedef struct Staffel__V1__KvReceipt Staffel__V1__KvReceipt;
 typedef struct Staffel__V1__DrainRequest Staffel__V1__DrainRequest;
 typedef struct Staffel__V1__DrainStatus Staffel__V1__DrainStatus;
 typedef struct Staffel__V1__HandoverCounts Staffel__V1__HandoverCounts;
+typedef struct Staffel__V1__RebuildCounts Staffel__V1__RebuildCounts;
 typedef struct Staffel__V1__StepResult Staffel__V1__StepResult;
 typedef struct Staffel__V1__SampledToken Staffel__V1__SampledToken;
 typedef struct Staffel__V1__StatusReport Staffel__V1__StatusReport;
@@ -213,7 +214,8 @@ typedef enum {
   STAFFEL__V1__FROM_COORDINATOR__KIND_HANDOVER = 40,
   STAFFEL__V1__FROM_COORDINATOR__KIND_DRAIN_STATUS = 41,
   STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_OFFER = 50,
-  STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_FETCHERS = 51
+  STAFFEL__V1__FROM_COORDINATOR__KIND_WEIGHTS_FETCHERS = 51,
+  STAFFEL__V1__FROM_COORDINATOR__KIND_LOAD_AHEAD = 110
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(STAFFEL__V1__FROM_COORDINATOR__KIND__CASE)
 } Staffel__V1__FromCoordinator__KindCase;
 
@@ -240,6 +242,7 @@ struct  Staffel__V1__FromCoordinator
     Staffel__V1__DrainStatus *drain_status;
     Staffel__V1__WeightsOffer *weights_offer;
     Staffel__V1__WeightsFetchers *weights_fetchers;
+    Staffel__V1__StageAssignment *load_ahead;
   };
 };
 #define STAFFEL__V1__FROM_COORDINATOR__INIT \
@@ -261,10 +264,14 @@ struct  Staffel__V1__EpochNote
   ProtobufCMessage base;
   protobuf_c_boolean has_epoch;
   uint64_t epoch;
+  /*
+   * In `loaded`: layers that still have their keys and values; since protocol 2.2.
+   */
+  Staffel__V1__LayerRange *kept;
 };
 #define STAFFEL__V1__EPOCH_NOTE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__epoch_note__descriptor) \
-    , 0, 0 }
+    , 0, 0, NULL }
 
 
 struct  Staffel__V1__ProtocolVersion
@@ -477,10 +484,14 @@ struct  Staffel__V1__Heartbeat
    */
   protobuf_c_boolean has_last_received;
   uint64_t last_received;
+  /*
+   * From workers without a stage: what they have in memory ahead; since protocol 2.2.
+   */
+  Staffel__V1__LayerRange *held;
 };
 #define STAFFEL__V1__HEARTBEAT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__heartbeat__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL }
 
 
 struct  Staffel__V1__LoadProgress
@@ -726,10 +737,17 @@ struct  Staffel__V1__StageAssignment
    * Absent on the last stage.
    */
   Staffel__V1__StagePeer *downstream;
+  /*
+   * Since protocol 2.2.
+   */
+  protobuf_c_boolean has_keeping;
+  uint64_t keeping;
+  protobuf_c_boolean has_input_blocks;
+  uint32_t input_blocks;
 };
 #define STAFFEL__V1__STAGE_ASSIGNMENT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_assignment__descriptor) \
-    , 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, STAFFEL__V1__KV_TYPE__KV_TYPE_UNKNOWN, 0, STAFFEL__V1__BOUNDARY_TYPE__BOUNDARY_TYPE_UNKNOWN, 0, {0,NULL}, 0, {0,NULL}, 0, {0,NULL}, NULL }
+    , 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, STAFFEL__V1__KV_TYPE__KV_TYPE_UNKNOWN, 0, STAFFEL__V1__BOUNDARY_TYPE__BOUNDARY_TYPE_UNKNOWN, 0, {0,NULL}, 0, {0,NULL}, 0, {0,NULL}, NULL, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__StagePeer
@@ -765,10 +783,16 @@ struct  Staffel__V1__Step
   uint32_t *copies_from;
   size_t n_copies_to;
   uint32_t *copies_to;
+  /*
+   * Since protocol 2.2: rows that were computed before, of which only these layers are wanted.
+   */
+  Staffel__V1__LayerRange *rebuild_layers;
+  protobuf_c_boolean has_rebuild_has_inputs;
+  protobuf_c_boolean rebuild_has_inputs;
 };
 #define STAFFEL__V1__STEP__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__step__descriptor) \
-    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL }
+    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, NULL, 0, 0 }
 
 
 struct  Staffel__V1__SequenceOpen
@@ -1070,6 +1094,25 @@ struct  Staffel__V1__HandoverCounts
     , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
+struct  Staffel__V1__RebuildCounts
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_recoveries;
+  uint64_t recoveries;
+  protobuf_c_boolean has_layer_positions_kept;
+  uint64_t layer_positions_kept;
+  protobuf_c_boolean has_layer_positions_all;
+  uint64_t layer_positions_all;
+  protobuf_c_boolean has_layer_positions_rebuilt;
+  uint64_t layer_positions_rebuilt;
+  protobuf_c_boolean has_positions_from_inputs;
+  uint64_t positions_from_inputs;
+};
+#define STAFFEL__V1__REBUILD_COUNTS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__rebuild_counts__descriptor) \
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+
 struct  Staffel__V1__StepResult
 {
   ProtobufCMessage base;
@@ -1180,10 +1223,11 @@ struct  Staffel__V1__StatusReport
    */
   Staffel__V1__DraftCounts *drafts_modelled;
   Staffel__V1__HandoverCounts *handovers;
+  Staffel__V1__RebuildCounts *rebuilds;
 };
 #define STAFFEL__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__status_report__descriptor) \
-    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0,NULL, NULL, NULL }
+    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0,NULL, NULL, NULL, NULL }
 
 
 struct  Staffel__V1__ReplicaStatus
@@ -1388,10 +1432,14 @@ struct  Staffel__V1__WorkerStatus
    */
   protobuf_c_boolean has_replica;
   uint32_t replica;
+  /*
+   * Of a standby: what it has in memory ahead.
+   */
+  Staffel__V1__LayerRange *held;
 };
 #define STAFFEL__V1__WORKER_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__worker_status__descriptor) \
-    , 0, {0,NULL}, 0, {0,NULL}, NULL, NULL, 0, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, {0,NULL}, 0, {0,NULL}, NULL, NULL, 0, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0, NULL }
 
 
 struct  Staffel__V1__WeightsQuery
@@ -2456,6 +2504,25 @@ Staffel__V1__HandoverCounts *
 void   staffel__v1__handover_counts__free_unpacked
                      (Staffel__V1__HandoverCounts *message,
                       ProtobufCAllocator *allocator);
+/* Staffel__V1__RebuildCounts methods */
+void   staffel__v1__rebuild_counts__init
+                     (Staffel__V1__RebuildCounts         *message);
+size_t staffel__v1__rebuild_counts__get_packed_size
+                     (const Staffel__V1__RebuildCounts   *message);
+size_t staffel__v1__rebuild_counts__pack
+                     (const Staffel__V1__RebuildCounts   *message,
+                      uint8_t             *out);
+size_t staffel__v1__rebuild_counts__pack_to_buffer
+                     (const Staffel__V1__RebuildCounts   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__RebuildCounts *
+       staffel__v1__rebuild_counts__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__rebuild_counts__free_unpacked
+                     (Staffel__V1__RebuildCounts *message,
+                      ProtobufCAllocator *allocator);
 /* Staffel__V1__StepResult methods */
 void   staffel__v1__step_result__init
                      (Staffel__V1__StepResult         *message);
@@ -2960,6 +3027,9 @@ typedef void (*Staffel__V1__DrainStatus_Closure)
 typedef void (*Staffel__V1__HandoverCounts_Closure)
                  (const Staffel__V1__HandoverCounts *message,
                   void *closure_data);
+typedef void (*Staffel__V1__RebuildCounts_Closure)
+                 (const Staffel__V1__RebuildCounts *message,
+                  void *closure_data);
 typedef void (*Staffel__V1__StepResult_Closure)
                  (const Staffel__V1__StepResult *message,
                   void *closure_data);
@@ -3077,6 +3147,7 @@ extern const ProtobufCMessageDescriptor staffel__v1__kv_receipt__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__drain_request__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__drain_status__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__handover_counts__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__rebuild_counts__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__step_result__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor;

@@ -69,6 +69,17 @@ package enum ClusterMetrics {
         text.counter(
             "staffel_recomputed_positions_total", "Positions computed a second time, because their keys and values were lost or given up.", [],
             handovers.positionsRecomputed)
+        let rebuilds = report.rebuilds
+        text.counter("staffel_recoveries_kept_total", "Recoveries in which streams kept some of their keys and values.", [], rebuilds.recoveries)
+        text.counter(
+            "staffel_rebuilt_layer_positions_total", "Positions times layers that such recoveries computed again, inputs included.", [],
+            rebuilds.layerPositionsRebuilt)
+        text.counter(
+            "staffel_full_layer_positions_total", "Positions times layers that they would have computed again if nothing had been kept.", [],
+            rebuilds.layerPositionsAll)
+        text.counter(
+            "staffel_rebuilt_from_inputs_positions_total", "Positions that were rebuilt from rows that a stage had kept.", [],
+            rebuilds.positionsFromInputs)
         text.counter("staffel_frames_dropped_total", "Frames that were refused.", [], report.framesDropped)
     }
 

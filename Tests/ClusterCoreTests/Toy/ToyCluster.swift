@@ -389,7 +389,7 @@ struct ToyCluster {
             send(.transfer(frame, values), from: .worker(index), to: .worker(to), isTransfer: true)
         case .closeTransfers: routes.removeAll { $0.route.from == .worker(index) && $0.route.isTransfer }
         // The toy's workers have their weights.
-        case .offerWeights, .admitFetchers: break
+        case .offerWeights, .admitFetchers, .loadAhead: break
         case .log(let entry): if entry.level == .error { unexpected.append(entry.message) }
         case .ended(let failure):
             workers[index]!.hasEnded = true

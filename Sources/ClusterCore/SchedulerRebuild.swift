@@ -1,0 +1,198 @@
+// A stage is lost, and the sequences keep what the others have.
+//
+// What came back before the loss is with every stage but the lost one; of what was in flight nobody knows who computed it, so sequences go back to
+// what came back, and send the rest again. When the next plan's stages stand, the layers that nobody kept are computed again for the positions
+// that need them, by steps that leave the other layers out (`Rebuild`). A sequence decodes again as soon as its own are sent for: every stage
+// computes steps in their order. Beginnings that several hold are rebuilt once, by the first of them.
+
+extension Scheduler {
+    /// Layers that nobody kept, and the blocks in which they are not sent for yet.
+    struct Loss: Sendable {
+        var layers: Range<Int>
+        /// Where their inputs are kept, if anywhere.
+        var inputs: InputStore?
+        /// By block.
+        var isMissing: [Bool]
+    }
+
+    /// Rows that a stage keeps of what it hands on, by block.
+    package struct InputStore: Hashable, Sendable {
+        package var worker: PeerKey
+        /// Of blocks below this one,
+        package var blocks: Int
+        /// that were given out in this era or later.
+        package var since: UInt32
+
+        package init(worker: PeerKey, blocks: Int, since: UInt32) {
+            self.worker = worker
+            self.blocks = blocks
+            self.since = since
+        }
+    }
+
+    /// Something is to be rebuilt, or on its way to be.
+    package var isRebuilding: Bool { loss != nil && running.contains { !sequences[$0]!.isWhole } }
+
+    // MARK: - The end of an epoch
+
+    /// The epoch is over, but its stages are not all lost: running sequences keep their blocks, and what has come back of them. Whoever has nothing
+    /// that came back waits again in its old place.
+    package mutating func suspend() {
+        if let probe { allocator.release(probe.blocks) }
+        probe = nil
+        inFlight.removeAll()
+        inFlightMax = 0
+        endTracking()
+        awaited = [:]
+        if !isRebuilding { loss = nil }
+        for id in running where sequences[id]!.committed == 0 { stopForLoss(id) }
+        for id in running {
+            sequences[id]!.rollBack()
+            for number in 0..<sequences[id]!.indexed where (number + 1) * Limits.positionsPerBlock > sequences[id]!.committed {
+                allocator.unwritten(sequences[id]!.blocks[number])
+            }
+        }
+        allocator.giveUpIdle()
+        closing = []
+        copying = []
+        for id in waiting.inOrder { sequences[id]!.forgetSteps() }
+    }
+
+    /// As for a preemption, but nobody's wish.
+    private mutating func stopForLoss(_ id: SequenceID) {
+        waiting.insert(sequences[id]!)
+        running.removeAll { $0 == id }
+        allocator.release(sequences[id]!.loseState())
+        waiting.stopped(sequences[id]!.tenant)
+    }
+
+    // MARK: - The beginning of the next one
+
+    /// The stages of `epoch` stand, know no sequence, and have what the last epoch left but for `lost` layers. Where there is room for fewer
+    /// blocks than before, who holds one of the others waits again.
+    package mutating func resume(
+        under epoch: Epoch, kvBlocks: Int, stages: Int, stepsInFlightMax: Int, layerCount: Int, lost: Range<Int>?,
+        stores: [Int: InputStore]
+    ) {
+        precondition(inFlight.isEmpty && inFlightMax == 0, "an epoch begins with nothing in flight")
+        self.epoch = epoch
+        nextNumber = 1
+        inFlightMax = stepsInFlightMax
+        shape = StepShape(stages: stages, prefillRowsMax: settings.prefillRowsPerStep, interTokenBudgetMs: settings.interTokenBudgetMs)
+        closing = []
+        for id in running where sequences[id]!.blocks.contains(where: { Int($0.value) >= kvBlocks }) { stopForLoss(id) }
+        if kvBlocks < allocator.total { allocator.limit(to: kvBlocks) }
+        // The probe needs one.
+        while allocator.freeCount == 0, let last = running.last { stopForLoss(last) }
+        closing = []
+        allocator.giveUpIdle()
+        allocator.beginEra()
+        noteLoss(of: lost, stores)
+        let positions = UInt64(running.reduce(0) { $0 + sequences[$1]!.committed })
+        guard positions > 0 else { return }
+        rebuildCounts.recoveries += 1
+        rebuildCounts.layerPositionsAll += positions * UInt64(layerCount)
+        rebuildCounts.layerPositionsKept += positions * UInt64(layerCount - (loss?.layers.count ?? 0))
+    }
+
+    /// What was missing before and is not there again by now is missing still.
+    private mutating func noteLoss(of lost: Range<Int>?, _ stores: [Int: InputStore]) {
+        guard var layers = lost ?? loss?.layers else { return }
+        let isNew = lost != nil
+        if let before = loss?.layers { layers = min(layers.lowerBound, before.lowerBound)..<max(layers.upperBound, before.upperBound) }
+        var isMissing = [Bool](repeating: false, count: allocator.total)
+        for id in running {
+            let isLost = isNew || !sequences[id]!.isWhole
+            sequences[id]!.setLost(isLost)
+            guard isLost else { continue }
+            let blocks = BlockAllocator.blocks(forPositions: sequences[id]!.committed)
+            for block in sequences[id]!.blocks.prefix(blocks) { isMissing[Int(block.value)] = true }
+        }
+        // What a whole one has, others that share it have too.
+        for id in running where sequences[id]!.isWhole {
+            for block in sequences[id]!.blocks { isMissing[Int(block.value)] = false }
+        }
+        for place in isMissing.indices where isMissing[place] { allocator.unwritten(BlockID(UInt32(place))) }
+        loss = Loss(layers: layers, inputs: stores[layers.lowerBound], isMissing: isMissing)
+    }
+
+    // MARK: - Its steps
+
+    /// The next rows to rebuild, in order of precedence.
+    mutating func nextRebuildStep(at now: Instant) -> Step? {
+        guard let loss, isRebuilding else { return nil }
+        var draft = StepDraft(rowsMax: settings.stepRowsMax)
+        var budget = rebuildRows
+        var hasInputs: Bool?
+        var opens: [SequenceOpen] = []
+        var segments: [Segment] = []
+        // Blocks that this step or one before it has begun and not ended.
+        var begun: [BlockID] = []
+        for id in running where budget > 0 && !sequences[id]!.rebuilding.isEmpty {
+            defer { begun += sequences[id]!.blocks.prefix(BlockAllocator.blocks(forPositions: sequences[id]!.committed)) }
+            skipWhatOthersRebuilt(id)
+            let sequence = sequences[id]!
+            guard let first = sequence.rebuilding.first else { continue }
+            let block = sequence.blocks[first / Limits.positionsPerBlock]
+            if begun.contains(block) { continue }
+            let isAtHand = hasInputs ?? hasInput(block)
+            let rows = rowsToRebuild(sequence, atMost: min(budget, draft.rowsLeft), hasInputs: isAtHand)
+            guard rows > 0, draft.mayOpen(sequence) else { continue }
+            hasInputs = isAtHand
+            draft.add(id, rows: rows)
+            budget -= rows
+            if !sequence.isOpen { opens.append(sequence.opening(modelEndTokens: settings.endTokens)) }
+            segments.append(sequences[id]!.sendLostRows(rows, in: StepNumber(nextNumber)))
+        }
+        guard !segments.isEmpty, let hasInputs else { return nil }
+        for segment in segments { noteRebuilt(segment) }
+        let rebuild = Rebuild(layers: loss.layers, hasInputs: hasInputs)
+        let rows = segments.reduce(0) { $0 + $1.tokens.count }
+        rebuildCounts.layerPositionsRebuilt += UInt64(rows * rebuild.computed.count)
+        if hasInputs { rebuildCounts.positionsFromInputs += UInt64(rows) }
+        return launch(segments, opens: opens, rebuild: rebuild, at: now)
+    }
+
+    /// As many as a chunk of a prompt may have beside those who decode.
+    private var rebuildRows: Int {
+        let decoding = running.count { sequences[$0]!.isDecoding }
+        guard decoding > 0 else { return settings.prefillRowsPerStep }
+        let groups = shape.groups(decoding: decoding, inFlightMax: inFlightMax)
+        return shape.prefillRows(beside: (decoding + groups - 1) / groups, groups: groups)
+    }
+
+    /// Beginnings that a sequence of higher precedence has sent for.
+    private mutating func skipWhatOthersRebuilt(_ id: SequenceID) {
+        let sequence = sequences[id]!
+        guard !sequence.isOpen else { return }
+        let present = sequence.blocks.prefix { !loss!.isMissing[Int($0.value)] }.count
+        sequences[id]!.skipRebuilding(to: present * Limits.positionsPerBlock)
+    }
+
+    private func hasInput(_ block: BlockID) -> Bool {
+        guard let inputs = loss?.inputs else { return false }
+        return Int(block.value) < inputs.blocks && allocator.era(of: block) >= inputs.since
+    }
+
+    /// From its next position on, those that all have their inputs at hand, or all have not.
+    private func rowsToRebuild(_ sequence: GeneratedSequence, atMost most: Int, hasInputs: Bool) -> Int {
+        let size = Limits.positionsPerBlock
+        var rows = 0
+        for position in sequence.rebuilding.prefix(max(0, most)) {
+            if rows == 0 || position % size == 0, hasInput(sequence.blocks[position / size]) != hasInputs { break }
+            rows += 1
+        }
+        return rows
+    }
+
+    /// Blocks whose rows are sent are there for whoever comes in a later step.
+    private mutating func noteRebuilt(_ segment: Segment) {
+        let sequence = sequences[segment.sequence]!
+        let size = Limits.positionsPerBlock
+        let end = segment.start + segment.tokens.count
+        for number in segment.start / size...(end - 1) / size where end >= min((number + 1) * size, sequence.committed) {
+            loss!.isMissing[Int(sequence.blocks[number].value)] = false
+            if number < sequence.indexed, (number + 1) * size <= end { allocator.written(sequence.blocks[number]) }
+        }
+    }
+}
