@@ -34,12 +34,14 @@ package struct Coordinator: Sendable {
     /// And in no trace.
     var untold: [StepTrace] = []
     private(set) var lastHandled: Instant
+    let startedAt: Instant
     private(set) var hasEnded = false
 
     package init(configuration: CoordinatorConfiguration, at now: Instant) {
         self.configuration = configuration
         fleet = Fleet(first: Self.emptyReplica(configuration), at: now)
         lastHandled = now
+        startedAt = now
         announced = ClusterHealth(state: .waitingForWorkers, detail: "")
         announced = health
     }

@@ -80,13 +80,17 @@ extension Coordinator {
     /// `restartSettleMs`. Once the cluster has served, it plans with whoever is there: a stream is waiting.
     private func mayPlan(_ now: Instant) -> Bool {
         if fleet.hasServed || !heldPlans(now).isEmpty { return true }
-        if hasExpectedWorkers, !membership.workers.values.contains(where: { $0.heldBefore != nil }) { return true }
+        let mayBeHeld = membership.workers.values.contains { $0.heldBefore != nil } || holdersReturned.map { $0 > now } ?? false
+        if hasExpectedWorkers, !mayBeHeld { return true }
         return [firstPlanAtTheLatest, restartSettled].compactMap(\.self).contains { $0 <= now }
     }
 
     private var hasExpectedWorkers: Bool { membership.workers.count >= configuration.expectedWorkers }
 
     private var firstPlanAtTheLatest: Instant { fleet.idleSince.advanced(milliseconds: configuration.recoveryWaitMs) }
+
+    /// Standbys may come first: who holds a stage is to have the time to come back too.
+    private var holdersReturned: Instant? { configuration.isRestart ? startedAt.advanced(milliseconds: configuration.restartReturnMs) : nil }
 
     private var restartSettled: Instant? {
         guard membership.workers.values.contains(where: \.holdsSlice) else { return nil }
@@ -136,7 +140,9 @@ extension Coordinator {
     mutating func assign(_ plans: [Plan], _ now: Instant, _ effects: inout [Effect]) {
         for plan in plans { assign(plan, now, &effects) }
         for worker in membership.workers.values
-        where worker.holdsSlice && fleet.replica(of: worker.key) == nil && fleet.replica(handingOverWith: worker.key) == nil && !awaitsHolders(worker, now) {
+        where worker.holdsSlice && fleet.replica(of: worker.key) == nil && fleet.replica(handingOverWith: worker.key) == nil
+            && !awaitsHolders(worker, now)
+        {
             effects.append(.send(.release(fleet.highestEpoch), to: worker.key))
             membership.workers[worker.key]!.holdsSlice = false
             membership.workers[worker.key]!.heldBefore = nil
@@ -325,7 +331,7 @@ extension Coordinator {
             deadlines += stages.filter { !$0.isDone }.map(loadDeadline)
         }
         var later: [Instant?] = []
-        if fleet.isIdle && !fleet.hasServed { later += [firstPlanAtTheLatest, restartSettled] }
+        if fleet.isIdle && !fleet.hasServed { later += [firstPlanAtTheLatest, restartSettled, holdersReturned] }
         if replicasWanted > 0 { later.append(membership.nextCandidate(after: lastHandled)) }
         if mayWiden && (mayRegroup || membership.workers.count > fleet.workersInUse) { later.append(widenAt) }
         return (deadlines + later.filter { $0.map { $0 > lastHandled } ?? false }).compactMap(\.self).min()

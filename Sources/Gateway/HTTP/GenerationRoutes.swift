@@ -19,7 +19,8 @@ extension GatewayResponder {
             let generation = try Generation(
                 job, of: client, priority: priority, model: model, id: call.id, identity: identity, link: link,
                 connection: call.connection, limits: limits, meter: meter)
-            var response = job.options.streams ? try await stream(generation, StreamPosition(eventID, after: identity.last), call) : .json(try await generation.wholeAnswer())
+            let position = StreamPosition(eventID, after: identity.last)
+            var response = job.options.streams ? try await stream(generation, position, call) : .json(try await generation.wholeAnswer())
             if !call.isNamedByHeader, let name = job.options.requestName { response.headers[HeaderName.requestID] = name }
             return response
         } catch {

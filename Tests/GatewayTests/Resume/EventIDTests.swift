@@ -26,7 +26,8 @@ import Testing
     /// Other releases have to read it: a change needs another prefix.
     @Test func theTextIsExactlyThis() throws {
         let id = EventID(
-            answer: RequestID(high: 1, low: 2), run: RequestID(high: 1, low: 2), created: 1_700_000_000, seed: 3, model: 4, request: 5, delivered: [6, 300])
+            answer: RequestID(high: 1, low: 2), run: RequestID(high: 1, low: 2), created: 1_700_000_000, seed: 3, model: 4, request: 5,
+            delivered: [6, 300])
         #expect(id.text == "s1.AAAAAAAAAAABAAAAAAAAAAKA4s-qBgAAAAAAAAADAAAABAAAAAAAAAAFAgasArcPjzY")
         #expect(try EventID(id.text) == id)
     }
@@ -34,7 +35,8 @@ import Testing
     @Test func nothingElseIsTaken() throws {
         var numbers = SystemRandomNumberGenerator()
         func code(_ text: String) -> String? { (#expect(throws: APIError.self) { try EventID(text) })?.code }
-        for foreign in ["", "1", "s1.", "s1.AAAA", "s2." + random(&numbers, choices: 1).text.dropFirst(3), "s1." + String(repeating: "A", count: 4_000), "s1.Ä", "\u{0}"] {
+        let ofLater = "s2." + random(&numbers, choices: 1).text.dropFirst(3)
+        for foreign in ["", "1", "s1.", "s1.AAAA", ofLater, "s1." + String(repeating: "A", count: 4_000), "s1.Ä", "\u{0}"] {
             #expect(code(foreign) == "invalid_last_event_id", "\(foreign)")
         }
         for _ in 0..<2_000 {
