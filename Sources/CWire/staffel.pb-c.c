@@ -4927,7 +4927,7 @@ const ProtobufCMessageDescriptor staffel__v1__failed__descriptor =
   (ProtobufCMessageInit) staffel__v1__failed__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_descriptors[9] =
+static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_descriptors[10] =
 {
   {
     "id",
@@ -5037,9 +5037,22 @@ static const ProtobufCFieldDescriptor staffel__v1__generation_request__field_des
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "continues",
+    100,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__GenerationRequest, continues),
+    &staffel__v1__request_id__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__generation_request__field_indices_by_name[] = {
   3,   /* field[3] = choices */
+  9,   /* field[9] = continues */
   0,   /* field[0] = id */
   5,   /* field[5] = priority */
   1,   /* field[1] = prompt */
@@ -5049,10 +5062,11 @@ static const unsigned staffel__v1__generation_request__field_indices_by_name[] =
   4,   /* field[4] = top_logprobs */
   8,   /* field[8] = weight */
 };
-static const ProtobufCIntRange staffel__v1__generation_request__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__generation_request__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 9 }
+  { 100, 9 },
+  { 0, 10 }
 };
 const ProtobufCMessageDescriptor staffel__v1__generation_request__descriptor =
 {
@@ -5062,10 +5076,10 @@ const ProtobufCMessageDescriptor staffel__v1__generation_request__descriptor =
   "Staffel__V1__GenerationRequest",
   "staffel.v1",
   sizeof(Staffel__V1__GenerationRequest),
-  9,
+  10,
   staffel__v1__generation_request__field_descriptors,
   staffel__v1__generation_request__field_indices_by_name,
-  1,  staffel__v1__generation_request__number_ranges,
+  2,  staffel__v1__generation_request__number_ranges,
   (ProtobufCMessageInit) staffel__v1__generation_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

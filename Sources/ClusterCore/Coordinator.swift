@@ -23,6 +23,8 @@ package struct Coordinator: Sendable {
     var weights = WeightSources()
     /// In the order of submission.
     var requests: OrderedDictionary<RequestID, OpenRequest> = [:]
+    /// Those whose gateway is gone, and since when, in this order: kept for a while for a client that comes back (`CoordinatorAbandoned`).
+    var abandoned: OrderedDictionary<RequestID, Instant> = [:]
     package internal(set) var metrics = CoordinatorMetrics()
     var announced: ClusterHealth
     var nextSequence: UInt64 = 1
@@ -32,12 +34,14 @@ package struct Coordinator: Sendable {
     /// And in no trace.
     var untold: [StepTrace] = []
     private(set) var lastHandled: Instant
+    let startedAt: Instant
     private(set) var hasEnded = false
 
     package init(configuration: CoordinatorConfiguration, at now: Instant) {
         self.configuration = configuration
         fleet = Fleet(first: Self.emptyReplica(configuration), at: now)
         lastHandled = now
+        startedAt = now
         announced = ClusterHealth(state: .waitingForWorkers, detail: "")
         announced = health
     }
@@ -98,6 +102,7 @@ package struct Coordinator: Sendable {
         failOverdue(now, &effects)
         advanceHandovers(now, &effects)
         expireRequests(now, &effects)
+        closeAbandoned(now, &effects)
         deploy(now, &effects)
         finishDrains(&effects)
         fillPipeline(now, &effects)
@@ -155,7 +160,7 @@ package struct Coordinator: Sendable {
         case .submit(let request): submit(request, from: gateway, now, &effects)
         case .cancel(let id): cancel(id, from: gateway, &effects)
         case .cancelChoice(let id, let choice): cancel(choice, of: id, from: gateway, &effects)
-        case .leaving: lose(gateway: gateway, because: "the gateway left", &effects)
+        case .leaving: lose(gateway: gateway, because: "the gateway left", keepingRequestsSince: now, &effects)
         case .enrol, .workerHello, .gatewayHello, .loadProgress, .loaded, .loadFailed, .stepResult, .stepFailed, .statusQuery,
             .handoverReport, .drain, .wishToLeave, .weightsQuery:
             drop(.wrongRole, from: gateway, &effects)
@@ -178,7 +183,7 @@ package struct Coordinator: Sendable {
     /// When `.deadline` is due. Later than any time at which this machine was last handled, so a driver never spins.
     package var nextDeadline: Instant? {
         guard !hasEnded else { return nil }
-        return [membershipDeadline, deploymentDeadline, requestDeadline, stepDeadline, handoverDeadline].compactMap(\.self).min()
+        return [membershipDeadline, deploymentDeadline, requestDeadline, abandonedDeadline, stepDeadline, handoverDeadline].compactMap(\.self).min()
     }
 
     // MARK: - Words

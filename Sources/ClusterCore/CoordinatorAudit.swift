@@ -14,7 +14,10 @@ extension Coordinator {
         if Set(epochs).count != epochs.count { return "two plans have the same epoch" }
         if backlog.count > 0 && fleet.replicas.count == 1 { return "one replica has a line beside its own" }
         var open = 0
+        if let stray = abandoned.keys.first(where: { requests[$0] == nil }) { return "request \(stray) is abandoned and not open" }
         for request in requests.values {
+            if request.gateway == nil && abandoned[request.id] == nil { return "a request without a gateway is kept for ever" }
+            if request.isFinished && abandoned[request.id] == nil { return "a finished request is kept for ever" }
             for id in request.choices.compactMap(\.sequence) {
                 open += 1
                 let homes = fleet.replicas.count { $0.scheduler[id] != nil } + (backlog[id] == nil ? 0 : 1)

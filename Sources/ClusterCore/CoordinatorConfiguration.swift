@@ -73,6 +73,11 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var planSettleMs: UInt64 = Limits.planSettleMs
     /// After a restart, workers come back within their backoff; how long after the last one to plan without those still missing.
     package var restartSettleMs: UInt64 = 6_000
+    /// The same where as many as expected are there, but some hold parts of a plan whose other parts may be about to come; and from its start,
+    /// how long a coordinator that is not the first of its cluster waits for those who hold something at all.
+    package var restartReturnMs: UInt64 = 1_500
+    /// Another coordinator ran before it with the same keys: there may be workers that serve a plan.
+    package var isRestart = false
     /// The steps for which stages are cut evenly, and what lies between them.
     package var demand = PlanDemand()
     /// Whether a plan that measured times show to be uneven is made anew.

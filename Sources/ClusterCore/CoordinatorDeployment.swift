@@ -19,6 +19,11 @@ extension Coordinator {
         let candidates = withoutStandbys(freeCandidates(now))
         let keys = candidates.map(\.key)
         guard !keys.isEmpty, keys != fleet.triedInVain else { return }
+        let held = heldPlans(now)
+        if !held.isEmpty {
+            assign(Array(held.prefix(wanted)), now, &effects)
+            return fleet.triedInVain = freeCandidates(now).map(\.key)
+        }
         let repaired = repair(over: candidates, at: now).map { [$0] }
         switch repaired.map(Result.success) ?? plans(over: candidates, atMost: wanted, at: now) {
         case .success(let plans):
@@ -72,18 +77,25 @@ extension Coordinator {
     }
 
     /// The first plan waits for the workers that were announced, because a plan over fewer would be cut anew at once. It waits no longer than
-    /// `recoveryWaitMs`; and when workers hold slices of an earlier coordinator's plan, only until no more come for `restartSettleMs`. Once
-    /// the cluster has served, it plans with whoever is there: a stream is waiting.
+    /// `recoveryWaitMs`; and when workers hold slices of an earlier coordinator's plan, only until that is complete, or no more come for
+    /// `restartSettleMs`. Once the cluster has served, it plans with whoever is there: a stream is waiting.
     private func mayPlan(_ now: Instant) -> Bool {
-        if fleet.hasServed || membership.workers.count >= configuration.expectedWorkers { return true }
+        if fleet.hasServed || !heldPlans(now).isEmpty { return true }
+        let mayBeHeld = membership.workers.values.contains { $0.heldBefore != nil } || holdersReturned.map { $0 > now } ?? false
+        if hasExpectedWorkers, !mayBeHeld { return true }
         return [firstPlanAtTheLatest, restartSettled].compactMap(\.self).contains { $0 <= now }
     }
 
+    private var hasExpectedWorkers: Bool { membership.workers.count >= configuration.expectedWorkers }
+
     private var firstPlanAtTheLatest: Instant { fleet.idleSince.advanced(milliseconds: configuration.recoveryWaitMs) }
+
+    /// Standbys may come first: who holds a stage is to have the time to come back too.
+    private var holdersReturned: Instant? { configuration.isRestart ? startedAt.advanced(milliseconds: configuration.restartReturnMs) : nil }
 
     private var restartSettled: Instant? {
         guard membership.workers.values.contains(where: \.holdsSlice) else { return nil }
-        return fleet.lastChange.advanced(milliseconds: configuration.restartSettleMs)
+        return fleet.lastChange.advanced(milliseconds: hasExpectedWorkers ? configuration.restartReturnMs : configuration.restartSettleMs)
     }
 
     /// After a loss fewer workers serve than wanted; one that came (back) since stands by where it can't be a replica of its own. And where it
@@ -129,9 +141,12 @@ extension Coordinator {
     mutating func assign(_ plans: [Plan], _ now: Instant, _ effects: inout [Effect]) {
         for plan in plans { assign(plan, now, &effects) }
         for worker in membership.workers.values
-        where worker.holdsSlice && fleet.replica(of: worker.key) == nil && fleet.replica(handingOverWith: worker.key) == nil {
+        where worker.holdsSlice && fleet.replica(of: worker.key) == nil && fleet.replica(handingOverWith: worker.key) == nil
+            && !awaitsHolders(worker, now)
+        {
             effects.append(.send(.release(fleet.highestEpoch), to: worker.key))
             membership.workers[worker.key]!.holdsSlice = false
+            membership.workers[worker.key]!.heldBefore = nil
         }
     }
 
@@ -157,6 +172,8 @@ extension Coordinator {
             effects.append(.send(.assign(loadAssignment(of: index, in: plan, of: replica)), to: stage.worker))
             membership.workers[stage.worker]!.holdsSlice = true
             membership.workers[stage.worker]!.ahead = nil
+            membership.workers[stage.worker]!.heldBefore = nil
+            membership.assigned.insert(stage.worker)
         }
     }
 
@@ -329,7 +346,7 @@ extension Coordinator {
             deadlines += stages.filter { !$0.isDone }.map(loadDeadline)
         }
         var later: [Instant?] = []
-        if fleet.isIdle && !fleet.hasServed { later += [firstPlanAtTheLatest, restartSettled] }
+        if fleet.isIdle && !fleet.hasServed { later += [firstPlanAtTheLatest, restartSettled, holdersReturned] }
         if replicasWanted > 0 { later.append(membership.nextCandidate(after: lastHandled)) }
         if mayWiden && (mayRegroup || membership.workers.count > fleet.workersInUse) { later.append(widenAt) }
         return (deadlines + later.filter { $0.map { $0 > lastHandled } ?? false }).compactMap(\.self).min()

@@ -124,6 +124,7 @@ extension Coordinator {
         for (index, stage) in plan.stages.enumerated() {
             membership.workers[stage.worker]!.holdsSlice = true
             membership.workers[stage.worker]!.ahead = nil
+            membership.workers[stage.worker]!.heldBefore = nil
             let sources = handover.senders(to: stage.worker).compactMap { stagePeer($0) }
             effects.append(
                 .send(.handover(.prepare(assignment(of: index, in: plan, epoch: handover.epoch), sources: sources)), to: stage.worker))

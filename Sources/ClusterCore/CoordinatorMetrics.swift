@@ -5,6 +5,8 @@ package struct CoordinatorMetrics: Hashable, Sendable {
     package var requestsAccepted: UInt64 = 0
     package var requestsFinished: UInt64 = 0
     package var requestsCancelled: UInt64 = 0
+    /// Went on with the tokens of one under an earlier id.
+    package var requestsContinued: UInt64 = 0
     /// By failure code, those refused at the door included.
     package var requestsFailed: OrderedDictionary<FailureCode, UInt64> = [:]
 

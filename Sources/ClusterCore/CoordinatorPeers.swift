@@ -63,7 +63,7 @@ extension Coordinator {
     private mutating func join(_ hello: WorkerHello, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
         membership.workers[worker] = WorkerMember(
             key: worker, hello: hello, lastHeard: now, progress: Heartbeat(epoch: Epoch(0), lastStep: StepNumber(0), stepsQueued: 0),
-            holdsSlice: hello.holding != nil)
+            holdsSlice: hello.holding != nil, heldBefore: membership.assigned.contains(worker) ? nil : hello.holding)
         fleet.lastChange = now
         fleet.triedInVain = nil
         fleet.widenedInVain = nil
@@ -104,7 +104,7 @@ extension Coordinator {
             return effects.append(.send(.refused(versionMismatch(hello.version)), to: gateway))
         }
         if let known = membership.gateways[gateway], known.session != hello.session {
-            lose(gateway: gateway, because: "the gateway's process was restarted", &effects)
+            lose(gateway: gateway, because: "the gateway's process was restarted", keepingRequestsSince: now, &effects)
         }
         if membership.gateways[gateway] == nil {
             guard membership.gateways.count < configuration.gatewaysMax else {
@@ -137,10 +137,13 @@ extension Coordinator {
         if let replica = fleet.replica(of: worker) { recover(replica, reason, now, &effects) }
     }
 
-    mutating func lose(gateway: PeerKey, because reason: String, _ effects: inout [Effect]) {
+    /// - Parameter since: its requests run on for a grace from then, for clients that come back to another gateway; `nil`: they end now.
+    mutating func lose(gateway: PeerKey, because reason: String, keepingRequestsSince since: Instant? = nil, _ effects: inout [Effect]) {
         guard let member = membership.gateways.removeValue(forKey: gateway) else { return }
         log(.warning, "gateway lost", [.init("peer", gateway), .init("name", member.name), .init("reason", reason)], &effects)
-        for request in requests.values where request.gateway == gateway { close(request, &effects) }
+        for request in requests.values where request.gateway == gateway {
+            if let since { abandon(request.id, since) } else { close(request, &effects) }
+        }
     }
 
     mutating func disconnected(_ peer: PeerKey, _ now: Instant, _ effects: inout [Effect]) {

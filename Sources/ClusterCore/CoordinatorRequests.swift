@@ -11,13 +11,17 @@ extension Coordinator {
         }
         // A restarted coordinator gets all at once that ran and waited before, so both limits count together.
         let openMax = configuration.requestsWaitingMax + configuration.sequencesRunningMax
-        guard hasPlaces(for: request, of: openMax) else {
+        let earlier = earlier(than: request)
+        if let earlier, isAbandoned(earlier) {
+            // Its places are this one's.
+            close(earlier, &effects)
+        } else if !hasPlaces(for: request, of: openMax) {
             let failure = Failure(
                 .queueFull, "\(openCount) sequences are open already, of at most \(openMax); try again later",
                 retryAfterSeconds: WaitForecast.retryAfterSeconds(waitMs: expectedWaitMs(of: request.tenant)))
             return refuse(request.id, failure, gateway, &effects)
         }
-        accept(request, from: gateway, now, &effects)
+        if let earlier { goOn(with: request, from: gateway, after: earlier, now, &effects) } else { accept(request, from: gateway, now, &effects) }
     }
 
     /// Until this coordinator has served, what comes was mostly open at another before it: that had its place.
@@ -36,7 +40,7 @@ extension Coordinator {
         metrics.requestsAccepted += 1
         metrics.promptTokens += UInt64(request.prompt.count)
         log(.debug, "accepted a request", [.init("request", request.id), .init("prompt_tokens", request.prompt.count)], &effects)
-        var open = OpenRequest(id: request.id, gateway: gateway, submittedAt: now, choices: [])
+        var open = OpenRequest(id: request.id, gateway: gateway, submittedAt: now, request: request, choices: [])
         for choice in 0..<request.choices {
             let sequence = GeneratedSequence(id: takeSequenceID(), request: request, choice: UInt32(choice), arrival: nextArrival)
             let resumedCount = sequence.generatedCount
@@ -55,7 +59,8 @@ extension Coordinator {
     }
 
     /// The gateway lost something on the way, or fears so: it gets what comes after the tokens it has.
-    private func sendAgain(_ open: OpenRequest, after request: GenerationRequest, _ effects: inout [Effect]) {
+    mutating func sendAgain(_ open: OpenRequest, after request: GenerationRequest, _ effects: inout [Effect]) {
+        guard let gateway = open.gateway else { return }
         for (index, choice) in open.choices.enumerated() {
             let has = index < request.resumed.count ? request.resumed[index].count : 0
             var next = min(max(0, has - choice.resumedCount), choice.emitted.count)
@@ -63,31 +68,34 @@ extension Coordinator {
                 let tokens = choice.emitted[next..<min(next + Limits.tokensPerBatchMax, choice.emitted.count)]
                 let batch = TokenBatch(
                     request: open.id, choice: UInt32(index), firstIndex: choice.resumedCount + next, tokens: Array(tokens))
-                effects.append(.send(.tokens(batch), to: open.gateway))
+                effects.append(.send(.tokens(batch), to: gateway))
                 next += tokens.count
             }
             if let finish = choice.finish {
-                effects.append(.send(.finished(open.id, choice: UInt32(index), tokenCount: choice.tokenCount, finish), to: open.gateway))
+                effects.append(.send(.finished(open.id, choice: UInt32(index), tokenCount: choice.tokenCount, finish), to: gateway))
             }
         }
+        // It was kept in case that its end had been lost.
+        if open.isFinished { forget(open.id) }
     }
 
     // MARK: - Progress
 
     mutating func deliver(_ advance: Scheduler.Advance, _ effects: inout [Effect]) {
-        guard let gateway = requests[advance.request]?.gateway else { preconditionFailure("an open sequence belongs to an open request") }
+        guard requests[advance.request] != nil else { preconditionFailure("an open sequence belongs to an open request") }
+        let gateway = requests[advance.request]!.gateway
         let index = Int(advance.choice)
         let firstIndex = requests[advance.request]!.choices[index].tokenCount
         requests[advance.request]!.choices[index].emitted.append(advance.emitted)
         metrics.generatedTokens += 1
         backlog.generated(advance.sequence)
         let batch = TokenBatch(request: advance.request, choice: advance.choice, firstIndex: firstIndex, tokens: [advance.emitted])
-        effects.append(.send(.tokens(batch), to: gateway))
+        if let gateway { effects.append(.send(.tokens(batch), to: gateway)) }
         guard let finish = advance.finish else { return }
         backlog.end(advance.sequence)
         requests[advance.request]!.choices[index].sequence = nil
         requests[advance.request]!.choices[index].finish = finish
-        effects.append(.send(.finished(advance.request, choice: advance.choice, tokenCount: firstIndex + 1, finish), to: gateway))
+        if let gateway { effects.append(.send(.finished(advance.request, choice: advance.choice, tokenCount: firstIndex + 1, finish), to: gateway)) }
         if requests[advance.request]!.isFinished { self.finish(requests[advance.request]!, &effects) }
     }
 
@@ -96,7 +104,7 @@ extension Coordinator {
     private mutating func finish(_ request: OpenRequest, _ effects: inout [Effect]) {
         metrics.requestsFinished += 1
         log(.debug, "finished a request", [.init("request", request.id)], &effects)
-        requests.removeValue(forKey: request.id)
+        if isAbandoned(request) { keepFinished(request.id) } else { forget(request.id) }
     }
 
     mutating func cancel(_ id: RequestID, from gateway: PeerKey, _ effects: inout [Effect]) {
@@ -120,8 +128,10 @@ extension Coordinator {
 
     /// Nobody reads its tokens any more.
     mutating func close(_ request: OpenRequest, _ effects: inout [Effect]) {
-        metrics.requestsCancelled += 1
-        log(.debug, "cancelled a request", [.init("request", request.id)], &effects)
+        if !request.isFinished {
+            metrics.requestsCancelled += 1
+            log(.debug, "cancelled a request", [.init("request", request.id)], &effects)
+        }
         forget(request.id)
     }
 
@@ -129,12 +139,13 @@ extension Coordinator {
         guard let request = requests[id] else { preconditionFailure("only open requests fail") }
         metrics.requestsFailed[failure.code, default: 0] += 1
         log(.info, "failed a request", [.init("request", id), .init("code", "\(failure.code)"), .init("reason", failure.message)], &effects)
-        effects.append(.send(.failed(id, failure), to: request.gateway))
+        if let gateway = request.gateway { effects.append(.send(.failed(id, failure), to: gateway)) }
         forget(id)
     }
 
     private mutating func forget(_ id: RequestID) {
         guard let request = requests.removeValue(forKey: id) else { return }
+        abandoned.removeValue(forKey: id)
         for choice in request.choices { if let sequence = choice.sequence { leave(sequence) } }
     }
 

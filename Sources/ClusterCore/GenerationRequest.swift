@@ -16,10 +16,13 @@ package struct GenerationRequest: Hashable, Sendable {
     /// Tokens that each choice already has; used when a gateway submits again after the coordinator's restart.
     /// Empty, or one array a choice.
     package var resumed: [[TokenID]]
+    /// The same request under an earlier id, maybe of another gateway: where the coordinator still has it, its tokens are taken and not generated
+    /// again. Never more than a help, since the tokens would be the same.
+    package var continues: RequestID?
 
     package init(
         id: RequestID, prompt: [TokenID], sampling: SamplingParameters, choices: Int = 1, topLogprobs: Int? = nil,
-        priority: Int32 = 0, tenant: Tenant = .shared, weight: Int = 1, resumed: [[TokenID]] = []
+        priority: Int32 = 0, tenant: Tenant = .shared, weight: Int = 1, resumed: [[TokenID]] = [], continues: RequestID? = nil
     ) {
         self.id = id
         self.prompt = prompt
@@ -30,6 +33,7 @@ package struct GenerationRequest: Hashable, Sendable {
         self.tenant = tenant
         self.weight = weight
         self.resumed = resumed
+        self.continues = continues
     }
 }
 

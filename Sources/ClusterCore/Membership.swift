@@ -6,6 +6,8 @@ package struct Membership: Hashable, Sendable {
     package var gateways: OrderedDictionary<PeerKey, GatewayMember> = [:]
     /// Outlives a worker's membership, or a hung stage could shed its strikes by saying hello again.
     package var strikes: OrderedDictionary<PeerKey, Strikes> = [:]
+    /// Workers to whom this coordinator gave a stage at any time. Only ever asked by key.
+    var assigned: Set<PeerKey> = []
 
     package init() {}
 
@@ -30,6 +32,8 @@ package struct WorkerMember: Hashable, Sendable {
     package var progress: Heartbeat
     /// Whether it has, or was told to have, a slice in memory.
     package var holdsSlice: Bool
+    /// What it serves or served by an earlier coordinator's plan; `nil` once it got a stage of this one's.
+    var heldBefore: HeldSlice?
     /// Where it is to have layers no more.
     package var drain: Drain?
     /// The stage that it was told to load ahead.

@@ -12,8 +12,11 @@ package struct OpenRequest: Hashable, Sendable {
     }
 
     package let id: RequestID
-    package let gateway: PeerKey
+    /// `nil` once it is lost: then the request stands in `Coordinator.abandoned`.
+    package var gateway: PeerKey?
     package let submittedAt: Instant
+    /// As it was submitted: what it has to be like for another to go on with its tokens.
+    package let request: GenerationRequest
     package var choices: [Choice]
 
     package var isFinished: Bool { choices.allSatisfy { $0.finish != nil } }

@@ -107,7 +107,7 @@ package struct Planner: Sendable {
             kvBlocksMax: 0, ordersTriedMax: Self.ordersTriedMax)
     }
 
-    private init(cost: StageCost, workers: [Candidate], contextTokens: Int, kvBlocksMax: Int, ordersTriedMax: Int) {
+    init(cost: StageCost, workers: [Candidate], contextTokens: Int, kvBlocksMax: Int, ordersTriedMax: Int) {
         self.cost = cost
         self.workers = workers
         kvBlocksMin = (contextTokens + Limits.positionsPerBlock - 1) / Limits.positionsPerBlock
@@ -242,7 +242,7 @@ package struct Planner: Sendable {
         return Plan(stages: stages, kvBlocks: kvBlocks(stages))
     }
 
-    private func kvBlocks(_ stages: [StagePlan]) -> Int {
+    func kvBlocks(_ stages: [StagePlan]) -> Int {
         stages.reduce(kvBlocksMax) { blocks, stage in
             guard let worker = workers.first(where: { $0.key == stage.worker }) else { preconditionFailure("stages come from workers") }
             let room = worker.memoryBytes - cost.fixedBytes(stage.layers, hasHead: stage.layers.upperBound == layerCount)

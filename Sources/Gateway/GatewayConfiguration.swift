@@ -23,6 +23,8 @@ package struct GatewayConfiguration: Sendable {
     package var apiKeysPath: String?
     /// PEM files of a certificate chain and its key. `nil`: HTTP without TLS.
     package var tls: (certificatePath: String, keyPath: String)?
+    /// How long requests wait for a coordinator that does not answer before they end with `not_ready`, milliseconds.
+    package var coordinatorWaitMs: UInt64 = Limits.recoveryWaitMs
     /// Of this program, for `/version`.
     package var version: String = "unknown"
     package var limits = GatewayLimits()

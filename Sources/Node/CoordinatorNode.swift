@@ -109,6 +109,7 @@ private struct CoordinatorLoop: ~Copyable {
         tellHashed: @escaping @Sendable (HashedWeights) -> Void
     ) throws {
         try AdvertisedEndpoint.check(listen: settings.listen, advertise: settings.advertise, option: "--advertise")
+        let isRestart = try settings.state.noteStart()
         let keys = try CurveKeyFile(path: settings.state.file("coordinator.key")).createIfMissing()
         let console = try CurveKeyFile(path: settings.state.file("console.key")).createIfMissing()
         let context = try Context()
@@ -136,6 +137,7 @@ private struct CoordinatorLoop: ~Copyable {
         self.weights = weights
         self.tellHashed = tellHashed
         var configuration = settings.configuration
+        configuration.isRestart = isRestart
         configuration.tracesSteps = settings.trace != nil
         configuration.hasDraftModel = settings.draftModel != nil
         configuration.weightsPeer = weights.map { StagePeer(key: PeerKey(keys.publicKey), endpoint: $0.endpoint) }

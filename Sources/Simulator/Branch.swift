@@ -81,6 +81,7 @@ package enum Branch: String, CaseIterable, Sendable {
     case noCoordinator = "a request ends for want of a coordinator"
     case queueFull = "a request is refused: too many"
     case shutDown = "a request ends with a shutdown"
+    case wentOn = "a request takes over the tokens of an earlier one"
     case otherGateway = "a stream goes on through another gateway"
     // Workers
     case stepsSuperseded = "a stage thread leaves out a step of an old epoch"

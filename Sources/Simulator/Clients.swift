@@ -179,10 +179,12 @@ extension Cluster {
         guard let gateway = liveGateway() else { return }
         coverage.count(.otherGateway)
         var request = stream.request
+        // By its tokens, or from the start and by its earlier id (`Last-Event-ID`).
+        let names = numbers.oneIn(2)
         request = GenerationRequest(
             id: RequestID(high: numbers.next(), low: numbers.next()), prompt: request.prompt, sampling: request.sampling, choices: request.choices,
             priority: request.priority, tenant: request.tenant, weight: request.weight,
-            resumed: stream.tokens.contains { !$0.isEmpty } ? stream.tokens : [])
+            resumed: !names && stream.tokens.contains { !$0.isEmpty } ? stream.tokens : [], continues: names ? stream.id : nil)
         submit(request, expecting: stream.answers, through: gateway)
     }
 }

@@ -174,6 +174,7 @@ extension Cluster {
         case "worker lost": if let branch = Self.losses[entry["reason"]] { coverage.count(branch) }
         case "gateway lost": if let branch = Self.losses[entry["reason"]] { coverage.count(branch) }
         case "epoch ended": noteEnd(entry, process)
+        case "a request goes on through another gateway": coverage.count(.wentOn)
         case "no plan fits the workers": coverage.count(.noPlan)
         case "cutting the layers anew": coverage.count(.recut)
         case "serving": noteServing(entry, process)

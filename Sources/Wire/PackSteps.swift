@@ -15,6 +15,7 @@ extension PackArena {
             (m.has_tenant, m.tenant) = (1, value.tenant.value)
             (m.has_weight, m.weight) = (1, UInt32(value.weight))
             (m.n_resumed, m.resumed) = (value.resumed.count, table(value.resumed, tokenList))
+            if let earlier = value.continues { m.continues = requestID(earlier) }
         }
     }
 

@@ -17,7 +17,8 @@ extension Unpack {
             sampling: try sampling(f.submessage(m.sampling, "sampling")), choices: choices,
             topLogprobs: try topLogprobs(m.has_top_logprobs, m.top_logprobs, f),
             priority: try f.present(m.has_priority, m.priority, "priority"), tenant: Tenant(try f.present(m.has_tenant, m.tenant, "tenant")),
-            weight: try f.integer(m.has_weight, m.weight, "weight", 1...Limits.tenantWeightMax), resumed: resumed)
+            weight: try f.integer(m.has_weight, m.weight, "weight", 1...Limits.tenantWeightMax), resumed: resumed,
+            continues: m.continues == nil ? nil : try requestID(m.continues, f, "continues"))
     }
 
     static func sampling(_ p: UnsafePointer<Staffel__V1__SamplingParameters>) throws(WireError) -> SamplingParameters {

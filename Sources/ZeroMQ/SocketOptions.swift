@@ -34,7 +34,7 @@ package struct SocketOptions: Sendable {
     package var connectTimeoutMs = 5_000
     package var reconnectIntervalMs = 100
     /// Doubles from `reconnectIntervalMs` up to this.
-    package var reconnectIntervalMaxMs = 2_000
+    package var reconnectIntervalMaxMs = 500
     package var backlog = 256
     /// Also listen on and connect to IPv6. IPv4 endpoints are then reported in their IPv6 form, `[::ffff:127.0.0.1]`.
     package var ipv6 = false

@@ -29,6 +29,9 @@ struct GatewayCommand: AsyncParsableCommand {
     @Option(help: "The certificate's key, a PEM file that only its owner may read.")
     var tlsKey: String?
 
+    @Option(help: "How long requests wait for a coordinator that does not answer before they end with an error, in seconds. (default: 300)")
+    var coordinatorWaitSeconds: Int?
+
     @Option(help: "For people: logs and 'staffel status'. (default: the host's name and the process id)")
     var name: String?
 
@@ -52,6 +55,9 @@ struct GatewayCommand: AsyncParsableCommand {
         configuration.usesModelDefaults = try generating.usesModelDefaults(settings)
         configuration.apiKeysPath = settings.string("api-keys", flag: apiKeys)
         configuration.tls = try tls(settings)
+        if let seconds = try settings.integer("coordinator-wait-seconds", flag: coordinatorWaitSeconds, in: 1...86_400) {
+            configuration.coordinatorWaitMs = UInt64(seconds) * 1_000
+        }
         configuration.version = Staffel.version
         let server = try GatewayServer(configuration: configuration, logger: logger)
         let hangUps = Self.onHangUp { server.refreshFiles() }

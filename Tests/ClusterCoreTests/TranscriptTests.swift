@@ -9,7 +9,7 @@ import Testing
 ///     > TIME PARTY WORDS        an event: time in ms, who speaks, what it says
 ///       WORDS                   an effect
 @Suite struct TranscriptTests {
-    static let names = ["serve-one", "worker-dies", "cancel", "cancel-choice", "no-capacity", "refusals", "restart", "hung-stage", "lost-frames", "shutdown"]
+    static let names = ["serve-one", "worker-dies", "cancel", "cancel-choice", "no-capacity", "refusals", "restart", "restart-held", "gateway-lost", "hung-stage", "lost-frames", "shutdown"]
 
     @Test(arguments: names) func coordinator(name: String) throws {
         let source = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Transcripts/coordinator-\(name).txt")
@@ -90,7 +90,7 @@ private struct CoordinatorPlayer {
         let epoch = Epoch(number("epoch", else: coordinator.deployment.epoch.value))
         switch words[0] {
         case "hello" where role == .worker:
-            let holding = words.contains("holds") ? HeldSlice(epoch: Epoch(number("holds", else: 0)), modelDigest: ToyModel().profile.digest, layers: 0..<3) : nil
+            let holding = words.contains("holds") ? HeldSlice(epoch: Epoch(number("holds", else: 0)), modelDigest: ToyModel().profile.digest, layers: Int(number("from", else: 0))..<Int(number("to", else: 3))) : nil
             return .workerHello(
                 WorkerHello(
                     version: version, session: number("session", else: 1), name: name,
@@ -123,7 +123,8 @@ private struct CoordinatorPlayer {
             return .submit(
                 GenerationRequest(
                     id: RequestID(high: 0, low: number("request", else: 1)), prompt: list("prompt"), sampling: sampling,
-                    choices: Int(number("choices", else: 1)), resumed: resumed.isEmpty ? [] : [resumed]))
+                    choices: Int(number("choices", else: 1)), resumed: resumed.isEmpty ? [] : [resumed],
+                    continues: words.contains("continues") ? RequestID(high: 0, low: number("continues", else: 0)) : nil))
         case "cancel": return .cancel(RequestID(high: 0, low: number("request", else: 1)))
         case "cancelChoice": return .cancelChoice(RequestID(high: 0, low: number("request", else: 1)), UInt32(number("choice", else: 0)))
         default: return nil

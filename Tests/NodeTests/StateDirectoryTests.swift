@@ -12,6 +12,12 @@ import Testing
         #expect(throws: NodeError.self, performing: body)
     }
 
+    @Test func aSecondCoordinatorKnowsThatItIsNotTheFirst() throws {
+        let state = try folder.state()
+        let starts = try (0..<3).map { _ in try state.noteStart() }
+        #expect(starts == [false, true, true])
+    }
+
     @Test func onlyItsOwnerMayEnterAndRead() throws {
         let state = try StateDirectory(path: folder.file("a/b"))
         try state.write("list", "text\n")

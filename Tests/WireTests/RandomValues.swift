@@ -112,7 +112,7 @@ extension Seeded {
             id: requestID(), prompt: many(promptTokens) { $0.token() }, sampling: sampling(), choices: choices,
             topLogprobs: maybe { $0.int(0...Limits.topLogprobsMax) }, priority: Int32.random(in: .min ... .max, using: &self),
             tenant: Tenant(next()), weight: int(1...Limits.tenantWeightMax),
-            resumed: bool() ? [] : (0..<choices).map { _ in many(0...20) { $0.token() } })
+            resumed: bool() ? [] : (0..<choices).map { _ in many(0...20) { $0.token() } }, continues: maybe { $0.requestID() })
     }
 
     mutating func sampling() -> SamplingParameters {

@@ -90,6 +90,30 @@ def streamed_chat_is_the_whole_chat(client, model):
 
 
 @check
+def event_ids_do_not_disturb_and_a_stream_goes_on(client, model):
+    """A client that asks for ids of events reads the same stream, and the rest of it after any event's id."""
+    more = {"stream": True, "stream_options": {"include_usage": True}, "temperature": 0.8, "seed": 7}
+
+    def chunks(**headers):
+        return [chunk.to_dict() for chunk in chat(client, model, extra_headers=headers, **more)]
+
+    def same(a, b):
+        return [chunk | {"id": 0, "created": 0} for chunk in a] == [chunk | {"id": 0, "created": 0} for chunk in b]
+
+    plain = chunks()
+    assert same(plain, chunks(Accept="text/event-stream"))
+    with client.chat.completions.with_streaming_response.create(
+        model=model, messages=[{"role": "user", "content": "Name three colours."}], max_tokens=16, extra_headers={"Accept": "text/event-stream"}, **more
+    ) as response:
+        ids = [line[4:] for line in response.iter_lines() if line.startswith("id: ")]
+    assert len(ids) == len(plain), (len(ids), len(plain))
+    for place in (0, 4, len(plain) - 1):
+        assert same(plain[place + 1:], chunks(**{"Last-Event-ID": ids[place]})), place
+    error = expect_error(openai.BadRequestError, lambda: chunks(**{"Last-Event-ID": ids[0][:-2]}), 400)
+    assert error.code == "invalid_last_event_id", error.code
+
+
+@check
 def stream_without_usage_has_none(client, model):
     chunks = list(chat(client, model, stream=True))
     assert all(chunk.usage is None for chunk in chunks)

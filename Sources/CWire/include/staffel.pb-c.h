@@ -602,10 +602,14 @@ struct  Staffel__V1__GenerationRequest
   uint64_t tenant;
   protobuf_c_boolean has_weight;
   uint32_t weight;
+  /*
+   * The same request under an earlier id: its tokens need not be generated again.
+   */
+  Staffel__V1__RequestId *continues;
 };
 #define STAFFEL__V1__GENERATION_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__generation_request__descriptor) \
-    , NULL, 0,NULL, NULL, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0 }
+    , NULL, 0,NULL, NULL, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, NULL }
 
 
 struct  Staffel__V1__TokenList

@@ -7,6 +7,7 @@ struct EventStream {
     let generation: Generation
     let limits: GatewayLimits
     let connection: Connection?
+    let position: StreamPosition
     /// What the handler read while it waited whether the cluster would refuse.
     let first: GenerationStream.Event?
 
@@ -34,7 +35,7 @@ struct EventStream {
         let pulse = Pulse()
         let ticker = makeTicker(pulse)
         defer { ticker.cancel() }
-        var encoder = EventStreamEncoder(generation: generation, limits: limits)
+        var encoder = EventStreamEncoder(generation: generation, limits: limits, position: position)
         var opening = encoder.opening()
         if let first { opening += encoder.bytes(for: first) }
         try await send(opening, to: &writer, pulse)
@@ -42,7 +43,7 @@ struct EventStream {
             for await event in generation.stream.events {
                 var bytes = encoder.bytes(for: event)
                 if bytes.isEmpty, case .tick = event, pulse.silence >= .milliseconds(limits.keepAliveMs / 2) {
-                    bytes = EventStreamEncoder.comment("keep-alive")
+                    bytes = position.comment("keep-alive")
                 }
                 try await send(bytes, to: &writer, pulse)
                 if encoder.hasEnded { break }
@@ -103,11 +104,13 @@ struct EventStreamEncoder {
     private let limits: GatewayLimits
     private var progress: GenerationProgress
     private var hasSpoken: [Bool]
+    private var position: StreamPosition
     private(set) var hasEnded = false
 
-    init(generation: Generation, limits: GatewayLimits) {
+    init(generation: Generation, limits: GatewayLimits, position: StreamPosition) {
         self.generation = generation
         self.limits = limits
+        self.position = position
         progress = GenerationProgress(model: generation.model, job: generation.job)
         hasSpoken = Array(repeating: false, count: generation.job.choiceCount)
     }
@@ -115,45 +118,54 @@ struct EventStreamEncoder {
     private var answer: Answer { generation.answer }
 
     /// Echoed prompts, if any.
-    func opening() -> [UInt8] {
+    mutating func opening() -> [UInt8] {
+        let answer = answer
         var bytes: [UInt8] = []
         for choice in hasSpoken.indices {
             let echo = generation.job.prompts[progress.prompt(of: choice)].echo
-            if !echo.isEmpty { bytes += Self.data(answer.pieceChunk(choice: choice, Piece(text: echo))) }
+            if !echo.isEmpty { bytes += position.event(of: choice) { answer.pieceChunk(choice: choice, Piece(text: echo)) } }
         }
         return bytes
     }
 
+    /// A token is an event of its own, however many come at once: so a stream is the same events whenever and through whichever gateway it comes.
     mutating func bytes(for event: GenerationStream.Event) -> [UInt8] {
         guard !hasEnded else { return [] }
         var bytes: [UInt8] = []
-        for output in progress.handle(event) {
-            generation.note(output, progress)
-            switch output {
-            case .piece(let choice, let piece, let finish): bytes += pieceEvents(choice, piece, finish)
-            case .remark(let text): bytes += Self.comment(text)
-            case .failed(let failure): return bytes + failed(failure)
-            case .cancel, .cancelChoice: break
+        var last: GenerationProgress.Output?
+        for single in event.singles {
+            for output in progress.handle(single) {
+                switch output {
+                case .piece(let choice, let piece, let finish):
+                    if position.isBehind(choice) { generation.skip(choice: choice, progress) } else { last = output }
+                    bytes += pieceEvents(choice, piece, finish)
+                case .remark(let text): bytes += position.comment(text)
+                case .failed(let failure): return bytes + failed(failure)
+                case .cancel, .cancelChoice: generation.note(output, progress)
+                }
             }
         }
+        // Tokens that came together have one time.
+        if let last { generation.note(last, progress) }
         return progress.hasEnded ? bytes + ended() : bytes
     }
 
     /// A choice's role comes with its first token, not before: load testers take the first chunk for the first token.
     private mutating func pieceEvents(_ choice: Int, _ piece: Piece, _ finish: FinishReason?) -> [UInt8] {
         guard !piece.isEmpty || finish != nil else { return [] }
+        let answer = answer
         var bytes: [UInt8] = []
-        if generation.job.kind == .chat, !hasSpoken[choice] { bytes += Self.data(answer.roleChunk(choice: choice)) }
+        if generation.job.kind == .chat, !hasSpoken[choice] { bytes += position.event(of: choice) { answer.roleChunk(choice: choice) } }
         hasSpoken[choice] = true
-        if !piece.isEmpty { bytes += Self.data(answer.pieceChunk(choice: choice, piece)) }
-        if let finish { bytes += Self.data(answer.finishChunk(choice: choice, finish)) }
+        if !piece.isEmpty { bytes += position.event(of: choice) { answer.pieceChunk(choice: choice, piece) } }
+        if let finish { bytes += position.event(of: choice) { answer.finishChunk(choice: choice, finish) } }
         return bytes
     }
 
     private mutating func failed(_ failure: Failure) -> [UInt8] {
         hasEnded = true
         generation.end(.error)
-        return Self.data(JSONWriter.text { APIError(failure, limits: limits).write(to: &$0) }) + Self.done
+        return StreamPosition.data(JSONWriter.text { APIError(failure, limits: limits).write(to: &$0) }) + Self.done
     }
 
     private mutating func ended() -> [UInt8] {
@@ -162,18 +174,18 @@ struct EventStreamEncoder {
         // The client left, and nobody reads an end.
         guard !finishes.contains(nil) else { return [] }
         generation.end(finishes.contains(.length) ? .length : .stop)
-        let usage = answer.includesUsage ? Self.data(answer.usageChunk(completionTokens: progress.completionTokens)) : []
+        let (answer, count) = (answer, progress.completionTokens)
+        let usage = answer.includesUsage ? position.usageEvent { answer.usageChunk(completionTokens: count) } : []
         return usage + Self.done
     }
 
-    // MARK: Lines
-
     private static let done = Array("data: [DONE]\n\n".utf8)
+}
 
-    private static func data(_ json: [UInt8]) -> [UInt8] { Array("data: ".utf8) + json + Array("\n\n".utf8) }
-
-    /// Clients skip lines that begin with a colon.
-    static func comment(_ text: String) -> [UInt8] {
-        Array(": ".utf8) + text.utf8.map { $0 < 0x20 ? 0x20 : $0 } + Array("\n\n".utf8)
+extension GenerationStream.Event {
+    /// The same, a token at a time.
+    fileprivate var singles: [GenerationStream.Event] {
+        guard case .cluster(let prompt, .tokens(let choice, let tokens)) = self, tokens.count > 1 else { return [self] }
+        return tokens.map { .cluster(prompt: prompt, .tokens(choice: choice, [$0])) }
     }
 }

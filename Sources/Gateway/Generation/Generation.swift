@@ -11,6 +11,8 @@ final class Generation: Sendable {
     private let client: Client
     private let priority: Int32
     private let ids: [RequestID]
+    /// Where the stream began at another gateway: the id under which the cluster may still have its tokens.
+    private let continues: RequestID?
     private let link: ClusterLink
     private let connection: Connection?
     private let meter: RequestMeter
@@ -20,7 +22,7 @@ final class Generation: Sendable {
     /// - Parameter meter: began when the request arrived.
     /// - Throws: when the gateway is full or ending; nothing is left behind then.
     init(
-        _ job: GenerationJob, of client: Client, priority: Int32, model: ServedModel, id: RequestID, created: Int, link: ClusterLink,
+        _ job: GenerationJob, of client: Client, priority: Int32, model: ServedModel, id: RequestID, identity: StreamIdentity, link: ClusterLink,
         connection: Connection?, limits: GatewayLimits, meter: RequestMeter
     ) throws(Failure) {
         try link.admit(choices: job.choiceCount, of: client)
@@ -31,7 +33,8 @@ final class Generation: Sendable {
         self.link = link
         self.connection = connection
         self.meter = meter
-        answer = Answer(job: job, model: model, requestID: id, created: created)
+        answer = Answer(job: job, model: model, requestID: identity.answer, created: identity.created)
+        continues = identity.last?.run
         // The prompts of one HTTP request count on from its id, so that logs show what belongs together.
         ids = job.prompts.indices.map { RequestID(high: id.high, low: id.low &+ UInt64($0)) }
         open = Mutex(Array(repeating: true, count: job.prompts.count))
@@ -50,7 +53,9 @@ final class Generation: Sendable {
     private func submit() throws(Failure) {
         for (index, id) in ids.enumerated() {
             do {
-                try link.submit(job.request(id, prompt: index, of: client, priority: priority), to: stream, prompt: index)
+                var request = job.request(id, prompt: index, of: client, priority: priority)
+                request.continues = continues.map { RequestID(high: $0.high, low: $0.low &+ UInt64(index)) }
+                try link.submit(request, to: stream, prompt: index)
             } catch {
                 end(.error)
                 throw error
@@ -74,6 +79,9 @@ final class Generation: Sendable {
         case .failed, .remark: break
         }
     }
+
+    /// Tokens whose text the client has already.
+    func skip(choice: Int, _ progress: GenerationProgress) { meter.skipped(choice: choice, total: progress.tokenCount(of: choice)) }
 
     /// Once, when nothing more is wanted; later calls do nothing.
     func end(_ ending: GatewayMetrics.Ending = .abort) {
@@ -147,6 +155,9 @@ final class RequestMeter: Sendable {
         if isFirst { metrics.firstToken(seconds: (now - began).inSeconds) }
         if let gap { metrics.interToken(seconds: gap.inSeconds) }
     }
+
+    /// Tokens that another gateway gave the client and counted.
+    func skipped(choice: Int, total: Int) { state.withLock { $0.totals[choice] = total } }
 
     /// False when it was called before.
     func ended(_ ending: GatewayMetrics.Ending) -> Bool {

@@ -160,8 +160,9 @@ struct GatewayResponder: HTTPResponder {
     }
 
     /// The request's body as a JSON object with a bounded number of members, and the model that it names.
-    func body(of call: Call) async throws(APIError) -> (Fields, ServedModel) {
-        let bytes = try await bytes(of: call)
+    func body(of call: Call) async throws(APIError) -> (Fields, ServedModel) { try read(await bytes(of: call)) }
+
+    func read(_ bytes: [UInt8]) throws(APIError) -> (Fields, ServedModel) {
         let model = try servedModel()
         guard String(validating: bytes, as: UTF8.self) != nil else {
             throw .invalid(nil, "The request's body is not UTF-8 text. Send JSON in UTF-8.", code: "invalid_utf8")
@@ -184,7 +185,7 @@ struct GatewayResponder: HTTPResponder {
         return (fields, model)
     }
 
-    private func bytes(of call: Call) async throws(APIError) -> [UInt8] {
+    func bytes(of call: Call) async throws(APIError) -> [UInt8] {
         if let length = call.request.headers[.contentLength].flatMap({ Int($0) }), length > limits.bodyBytesMax {
             throw .bodyTooLarge(limit: limits.bodyBytesMax)
         }

@@ -4,6 +4,7 @@ import Hummingbird
 enum HeaderName {
     typealias Name = HTTPFields.Element.Name
 
+    static let lastEventID = Name("last-event-id")!
     static let requestID = Name("x-request-id")!
     static let retryAfter = Name("retry-after")!
     static let limitRequests = Name("x-ratelimit-limit-requests")!

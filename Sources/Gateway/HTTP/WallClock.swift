@@ -15,8 +15,10 @@ enum WallClock {
         return Int(now.tv_sec)
     }
 
+    static var templateClock: TemplateClock { templateClock(at: secondsSinceEpoch) }
+
     /// The host's local time, as `strftime_now` of the reference tells it.
-    static var templateClock: TemplateClock {
+    static func templateClock(at secondsSinceEpoch: Int) -> TemplateClock {
         var seconds = time_t(secondsSinceEpoch)
         var local = tm()
         localtime_r(&seconds, &local)

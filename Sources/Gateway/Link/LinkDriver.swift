@@ -45,9 +45,10 @@ struct LinkDriver {
     private var effects: [GatewayLink.Effect] = []
     private var hasEnded = false
 
-    init(link: ClusterLink, session: UInt64, name: String, requestsOpenMax: Int, logger: Logger) {
+    init(link: ClusterLink, session: UInt64, name: String, requestsOpenMax: Int, coordinatorWaitMs: UInt64 = Limits.recoveryWaitMs, logger: Logger) {
         var configuration = GatewayLinkConfiguration(session: session, name: name)
         configuration.requestsOpenMax = requestsOpenMax
+        configuration.coordinatorWaitMs = coordinatorWaitMs
         machine = GatewayLink(configuration: configuration)
         self.link = link
         self.logger = logger

@@ -50,7 +50,7 @@ final class LinkThread: Sendable {
     private func run(_ link: ClusterLink) throws(ZeroMQError) {
         var driver = LinkDriver(
             link: link, session: .random(in: 1...UInt64.max), name: configuration.name,
-            requestsOpenMax: configuration.limits.choicesOpenMax, logger: logger)
+            requestsOpenMax: configuration.limits.choicesOpenMax, coordinatorWaitMs: configuration.coordinatorWaitMs, logger: logger)
         var socket = try LinkSocket(context, configuration)
         var poller = Poller()
         var goesOn = try perform(driver.start(at: Self.now), &socket)

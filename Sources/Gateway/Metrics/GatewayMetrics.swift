@@ -30,6 +30,7 @@ final class GatewayMetrics: Sendable {
         var endings: [Ending: UInt64] = [:]
         var clientsGone: UInt64 = 0
         var slowReaders: UInt64 = 0
+        var streamsResumed: UInt64 = 0
         var rejected: UInt64 = 0
         var rateLimited: UInt64 = 0
         var closings: [Closing: UInt64] = [:]
@@ -65,6 +66,7 @@ final class GatewayMetrics: Sendable {
     func closed(_ closing: Closing) { state.withLock { $0.closings[closing, default: 0] += 1 } }
     func rejected() { state.withLock { $0.rejected += 1 } }
     func clientGone() { state.withLock { $0.clientsGone += 1 } }
+    func streamResumed() { state.withLock { $0.streamsResumed += 1 } }
     func slowReader() { state.withLock { $0.slowReaders += 1 } }
 
     func submitted(_ job: GenerationJob) {
@@ -127,6 +129,7 @@ final class GatewayMetrics: Sendable {
         text.counter("staffel_requests_rejected_total", "Requests that found the gateway or the cluster full.", labels, state.rejected)
         text.counter("staffel_clients_gone_total", "Requests whose client left before the end.", labels, state.clientsGone)
         text.counter("staffel_slow_readers_total", "Streams that were ended because their client did not read.", labels, state.slowReaders)
+        text.counter("staffel_streams_resumed_total", "Streams that clients went on with after a lost connection.", labels, state.streamsResumed)
         text.counter("staffel_requests_rate_limited_total", "Requests beyond what their API key may have in a minute.", labels, state.rateLimited)
         text.family("staffel_connections_closed_total", "counter", "Connections that the gateway closed of its own accord.")
         for closing in Closing.allCases {
