@@ -1,5 +1,6 @@
 """The cluster under test: every role a process in a box of its own, started again as its unit would do it."""
 
+import contextlib
 import datetime
 import http.client
 import json
@@ -101,7 +102,17 @@ class Role:
         with open(f"/proc/{self.pid}/status") as status:
             text = status.read()
         found = {key: int(re.search(rf"Rss{key}:\s+(\d+)", text).group(1)) << 10 for key in ("Anon", "File")}
-        return {"anonymous": found["Anon"], "mapped": found["File"], "descriptors": len(os.listdir(f"/proc/{self.pid}/fd"))}
+        return {"anonymous": found["Anon"], "mapped": found["File"], "descriptors": len(os.listdir(f"/proc/{self.pid}/fd")), "kinds": self.descriptors()}
+
+    def descriptors(self):
+        """How many of each kind: sockets, events, files."""
+        kinds = {}
+        for number in os.listdir(f"/proc/{self.pid}/fd"):
+            with contextlib.suppress(OSError):
+                target = os.readlink(f"/proc/{self.pid}/fd/{number}")
+                kind = target if target.startswith("/") else target.split(":[")[0]
+                kinds[kind] = kinds.get(kind, 0) + 1
+        return kinds
 
 
 class Cluster:
@@ -224,12 +235,13 @@ class Cluster:
         return sorted((event for event in found if since <= event["at"] and (until is None or event["at"] < until)), key=lambda event: event["at"])
 
     def errors(self):
-        """Lines that no process should ever write: traps, traces, and the level error."""
+        """Lines that no process should ever write: traps, traces, and the level error; but whose key was revoked may say so."""
         found = []
         for name, log in self.logs:
             with open(log.path, errors="replace") as file:
                 for line in file:
-                    if '"level":"error"' in line or '"level":"critical"' in line or (not line.startswith("{") and re.search(r"Fatal error|Stack dump|Crash", line)):
+                    is_error = re.search('"level":"(error|critical)"', line) and "does not admit this worker's key" not in line
+                    if is_error or not line.startswith("{") and re.search("Fatal error|Stack dump|Crash", line):
                         found.append(f"{name}: {line.strip()[:300]}")
         return found
 

@@ -186,13 +186,24 @@ class Drill:
         """All workers are back, and every stream that the fault hit has gone on or ended."""
         hit = self.traffic.open_streams(record.at)
 
+        must_be_noticed = faults.KINDS[record.kind][1] == "recover"
+
         def settled():
             self.count()
-            gone_on = all(stream.ended or stream.next_event(record.at) for stream in hit)
-            return gone_on and self.cluster.is_whole()
+            events = self.cluster.events("coordinator", record.wall)
+            since = self.serves_since(record, events)
+            if must_be_noticed and not any(map(faults.is_loss, events)):
+                return False
+            return self.cluster.is_whole() and all(stream.ended or stream.next_event(since) for stream in hit)
 
-        wait_until(settled, WHOLE_SECONDS, f"after '{record.kind}' the cluster is whole and all streams go on", 0.2)
+        wait_until(settled, WHOLE_SECONDS, f"after '{record.kind}' it is noticed, the cluster is whole and all streams go on", 0.2)
         record.over = time.monotonic()
+
+    def serves_since(self, record, events=None):
+        """Monotonic time from which tokens are of the time after the fault: what was on its way when it struck still comes for a while."""
+        events = self.cluster.events("coordinator", record.wall) if events is None else events
+        marks = [event["at"] for event in events if event["message"] == "serving" or faults.is_loss(event)]
+        return max([record.wall, *marks]) - record.wall + record.at
 
     def run_random(self, plan):
         """Each at its time, beside those that still go on; one that can hit nobody is postponed, and after a while left out."""

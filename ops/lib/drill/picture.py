@@ -32,7 +32,7 @@ def elements(drill):
             total[place] += count - before
             by_slot[stream.slot][place] += count - before
     top = MARGIN + LABEL_HEIGHT
-    strips = top + RATE_HEIGHT + 24
+    strips = top + RATE_HEIGHT + 38
     bottom = strips + slots * (STRIP + GAP)
     legend_lines = math.ceil(len(drill.records) / COLUMNS)
     height = bottom + 60 + legend_lines * LEGEND_LINE

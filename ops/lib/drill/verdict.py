@@ -52,7 +52,7 @@ class Verdict:
         facts["hit"] = len(hit)
         facts["noticed"] = noticed - record.wall if noticed else None
         facts["reasons"] = [event["reason"] for event in events if event["message"] == "epoch ended"]
-        since = (noticed or record.wall) - self.wall_offset
+        since = self.drill.serves_since(record, events)
         moments = [stream.next_event(since) for stream in hit]
         lost = facts["reasons"] or faults.KINDS[record.kind][1] == "restart"
         facts["recovered"] = [moment - record.at for moment in moments if moment is not None] if lost else []
@@ -69,7 +69,7 @@ class Verdict:
             peers = [self.drill.cluster.events(role.name, record.wall) for role in self.drill.cluster.roles()[1:]]
             return min((event["at"] for events in peers for event in events if event["message"] in SILENT), default=None)
         names = record.victim.split(", ") if record.kind.startswith("kill") else None
-        return next((event["at"] for event in events if event["message"] in faults.LOST
+        return next((event["at"] for event in events if faults.is_loss(event)
                      and (names is None or event["message"] != "worker lost" or event["name"] in names)), None)
 
     @staticmethod
@@ -144,7 +144,7 @@ class Verdict:
             self.memories.append({"name": name, "begin": begin, "end": end, "limit": int(limit), "fine": is_fine})
             if not is_fine:
                 self.fail(f"{name} has {mebibytes(end['anonymous'])} MiB and {end['descriptors']} descriptors at the end; it had "
-                          f"{mebibytes(begin['anonymous'])} and {begin['descriptors']}")
+                          f"{mebibytes(begin['anonymous'])} and {begin['descriptors']}; its descriptors: {end['kinds']}, before {begin['kinds']}")
 
     def processes(self):
         for trouble in self.drill.troubles:
@@ -236,7 +236,7 @@ def fault_row(record, began):
     facts, counted = record.facts, record.facts.get("counted")
     return [f"{record.at - began:.0f} s", record.kind, record.victim, seconds(facts["noticed"]), seconds(facts["p50"]), seconds(facts["p95"]),
             seconds(facts["bound"]), seconds(facts["pause"]), f"{counted['recomputed']:.0f}" if counted else "", str(facts["context"]),
-            mebibytes(counted["moved_bytes"]) if counted else "", record.trouble or record.detail]
+            mebibytes(counted["moved_bytes"]) if counted else "", record.trouble.split("\n")[0] or record.detail]
 
 
 HEAD = ["at", "fault", "whom", "noticed", "on p50", "on p95", "allowed", "pause", "recomputed", "of context", "MiB moved", ""]
