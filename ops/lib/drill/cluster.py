@@ -98,11 +98,11 @@ class Role:
         self.process.wait()
 
     def memory(self):
-        """Bytes of its own and of mapped files, and open descriptors."""
+        """Bytes of its own and of mapped files, and open descriptors but those of packed weights, of which it has one for each layer."""
         with open(f"/proc/{self.pid}/status") as status:
             text = status.read()
         found = {key: int(re.search(rf"Rss{key}:\s+(\d+)", text).group(1)) << 10 for key in ("Anon", "File")}
-        return {"anonymous": found["Anon"], "mapped": found["File"], "descriptors": len(os.listdir(f"/proc/{self.pid}/fd")), "kinds": self.descriptors()}
+        return {"anonymous": found["Anon"], "mapped": found["File"], "descriptors": sum(self.descriptors().values()), "kinds": self.descriptors()}
 
     def descriptors(self):
         """How many of each kind: sockets, events, files."""
@@ -110,8 +110,9 @@ class Role:
         for number in os.listdir(f"/proc/{self.pid}/fd"):
             with contextlib.suppress(OSError):
                 target = os.readlink(f"/proc/{self.pid}/fd/{number}")
-                kind = target if target.startswith("/") else target.split(":[")[0]
-                kinds[kind] = kinds.get(kind, 0) + 1
+                kind = "file" if target.startswith("/") else target.split(":[")[0]
+                if not target.removesuffix(" (deleted)").endswith(".packed"):
+                    kinds[kind] = kinds.get(kind, 0) + 1
         return kinds
 
 

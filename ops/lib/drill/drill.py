@@ -185,7 +185,6 @@ class Drill:
     def settle(self, record):
         """All workers are back, and every stream that the fault hit has gone on or ended."""
         hit = self.traffic.open_streams(record.at)
-
         must_be_noticed = faults.KINDS[record.kind][1] == "recover"
 
         def settled():

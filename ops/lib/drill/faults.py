@@ -18,7 +18,7 @@ from cluster import CONTROL_PORT, DATA_PORT, RESTART_SECONDS, Failed
 
 STOP_SECONDS, CUT_SECONDS, SLOW_SECONDS, PART_SECONDS = 6.0, 6.0, 8.0, 12.0
 SLOW_DELAY_MS = 200.0
-HANDOVER_SECONDS, LEAVE_SECONDS, NOTICE_SECONDS, TAMPER_SECONDS = 60, 60, 20, 4
+HANDOVER_SECONDS, LEAVE_SECONDS, NOTICE_SECONDS, TAMPER_SECONDS = 60, 75, 20, 4
 HOSTILE_FRAMES = 400
 
 
@@ -60,14 +60,13 @@ class Nobody(Exception):
     """There is nobody whom this fault could hit now."""
 
 
-def restarted(*roles):
-    """What their units do with roles that ended."""
+def restarted(role):
+    """What its unit does with a role that ended."""
     try:
         yield RESTART_SECONDS
     finally:
-        for role in roles:
-            if not role.is_running:
-                role.start()
+        if not role.is_running:
+            role.start()
 
 
 def kill(drill, record, index):
@@ -80,16 +79,19 @@ def kill(drill, record, index):
 
 def kill_two(drill, record, index):
     """The second one dies when the loss of the first has just been noticed."""
-    with drill.victim(index) as first:
-        record.strike(first.name)
+    with drill.victim(index) as first, drill.victim(index + 1) as second:
+        record.strike(f"{first.name}, {second.name}")
         first.kill()
-        yield Until(lambda: drill.cluster.events("coordinator", record.wall), NOTICE_SECONDS, f"the loss of {first.name} is noticed")
-        with drill.victim(index + 1) as second:
-            record.victim += f", {second.name}"
+        try:
+            yield Until(lambda: drill.cluster.events("coordinator", record.wall), NOTICE_SECONDS, f"the loss of {first.name} is noticed")
             second.kill()
-            yield from restarted(first, second)
-            yield from drill.present(first.name)
-            yield from drill.present(second.name)
+            yield RESTART_SECONDS
+        finally:
+            for role in (first, second):
+                if not role.is_running:
+                    role.start()
+        yield from drill.present(first.name)
+        yield from drill.present(second.name)
 
 
 def stop(drill, record, index):
@@ -149,14 +151,21 @@ def kill_coordinator(drill, record, _):
 
 
 def drain(drill, record, index):
+    cluster = drill.cluster
     with drill.victim(index) as worker, drill.taken("plan"):
         record.strike(worker.name)
-        command = drill.cluster.begin("drain", worker.name, "--state", drill.cluster.state("coordinator"), "--timeout-seconds", str(HANDOVER_SECONDS))
-        yield Until(lambda: command.poll() is not None, HANDOVER_SECONDS + 5, f"staffel drain {worker.name} ends")
-        _, err = command.communicate()
+        while True:
+            starts = cluster.coordinator.starts
+            command = cluster.begin("drain", worker.name, "--state", cluster.state("coordinator"), "--timeout-seconds", str(HANDOVER_SECONDS))
+            yield Until(lambda: command.poll() is not None, HANDOVER_SECONDS + 5, f"staffel drain {worker.name} ends")
+            _, err = command.communicate()
+            # Whoever drains a worker asks again when the coordinator has gone meanwhile.
+            if command.returncode == 0 or cluster.coordinator.starts == starts and cluster.coordinator.is_running:
+                break
+            yield Until(drill.serves, LEAVE_SECONDS, "the restarted coordinator serves")
         if command.returncode != 0:
             record.trouble = f"staffel drain {worker.name} ended with {command.returncode}: {err.strip().splitlines()[-1]}"
-        drill.cluster.run("drain", worker.name, "--undo", "--state", drill.cluster.state("coordinator"))
+        cluster.run("drain", worker.name, "--undo", "--state", cluster.state("coordinator"))
 
 
 def join_and_leave(drill, record, _):
@@ -183,18 +192,20 @@ def join_and_leave(drill, record, _):
 
 def revoke(drill, record, index):
     """Its key is taken back while it computes; later its box enrols with a new one, as an operator would do it."""
-    cluster, state = drill.cluster, drill.cluster.state("coordinator")
+    cluster = drill.cluster
     with drill.victim(index) as worker:
         key = key_of(cluster, worker.name)
         record.strike(worker.name)
-        cluster.must("key", "revoke", key[:16], "--state", state)
-        yield Until(lambda: worker.name not in drill.names(), NOTICE_SECONDS, f"the revoked {worker.name} is gone")
-        yield RESTART_SECONDS
-        # Its process still runs and knocks; it must not come back by itself.
-        if worker.name in drill.names():
-            record.trouble = f"{worker.name} is back with its revoked key"
-        worker.kill()
-        cluster.enrol_worker(worker.name)
+        cluster.must("key", "revoke", key[:16], "--state", cluster.state("coordinator"))
+        try:
+            yield Until(lambda: drill.status() and worker.name not in drill.names(), NOTICE_SECONDS, f"the revoked {worker.name} is gone")
+            yield RESTART_SECONDS
+            # Its process still runs and knocks; it must not come back by itself.
+            if worker.name in drill.names():
+                record.trouble = f"{worker.name} is back with its revoked key"
+        finally:
+            worker.kill()
+            cluster.enrol_worker(worker.name)
         yield from drill.present(worker.name)
 
 
@@ -239,7 +250,7 @@ def hostile(drill, record, index):
     with open(os.path.join(cluster.state("coordinator"), "coordinator")) as enrolment:
         server = bytes.fromhex(enrolment.read().split()[1])
     endpoint, own = f"tcp://{network.addresses['coordinator']}:{CONTROL_PORT}", strange.Keys()
-    with drill.taken(before), drill.taken(after):
+    with drill.taken(before), drill.taken(after), drill.taken("coordinator"):
         newcomer = strange.Peer(endpoint, server, strange.Keys(bytes.fromhex(cluster.token().split(":")[-2])))
         if not newcomer.send(strange.enrol(1, own.public, b"hostile"), seconds=5) or newcomer.receive(5) != strange.ENROLLED:
             raise Failed("a good token does not enrol the hostile peer")

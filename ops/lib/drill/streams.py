@@ -124,8 +124,8 @@ class Stream:
         return next((moment for moment in self.times if moment > after), None)
 
     def pause(self, since=0.0, until=float("inf")):
-        """The longest time between two events with tokens that overlaps the span."""
-        gaps = [(b - a) for a, b in zip(self.times, self.times[1:]) if b > since and a < until]
+        """The longest time between two events with tokens that overlaps the span; what lies after the span is another one's."""
+        gaps = [min(b, until) - a for a, b in zip(self.times, self.times[1:]) if b > since and a < until]
         return max(gaps, default=0.0)
 
 
