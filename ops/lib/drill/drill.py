@@ -18,8 +18,8 @@ COUNTER_SECONDS = 1.0
 WHOLE_SECONDS = 90
 STREAMS_SECONDS = 180
 IDLE_SECONDS = 4.0
-# Each stream has so many tokens before a fault of the list strikes.
-TOKENS_BEFORE = 4
+# Most streams have so many tokens, and all have run undisturbed for so long, before a fault of the list strikes.
+TOKENS_BEFORE, FLOW_SECONDS = 4, 2.0
 # Boxes that may be hit at the same time: those that are left have memory for the model.
 TAKEN_MAX = 2
 # How long a fault of a random run waits until there is somebody whom it may hit.
@@ -35,7 +35,7 @@ class Drill:
         self.traffic = Traffic(network.addresses["gateway"], HTTP_PORT, self.requests, options.seed)
         self.further_box = f"w{cluster.worker_count + cluster.spares + 1}"
         self.records, self.skipped, self.programs, self.troubles = [], [], [], []
-        self.occupied, self.known_stages = set(), []
+        self.plan, self.occupied, self.known_stages = [], set(), []
         self.asked, self.answer = 0.0, None
         self.totals, self.counted, self.counted_at = dict.fromkeys(COUNTERS, 0.0), None, 0.0
 
@@ -155,6 +155,7 @@ class Drill:
         """One after the other; the next one when the cluster is whole and the streams flow again."""
         for kind, index in kinds:
             self.await_streaming()
+            time.sleep(FLOW_SECONDS)
             record = Record(kind, index)
             self.count(force=True)
             before, fault = dict(self.totals), faults.KINDS[kind][0](self, record, index)

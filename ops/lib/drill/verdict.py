@@ -203,7 +203,7 @@ class Verdict:
             "faults": [{"kind": record.kind, "victim": record.victim, "at_seconds": round(record.at - drill.began, 3), "detail": record.detail,
                         "over_seconds": round(record.over - drill.began, 3), "trouble": record.trouble,
                         **{key: value for key, value in record.facts.items()}} for record in drill.records],
-            "skipped": drill.skipped, "memory": self.memories,
+            "planned": drill.plan, "skipped": drill.skipped, "memory": self.memories,
             "streams_detail": [{"request": stream.number, "began": round(stream.began - drill.began, 3), "ended": round((stream.ended or 0) - drill.began, 3),
                                 "tokens": len(stream.tokens), "pause": round(stream.pause(), 3), "error": stream.error,
                                 "remarks": [(round(at - drill.began, 3), text) for at, text in stream.remarks]} for stream in self.streams],
