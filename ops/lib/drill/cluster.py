@@ -14,6 +14,8 @@ from boxes import OWN_ADDRESS  # noqa: F401  (the operator's own box, from which
 
 READY_SECONDS = 120
 COMMAND_SECONDS = 30
+# A coordinator that has just been started answers nobody yet, and other faults wait to be put right.
+STATUS_SECONDS = 3
 END_SECONDS = 5
 # systemd's RestartSec of the units in deploy/.
 RESTART_SECONDS = 2.0
@@ -179,8 +181,10 @@ class Cluster:
 
     def status(self):
         """`None` while nobody answers."""
+        if not self.coordinator.is_running:
+            return None
         try:
-            code, out, _ = self.run("status", "--state", self.state("coordinator"), "--json")
+            code, out, _ = self.run("status", "--state", self.state("coordinator"), "--json", seconds=STATUS_SECONDS)
         except subprocess.TimeoutExpired:
             return None
         return json.loads(out) if code == 0 else None

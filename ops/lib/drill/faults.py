@@ -172,8 +172,9 @@ def join_and_leave(drill, record, _):
     """A further worker joins and gets layers while streams run, and leaves after SIGTERM when it has handed them back."""
     box = drill.further_box
     with drill.taken(box), drill.taken("plan"):
-        record.strike(box)
-        worker = drill.cluster.enrol_worker(box)
+        with drill.taken("coordinator"):
+            record.strike(box)
+            worker = drill.cluster.enrol_worker(box)
         try:
             yield Until(lambda: box in drill.stages(), HANDOVER_SECONDS, f"{box} has layers")
             record.detail = f"serves after {time.monotonic() - record.at:.1f} s"
@@ -194,7 +195,8 @@ def revoke(drill, record, index):
     """Its key is taken back while it computes; later its box enrols with a new one, as an operator would do it."""
     cluster = drill.cluster
     with drill.victim(index) as worker:
-        key = key_of(cluster, worker.name)
+        with drill.taken("coordinator"):
+            key = key_of(cluster, worker.name)
         record.strike(worker.name)
         cluster.must("key", "revoke", key[:16], "--state", cluster.state("coordinator"))
         try:
@@ -335,7 +337,7 @@ def quick_list():
     return [("kill -9 worker", 1), ("SIGSTOP worker", 2), ("drain", 0), ("join, leave", 0)]
 
 
-def random_list(seconds, seed, mean_gap_seconds=5.0, gap_min_seconds=1.0):
+def random_list(seconds, seed, mean_gap_seconds, gap_min_seconds=1.0):
     """Moments in seconds, kinds and indices: the same for the same seed."""
     numbers = random.Random(seed)
     kinds, weights = list(KINDS), [weight for _, _, weight in KINDS.values()]

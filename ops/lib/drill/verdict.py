@@ -30,6 +30,8 @@ class Verdict:
     def judge(self):
         for record in self.drill.records:
             self.examine(record)
+        for record in self.drill.records:
+            record.facts["overlaps"] = self.overlaps(record)
         self.requests()
         for record in self.drill.records:
             self.hold(record)
@@ -76,8 +78,8 @@ class Verdict:
     def reload(events):
         """From the first stage that was assigned to the last time that all served."""
         assigned = next((event["at"] for event in events if event["message"] == "stage assigned"), None)
-        serving = [event["at"] for event in events if event["message"] == "serving"]
-        return max(serving) - assigned if assigned and serving else 0.0
+        serving = max((event["at"] for event in events if event["message"] == "serving"), default=0.0)
+        return max(0.0, serving - assigned) if assigned else 0.0
 
     def overlaps(self, record, until=None):
         """Whether another fault struck until then, or while the streams of this one recovered."""
@@ -88,8 +90,9 @@ class Verdict:
         """The promises about one fault."""
         facts, what = record.facts, f"{record.kind} of {record.victim}"
         is_hand_over = faults.KINDS[record.kind][1] == "hand over"
-        # A hand-over may be given up for another fault's sake; its streams have no excuse.
-        if record.trouble and not (is_hand_over and self.overlaps(record, record.over)):
+        # A hand-over may be given up for another fault's sake, and who sends nothing can't be tampered with; the streams have no excuse.
+        may_be_in_vain = is_hand_over or record.kind.startswith(("wrong bytes", "malformed"))
+        if record.trouble and not (may_be_in_vain and self.overlaps(record, record.over)):
             self.fail(f"{what}: {record.trouble}")
         if self.overlaps(record):
             return
@@ -176,6 +179,8 @@ class Verdict:
         yield (f"in all {drill.totals['recoveries']:.0f} recoveries, {drill.totals['recomputed']:.0f} positions computed again, "
                f"{drill.totals['handovers']:.0f} hand-overs ({drill.totals['rolled_back']:.0f} rolled back), {mebibytes(drill.totals['moved_bytes'])} MiB moved, "
                f"{drill.totals['frames_dropped']:.0f} frames refused")
+        if any(record.facts["overlaps"] for record in drill.records):
+            yield "* another fault struck meanwhile: no time of it is judged"
         for kind, why in drill.skipped:
             yield f"left out: {kind}, {why}"
         yield ""
@@ -236,7 +241,7 @@ def seconds(value):
 
 def fault_row(record, began):
     facts, counted = record.facts, record.facts.get("counted")
-    return [f"{record.at - began:.0f} s", record.kind, record.victim, seconds(facts["noticed"]), seconds(facts["p50"]), seconds(facts["p95"]),
+    return [f"{record.at - began:.0f} s", record.kind + (" *" if facts.get("overlaps") else ""), record.victim, seconds(facts["noticed"]), seconds(facts["p50"]), seconds(facts["p95"]),
             seconds(facts["bound"]), seconds(facts["pause"]), f"{counted['recomputed']:.0f}" if counted else "", str(facts["context"]),
             mebibytes(counted["moved_bytes"]) if counted else "", record.trouble.split("\n")[0] or record.detail]
 
