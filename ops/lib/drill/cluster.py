@@ -10,8 +10,6 @@ import signal
 import subprocess
 import time
 
-from boxes import OWN_ADDRESS  # noqa: F401  (the operator's own box, from which status and metrics are asked)
-
 READY_SECONDS = 120
 COMMAND_SECONDS = 30
 # A coordinator that has just been started answers nobody yet, and other faults wait to be put right.
@@ -119,7 +117,7 @@ class Role:
 
 
 class Cluster:
-    """Coordinator, gateway, workers that serve and one or more that stand by."""
+    """Coordinator, gateway, workers that serve and one or more that stand by. Commands and questions come from this program's own box."""
 
     def __init__(self, staffel, model, network, folder, workers, spares, context_tokens, more=()):
         self.staffel, self.model, self.network, self.folder = staffel, model, network, folder
@@ -134,7 +132,7 @@ class Cluster:
             "--metrics-host", address["coordinator"], "--metrics-port", str(METRICS_PORT), *more])
         self.gateway = Role(self, "gateway", [
             "gateway", "--state", self.state("gateway"), "--host", address["gateway"], "--port", str(HTTP_PORT), "--name", "gateway"])
-        self.workers = {}
+        self.workers, self.enrolments = {}, 0
 
     def state(self, name):
         return os.path.join(self.folder, "state", name)
@@ -149,10 +147,10 @@ class Cluster:
 
     def enrol_worker(self, box, memory="400MiB"):
         """A new key in a new state folder, under the box's name."""
-        self.generation = getattr(self, "generation", 0) + 1
+        self.enrolments += 1
         address = self.network.addresses[box]
         role = Role(self, box, [
-            "worker", "--state", self.state(f"{box}.{self.generation}"), "--name", box, "--threads", "1", "--cpus", "none", "--memory", memory,
+            "worker", "--state", self.state(f"{box}.{self.enrolments}"), "--name", box, "--threads", "1", "--cpus", "none", "--memory", memory,
             "--model", self.model, "--data-listen", f"tcp://{address}:{DATA_PORT}", "--cache", os.path.join(self.folder, "cache", box)])
         self.workers[box] = role
         return role.start("--join", self.token())
