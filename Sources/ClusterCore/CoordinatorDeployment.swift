@@ -104,7 +104,8 @@ extension Coordinator {
     private mutating func widen(_ now: Instant, _ effects: inout [Effect]) {
         guard mayWiden, widenAt <= now else { return }
         // Who failed a stage lately is only used in need: this is none.
-        let candidates = membership.candidates(at: now).filter { membership.strikes[$0.key] == nil }
+        let unfailing = membership.candidates(at: now).filter { membership.strikes[$0.key] == nil }
+        let candidates = configuration.standbyWorkers == nil ? unfailing : Array(unfailing.prefix(workersWanted(now)))
         let keys = candidates.map(\.key)
         let used = fleet.workersInUse
         guard candidates.count > used || mayRegroup && candidates.count == used, keys != fleet.widenedInVain else { return }

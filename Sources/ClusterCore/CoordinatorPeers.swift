@@ -74,6 +74,10 @@ extension Coordinator {
                 .init("peer", worker), .init("name", hello.name), .init("memory_bytes", hello.capabilities.memoryBytes),
                 .init("role", fleet.isIdle ? "candidate" : "standby"),
             ], &effects)
+        // What it holds is of a plan that went on without it: for a hand-over it would pass for layers that it still has.
+        guard hello.holding != nil, !fleet.isIdle else { return }
+        effects.append(.send(.release(fleet.highestEpoch), to: worker))
+        membership.workers[worker]!.holdsSlice = false
     }
 
     /// The same process over a new connection: messages between the two connections may be lost.

@@ -88,6 +88,15 @@ import Testing
         Self.check(&cluster)
     }
 
+    @Test(arguments: 40..<43) func whoIsKeptBackStaysSoWhileNothingRuns(seed: UInt64) {
+        var cluster = Self.serving(seed: seed, workers: 3, streams: 0) { $0.configure = { ($0.standbyWorkers, $0.planSettleMs) = (1, 2) } }
+        cluster.run(milliseconds: 1_000)
+        #expect(cluster.stages.count == 2, "seed \(seed)")
+        _ = cluster.addWorker()
+        cluster.run(milliseconds: 1_000)
+        #expect(cluster.stages.count == 3, "seed \(seed)")
+    }
+
     @Test(arguments: 20..<24) func aWorkerThatIsToEndHandsOverFirst(seed: UInt64) {
         var cluster = Self.serving(seed: seed, workers: 3)
         let leaving = cluster.stages[Int(seed) % 3]
