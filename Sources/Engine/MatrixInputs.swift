@@ -45,8 +45,11 @@ package final class MatrixInputs {
             let names = ModelTensors.layer(layer)
             place(bound.qkv, [names.query, names.key, names.value])
             place(bound.attentionOutput, [names.attentionOutput])
-            place(bound.gateUp, [names.gate, names.up])
-            place(bound.down, [names.down])
+            // What experts are given is not seen: each sees rows of its own, inside one kernel.
+            if case .dense(let gateUp, let down) = bound.feedForward {
+                place(gateUp, [names.gate, names.up])
+                place(down, [names.down])
+            }
         }
     }
 

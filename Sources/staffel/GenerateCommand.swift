@@ -77,11 +77,10 @@ struct GenerateCommand: AsyncParsableCommand {
     func run() async throws {
         let settings = try await Settings(configFile: nil)
         let path = try quantizing.path(for: ModelPath.resolve(model), settings, cache: caching.cache, threads: threads)
-        let file = try GGUFFile(path: path)
+        let file = try ModelOpener.open(path: path)
         let prompting = try ModelPrompting(metadata: file.metadata)
         let tokenizer = prompting.tokenizer
         let tokens = try promptTokens(prompting)
-        let settings = try await Settings(configFile: nil)
         let sampling = try samplingSettings(generating.usesModelDefaults(settings) ? prompting.defaults : SamplingDefaults())
         var options = try options()
         // Uses what workers have kept and keeps nothing: a command that runs once should not fill a disk.

@@ -11,7 +11,8 @@ struct ImatrixCommand: AsyncParsableCommand {
         discussion: """
             The text is cut as 'staffel perplexity' cuts it. For each matrix of the layers the mean square of each of its inputs is written, in \
             GGUF's form for importance matrices (general.type "imatrix"), which llama.cpp reads as well. Use the model in floats, or in the \
-            best type that you have, and a text of the kind that it will be used for: some tens of thousands of tokens suffice.
+            best type that you have, and a text of the kind that it will be used for: some tens of thousands of tokens suffice. Experts' matrices \
+            get none: 'staffel quantize' weighs them evenly.
             """)
 
     @Argument(help: "A GGUF file, or the name of a model in the local store.") var model: String
