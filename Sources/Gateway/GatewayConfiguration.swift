@@ -17,6 +17,8 @@ package struct GatewayConfiguration: Sendable {
     package var name: String
     /// Names under which clients ask for the model; the first one is shown. Empty: the coordinator's name for it.
     package var servedModelNames: [String] = []
+    /// Whether requests that are silent about sampling get what the model's makers want (`generation_config.json`, `general.sampling.*`).
+    package var usesModelDefaults = true
     /// A file of API keys, see `APIKeys`. `nil`: no key is asked for.
     package var apiKeysPath: String?
     /// PEM files of a certificate chain and its key. `nil`: HTTP without TLS.

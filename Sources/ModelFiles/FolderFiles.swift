@@ -28,14 +28,20 @@ struct FolderFiles {
         memory = files
     }
 
-    /// The last part of the folder's path, made absolute where that is needed to have one.
+    /// The last part of the folder's path; of a download cache (`models--MAKER--NAME/snapshots/HASH`) the model's name.
     var lastName: String {
         var path = name
         if memory == nil, let real = realpath(name, nil) {
             path = String(cString: real)
             free(real)
         }
-        return path.split(separator: "/").last.map(String.init) ?? "model"
+        let parts = path.split(separator: "/")
+        if parts.count >= 3, parts[parts.count - 2] == "snapshots", parts[parts.count - 3].hasPrefix("models--") {
+            // "models", maker and name; a name may have two dashes of its own.
+            let words = parts[parts.count - 3].split(separator: "--", maxSplits: 2)
+            if let name = words.last, words.count == 3 { return String(name) }
+        }
+        return parts.last.map(String.init) ?? "model"
     }
 
     func path(_ file: String) -> String { "\(name)/\(file)" }

@@ -1,7 +1,7 @@
 /// What a model's makers want a request to mean that says nothing of sampling: `generation_config.json`, or GGUF's `general.sampling.*`.
 /// A nil field was not said.
 package struct SamplingDefaults: Sendable, Equatable {
-    /// 0 or more; 0 is greedy.
+    /// 0 to 100; 0 is greedy.
     package var temperature: Double?
     /// Above 0, at most 1.
     package var topP: Double?
@@ -9,7 +9,7 @@ package struct SamplingDefaults: Sendable, Equatable {
     package var topK: Int?
     /// 0 to 1.
     package var minP: Double?
-    /// Above 0; 1 changes nothing.
+    /// Above 0, at most 10; 1 changes nothing.
     package var repetitionPenalty: Double?
     /// Tokens of an answer at most (`max_new_tokens`).
     package var maxTokens: Int?
@@ -43,7 +43,7 @@ package struct SamplingDefaults: Sendable, Equatable {
         topP = try number("top_p", Double.leastNormalMagnitude...1)
         topK = try count("top_k", -1...Int(Int32.max))
         minP = try number("min_p", 0...1)
-        repetitionPenalty = try number("repetition_penalty", Double.leastNormalMagnitude...1000)
+        repetitionPenalty = try number("repetition_penalty", Double.leastNormalMagnitude...10)
         maxTokens = try count("max_new_tokens", 1...Int(Int32.max))
     }
 

@@ -28,7 +28,7 @@ struct EncodedManifest: Sendable {
 
 extension WeightManifest {
     /// `hashes` as `WeightHasher` gives them.
-    init(_ file: GGUFFile, hashes: [[UInt8]]) {
+    init(_ file: any ModelSource, hashes: [[UInt8]]) {
         let extents = zip(file.extents, hashes).map { extent, hashes in
             Extent(
                 name: extent.name, type: Int(extent.type), shape: extent.shape, part: extent.part, offset: extent.offset,
@@ -51,11 +51,11 @@ struct ManifestFile {
     private static let suffix = ".staffel-manifest"
     private static let linesBytesMax = 1 << 20
 
-    private let model: GGUFFile
+    private let model: any ModelSource
     private let paths: [String]
 
     /// `fallback`: the folder to keep it in where that of the model is read-only.
-    init(of model: GGUFFile, fallback: String?) {
+    init(of model: any ModelSource, fallback: String?) {
         self.model = model
         let digest = ModelFiles.ModelDigest(model).hexadecimal.prefix(32)
         paths = [model.paths[0] + Self.suffix] + (fallback.map { ["\($0)/\(digest)\(Self.suffix)"] } ?? [])
@@ -96,7 +96,7 @@ struct ManifestFile {
 
 extension WeightManifest {
     /// Whether it speaks of this file's bytes, whatever these are.
-    func fits(_ file: GGUFFile) -> Bool {
+    func fits(_ file: any ModelSource) -> Bool {
         modelDigest.bytes == ModelFiles.ModelDigest(file).bytes && partBytes == file.partBytes
             && extents.map { [$0.part, $0.offset, $0.byteCount] } == file.extents.map { [$0.part, $0.offset, $0.byteCount] }
     }

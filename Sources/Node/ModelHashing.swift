@@ -22,7 +22,7 @@ final class ModelHashing: Sendable {
         self.fallback = fallback
         self.holdings = holdings
         self.logger = logger
-        holdings.hold(try GGUFFile(path: path))
+        holdings.hold(try ModelOpener.open(path: path))
     }
 
     /// Once; whoever calls again is not heard. `tell` is called on another thread, the last time with the manifest.
@@ -45,7 +45,10 @@ final class ModelHashing: Sendable {
     }
 
     private func run(_ tell: (HashedWeights) -> Void) throws {
-        let file = try GGUFFile(path: path)
+        let file = try ModelOpener.open(path: path)
+        guard file is GGUFFile else {
+            throw NodeError(.weightsUnusable, "'\(path)' is a folder, and slices are fetched of GGUF files only: copy the folder to each worker's box")
+        }
         let total = UInt64(file.fileBytes)
         let kept = ManifestFile(of: file, fallback: fallback)
         let manifest = try kept.read() ?? make(file, kept, tell)
@@ -53,7 +56,7 @@ final class ModelHashing: Sendable {
         tell(HashedWeights(manifest: manifest.digest, hashedBytes: total, totalBytes: total))
     }
 
-    private func make(_ file: GGUFFile, _ kept: ManifestFile, _ tell: (HashedWeights) -> Void) throws -> EncodedManifest {
+    private func make(_ file: any ModelSource, _ kept: ManifestFile, _ tell: (HashedWeights) -> Void) throws -> EncodedManifest {
         let started = MonotonicClock.now
         var logged = started
         let threads = min(Self.threadsMax, ProcessInfo.processInfo.activeProcessorCount)
@@ -75,7 +78,7 @@ final class ModelHashing: Sendable {
                 "manifest": "\(manifest.digest.description.prefix(12))",
             ])
         // A file that was changed while it was hashed has a manifest of nothing.
-        guard try GGUFFile(path: path).stamps == file.stamps else {
+        guard try ModelOpener.open(path: path).stamps == file.stamps else {
             throw NodeError(.weightsUnusable, "\(path) was changed while it was hashed: start the coordinator anew")
         }
         if !kept.write(manifest) { logger.warning("the model's hashes can't be kept; they are made anew after the next start") }

@@ -15,7 +15,7 @@ final class WeightHoldings: Sendable {
         private let manifest = Mutex<[UInt8]?>(nil)
 
         fileprivate enum Source: Sendable {
-            case file(GGUFFile)
+            case file(any ModelSource)
             case slice(SliceFile)
         }
 
@@ -54,7 +54,7 @@ final class WeightHoldings: Sendable {
 
     /// Offers a whole model. Its weights are not hashed here: who fetches them does that.
     @discardableResult
-    func hold(_ file: GGUFFile, manifest: EncodedManifest? = nil) -> Holding {
+    func hold(_ file: any ModelSource, manifest: EncodedManifest? = nil) -> Holding {
         let places = file.extents.flatMap { extent in
             stride(from: 0, to: extent.byteCount, by: WeightManifest.chunkBytes).map {
                 WeightManifest.Place(part: extent.part, offset: extent.offset + $0, byteCount: min(WeightManifest.chunkBytes, extent.byteCount - $0))

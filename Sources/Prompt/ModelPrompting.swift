@@ -1,12 +1,18 @@
 import ModelFiles
 
-/// What a process without the model file needs to talk to the model: its tokenizer and its chat layout, out of the
-/// file's header bytes.
+/// What requests mean that say nothing of sampling, for targets that do not read model files.
+package typealias GenerationDefaults = SamplingDefaults
+
+/// What a process without the model file needs to talk to the model: its tokenizer, its chat layout and its makers' sampling defaults, out of
+/// the file's header bytes.
 package struct ModelPrompting: Sendable {
     package let tokenizer: Tokenizer
     /// Why there is none is a `PromptError`: the file carries no template, or one that this interpreter cannot read. Text
     /// completion works without.
     package let chatTemplate: Result<ChatTemplate, PromptError>
+    /// The one for conversations with tools, where the model has its own for these (`tool_use`).
+    private let toolTemplate: Result<ChatTemplate, PromptError>?
+    package let defaults: GenerationDefaults
 
     /// - Parameter ggufHeader: magic, version, counts and all key-value pairs; what follows is not looked at.
     /// - Throws: `invalidValue` for a damaged header, and what `Tokenizer.init` throws.
@@ -22,11 +28,17 @@ package struct ModelPrompting: Sendable {
 
     package init(metadata: Metadata) throws(PromptError) {
         tokenizer = try Tokenizer(metadata: metadata)
-        chatTemplate = Self.chatTemplate(metadata)
+        chatTemplate = Self.chatTemplate(metadata, HFKey.chatTemplate)
+        let toolKey = HFKey.chatTemplate(named: "tool_use")
+        toolTemplate = metadata[toolKey] == nil ? nil : Self.chatTemplate(metadata, toolKey)
+        do {
+            defaults = try GenerationDefaults(metadata)
+        } catch {
+            throw PromptError(.invalidValue, "The model's sampling defaults cannot be read.", cause: error)
+        }
     }
 
-    private static func chatTemplate(_ metadata: Metadata) -> Result<ChatTemplate, PromptError> {
-        let key = "tokenizer.chat_template"
+    private static func chatTemplate(_ metadata: Metadata, _ key: String) -> Result<ChatTemplate, PromptError> {
         let source: String?
         do {
             source = try metadata.string(key)
@@ -35,7 +47,7 @@ package struct ModelPrompting: Sendable {
         }
         guard let source else {
             return .failure(
-                PromptError(.missingKey, "The model file carries no chat template (metadata key '\(key)'), so it cannot chat. Use text completion."))
+                PromptError(.missingKey, "The model carries no chat template (metadata key '\(key)'), so it cannot chat. Use text completion."))
         }
         do {
             return .success(try ChatTemplate(source: source))
@@ -51,7 +63,9 @@ package struct ModelPrompting: Sendable {
     package func render(
         messages: TemplateValue, tools: TemplateValue?, addGenerationPrompt: Bool, extra: [(String, TemplateValue)], now: TemplateClock
     ) throws(PromptError) -> String {
-        let template = try chatTemplate.get()
+        let isWithTools: Bool
+        if case .array(let tools)? = tools { isWithTools = !tools.isEmpty } else { isWithTools = false }
+        let template = try (isWithTools ? toolTemplate ?? chatTemplate : chatTemplate).get()
         do {
             return try template.render(
                 messages: messages, tools: tools, documents: nil, addGenerationPrompt: addGenerationPrompt,

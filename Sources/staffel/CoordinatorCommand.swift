@@ -74,7 +74,7 @@ struct CoordinatorCommand: AsyncParsableCommand {
         }
         let path = try ModelPath.resolve(named)
         let kvType = try Self.kvType(settings.string("kv-type", flag: kvType))
-        let tokenizer = try Tokenizer(metadata: GGUFFile(path: path).metadata)
+        let tokenizer = try Tokenizer(metadata: ModelOpener.open(path: path).metadata)
         let served = try ServedModel(
             path: path, name: settings.string("model-name", flag: modelName), endTokens: tokenizer.endTokens, kvType: kvType)
 

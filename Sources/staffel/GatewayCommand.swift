@@ -32,6 +32,7 @@ struct GatewayCommand: AsyncParsableCommand {
     @Option(help: "For people: logs and 'staffel status'. (default: the host's name and the process id)")
     var name: String?
 
+    @OptionGroup var generating: GenerationConfigOptions
     @OptionGroup var child: ChildOptions
     @OptionGroup var common: CommonOptions
 
@@ -48,6 +49,7 @@ struct GatewayCommand: AsyncParsableCommand {
         configuration.port = try settings.integer("port", flag: port, in: 0...65_535) ?? 8080
         configuration.servedModelNames = (settings.string("served-model-name", flag: servedModelName) ?? "")
             .split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
+        configuration.usesModelDefaults = try generating.usesModelDefaults(settings)
         configuration.apiKeysPath = settings.string("api-keys", flag: apiKeys)
         configuration.tls = try tls(settings)
         configuration.version = Staffel.version

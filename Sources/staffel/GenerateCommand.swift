@@ -10,7 +10,7 @@ import Prompt
 struct GenerateCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(commandName: "generate", abstract: "Continue a prompt in this process, without a cluster.")
 
-    @Argument(help: "A GGUF file, or the name of a model in the local store.")
+    @Argument(help: "A GGUF file, a Hugging Face folder, or the name of a model in the local store.")
     var model: String
 
     @Option(help: "The text to continue; '-' reads it from stdin.")
@@ -25,20 +25,20 @@ struct GenerateCommand: AsyncParsableCommand {
     @Option(help: "Stop after so many tokens.")
     var maxTokens = 128
 
-    @Option(help: "0 always takes the likeliest token. In 0...100.")
-    var temperature: Float = 1
+    @Option(help: "0 always takes the likeliest token. In 0...100. (default: the model's, else 1)")
+    var temperature: Float?
 
-    @Option(help: "Draw among the k likeliest; 0: all.")
-    var topK = 0
+    @Option(help: "Draw among the k likeliest; 0: all. (default: the model's, else 0)")
+    var topK: Int?
 
-    @Option(help: "Draw among the likeliest that reach this probability together. In (0, 1].")
-    var topP: Float = 1
+    @Option(help: "Draw among the likeliest that reach this probability together. In (0, 1]. (default: the model's, else 1)")
+    var topP: Float?
 
-    @Option(help: "Draw among those at least this share as likely as the likeliest. In 0...1.")
-    var minP: Float = 0
+    @Option(help: "Draw among those at least this share as likely as the likeliest. In 0...1. (default: the model's, else 0)")
+    var minP: Float?
 
-    @Option(help: "Makes seen tokens less likely. In (0, 10]; 1: off.")
-    var repetitionPenalty: Float = 1
+    @Option(help: "Makes seen tokens less likely. In (0, 10]; 1: off. (default: the model's, else 1)")
+    var repetitionPenalty: Float?
 
     @Option(help: "Subtracted from the logit of each generated token. In -2...2.")
     var presencePenalty: Float = 0
@@ -68,6 +68,7 @@ struct GenerateCommand: AsyncParsableCommand {
     var boundary = "f32"
 
     @OptionGroup var caching: CacheOptions
+    @OptionGroup var generating: GenerationConfigOptions
 
     @Flag(help: "Print JSON with token ids when done, instead of text as it comes.")
     var json = false
@@ -77,10 +78,11 @@ struct GenerateCommand: AsyncParsableCommand {
         let prompting = try ModelPrompting(metadata: file.metadata)
         let tokenizer = prompting.tokenizer
         let tokens = try promptTokens(prompting)
-        let sampling = try samplingSettings()
+        let settings = try await Settings(configFile: nil)
+        let sampling = try samplingSettings(generating.usesModelDefaults(settings) ? prompting.defaults : SamplingDefaults())
         var options = try options()
         // Uses what workers have kept and keeps nothing: a command that runs once should not fill a disk.
-        options.cache = try caching.packedCache(await Settings(configFile: nil))
+        options.cache = try caching.packedCache(settings)
         let generator = try LocalGenerator(file: file, options: options) { done, total in
             showProgress("\rloading \(done * 100 / max(1, total)) %")
         }
@@ -136,14 +138,15 @@ struct GenerateCommand: AsyncParsableCommand {
     }
 
     /// The gateway's and the machines' rules, so that what the cluster refuses is refused here.
-    private func samplingSettings() throws -> SamplingSettings {
+    private func samplingSettings(_ defaults: SamplingDefaults) throws -> SamplingSettings {
         guard (1...Limits.choicesMax).contains(n) else { throw ValidationError("--n is \(n): give a number in 1...\(Limits.choicesMax)") }
         var parameters = SamplingParameters()
-        parameters.temperature = temperature
-        parameters.topK = Int32(clamping: topK)
-        parameters.topP = topP
-        parameters.minP = minP
-        parameters.repetitionPenalty = repetitionPenalty
+        parameters.temperature = temperature ?? Float(defaults.temperature ?? 1)
+        // −1 says "all" in the makers' files.
+        parameters.topK = Int32(clamping: topK ?? max(0, defaults.topK ?? 0))
+        parameters.topP = topP ?? Float(defaults.topP ?? 1)
+        parameters.minP = minP ?? Float(defaults.minP ?? 0)
+        parameters.repetitionPenalty = repetitionPenalty ?? Float(defaults.repetitionPenalty ?? 1)
         parameters.presencePenalty = presencePenalty
         parameters.frequencyPenalty = frequencyPenalty
         parameters.seed = seed ?? UInt64.random(in: 0 ... .max)

@@ -1,22 +1,20 @@
 import Foundation
 
-/// Finds the file that MODEL names: a path, or the name of a model in the local store.
+/// Finds what MODEL names: the path of a GGUF file or of a Hugging Face folder, or the name of a model in the local store.
 enum ModelPath {
     /// Where `ops/fetch-model` and people put models that are called by name.
     static var store: String { CachePath.standard + "/models" }
 
     static func resolve(_ model: String) throws -> String {
         let files = FileManager.default
-        var isFolder: ObjCBool = false
-        if files.fileExists(atPath: model, isDirectory: &isFolder) {
-            guard !isFolder.boolValue else {
-                throw CommandFailure("\(model) is a folder: Hugging Face folders can't be read yet; name a GGUF file")
-            }
+        if files.fileExists(atPath: model) {
             return model.hasPrefix("/") ? model : files.currentDirectoryPath + "/" + model
         }
         let named = store + "/" + model
         for candidate in [named, named + ".gguf"] where !model.contains("/") && files.fileExists(atPath: candidate) { return candidate }
-        let names = ((try? files.contentsOfDirectory(atPath: store)) ?? []).filter { $0.hasSuffix(".gguf") }.sorted()
+        let names = ((try? files.contentsOfDirectory(atPath: store)) ?? []).filter {
+            $0.hasSuffix(".gguf") || files.fileExists(atPath: "\(store)/\($0)/config.json")
+        }.sorted()
         let known = names.isEmpty ? "the local store \(store) is empty" : "the local store \(store) has \(names.joined(separator: ", "))"
         throw CommandFailure("no model '\(model)': it is no file, and \(known)")
     }

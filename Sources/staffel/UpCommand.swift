@@ -15,7 +15,7 @@ struct UpCommand: AsyncParsableCommand {
     /// Of the memory that is free now, for weights and KV of all workers; the rest is for everything else.
     static let memoryShare = 0.8
 
-    @Argument(help: "A GGUF file, or the name of a model in the local store.")
+    @Argument(help: "A GGUF file, a Hugging Face folder, or the name of a model in the local store.")
     var model: String
 
     @Option(help: "How many worker processes. (default: 2)")
@@ -57,6 +57,7 @@ struct UpCommand: AsyncParsableCommand {
     @OptionGroup var caching: CacheOptions
     @OptionGroup var queueing: QueueOptions
     @OptionGroup var speculating: SpeculationOptions
+    @OptionGroup var generating: GenerationConfigOptions
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
@@ -69,11 +70,12 @@ struct UpCommand: AsyncParsableCommand {
 
         // A wrong size ends this command, not its children one by one.
         _ = try caching.packedCache(settings)
+        _ = try generating.usesModelDefaults(settings)
         _ = try speculating.mode(settings)
         _ = try speculating.draft(settings, servedPath: plan.model, contextTokens: 1)
         let children = try plan.children(
             in: directory.path, passing: common.forwardedFlags, coordinator: speculating.forwardedFlags + queueing.forwardedFlags,
-            workers: caching.forwardedFlags)
+            workers: caching.forwardedFlags, gateway: generating.forwardedFlags)
         let broken = Mutex<String?>(nil)
         let onEnd: @Sendable (ChildProcess.End) -> Void = { end in
             switch end {
@@ -169,7 +171,8 @@ private struct Cluster {
 
     /// Coordinator, workers, gateway, in the order in which they start.
     func children(
-        in directory: String, passing flags: [String], coordinator coordinatorFlags: [String], workers workerFlags: [String]
+        in directory: String, passing flags: [String], coordinator coordinatorFlags: [String], workers workerFlags: [String],
+        gateway gatewayFlags: [String]
     ) throws -> [ChildProcess] {
         let local = try LocalCluster(directory: directory, workers: workers, endpoint: "tcp://127.0.0.1:\(FreePort.find())")
         let child = ["--exit-with-stdin"] + flags
@@ -190,7 +193,7 @@ private struct Cluster {
                                 "--cpus", processors[number].text, "--memory", "\(memoryBytes)"]
                         + (metricsPort.map { ["--metrics-port", "\($0 + 1 + number)"] } ?? []) + workerFlags + child)
             }
-            + [ChildProcess(name: "gateway", arguments: gateway + child)]
+            + [ChildProcess(name: "gateway", arguments: gateway + gatewayFlags + child)]
     }
 
     private var keyHeader: String { apiKeysPath == nil ? "" : #"-H "Authorization: Bearer $KEY" "# }

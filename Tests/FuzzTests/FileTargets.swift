@@ -1,5 +1,6 @@
 import ClusterCore
 import ModelFiles
+import Prompt
 
 @testable import Gateway
 
@@ -32,6 +33,65 @@ extension FuzzTarget {
                 }
             }),
     ]
+
+    static let folders: [FuzzTarget] = [
+        FuzzTarget(
+            name: "safetensors", seeds: { [safetensors] },
+            dictionary: ["\"F32\"", "\"BF16\"", "\"I64\"", "\"dtype\"", "\"shape\"", "\"data_offsets\"", "__metadata__", "[0,8]", "9223372036854775807", "NaN"], headerBytes: 8,
+            inputs: 4000,
+            make: {
+                { input in
+                    do {
+                        let folder = try HFFolder(name: "fuzz", files: ["config.json": Array("{}".utf8), "model.safetensors": input])
+                        for tensor in folder.tensors { precondition(tensor.dequantized().count == tensor.elementCount) }
+                        precondition(folder.extents.reduce(0) { $0 + $1.byteCount } == folder.fileBytes)
+                        return "took it"
+                    } catch let error as ModelFileError { return error.code.rawValue }
+                }
+            }),
+        FuzzTarget(
+            name: "tokenizer-json", seeds: { tokenizers.map { Array($0.utf8) } },
+            dictionary: [
+                "\"BPE\"", "\"Unigram\"", "\"ByteLevel\"", "\"Metaspace\"", "\"Split\"", "\"Regex\"", "\"NFKC\"", "\"Replace\"", "\"Fuse\"", "\"Strip\"", "\\\\s+", "(a|b)*", "null", "-1",
+            ], inputs: 1500,
+            make: { { input in reading(HFKey.tokenizer, .string(String(decoding: input, as: UTF8.self))) } }),
+        FuzzTarget(
+            name: "tokenizer-model", seeds: { [sentencePiece(model: 1), sentencePiece(model: 2)] }, dictionary: ["<0x41>", "<unk>", "▁"], inputs: 1500,
+            make: { { input in reading(HFKey.sentencePiece, .array(.uint8(input))) } }),
+    ]
+
+    private static func reading(_ key: String, _ value: MetadataValue) -> String {
+        var metadata = Metadata()
+        metadata.set(key, value)
+        do throws(PromptError) {
+            let tokenizer = try Tokenizer(metadata: metadata)
+            let tokens = tokenizer.encode("the end <s>  é\u{0301} ab", addSpecial: true, parseSpecial: true)
+            precondition(tokens.allSatisfy { $0 >= 0 && $0 < tokenizer.vocabularySize })
+            _ = tokenizer.text(of: tokens, skipSpecialTokens: false)
+            return "took \(tokenizer.vocabularySize) words"
+        } catch { return String("\(error)".prefix { !$0.isNumber && $0 != "'" && $0 != "\"" }.prefix(60)) }
+    }
+
+    /// Two tensors of two elements.
+    private static var safetensors: [UInt8] {
+        let header = #"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[2],"data_offsets":[8,12]}}"#
+        return withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Array($0) } + Array(header.utf8) + [UInt8](repeating: 1, count: 12)
+    }
+
+    private static let tokenizers = [
+        #"{"added_tokens":[{"id":4,"content":"<s>","special":true,"lstrip":true}],"normalizer":{"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"Replace","pattern":{"Regex":" {2,}"},"content":" "}]},"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":"\\s+|[^\\s]+"},"behavior":"Isolated","invert":false},{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]},"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{"<s>":{"id":"<s>","ids":[4],"tokens":["<s>"]}}},"decoder":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2,"Ġ":3},"merges":[["a","b"]]}}"#,
+        #"{"normalizer":{"type":"NFKC"},"pre_tokenizer":{"type":"Metaspace","replacement":"▁","prepend_scheme":"first"},"decoder":{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]},"model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0.0],["▁",-2.5],["a",-3.0],["b",-3.5],["▁a",-4.0],["<0x41>",0.0]],"byte_fallback":true}}"#,
+    ]
+
+    /// A ModelProto of a few pieces.
+    private static func sentencePiece(model: UInt8) -> [UInt8] {
+        func field(_ number: UInt8, _ bytes: [UInt8]) -> [UInt8] { [number << 3 | 2, UInt8(bytes.count)] + bytes }
+        func piece(_ text: String, _ score: Float, _ type: UInt8) -> [UInt8] {
+            field(1, field(1, Array(text.utf8)) + [2 << 3 | 5] + withUnsafeBytes(of: score.bitPattern.littleEndian) { Array($0) } + [3 << 3, type])
+        }
+        let pieces = piece("<unk>", 0, 2) + piece("<s>", 0, 3) + piece("</s>", 0, 3) + piece("▁", -1, 1) + piece("a", -2, 1) + piece("▁a", -0.5, 1) + piece("<x>", 0, 4)
+        return pieces + field(2, [3 << 3, model]) + field(3, [3 << 3, 1, 4 << 3, 1])
+    }
 
     private static func readAll(_ bytes: [UInt8]) throws {
         let file = try GGUFFile(parts: [bytes])

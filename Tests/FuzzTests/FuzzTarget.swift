@@ -18,7 +18,7 @@ struct FuzzTarget: Sendable {
     /// Reads one input and says in a few words what became of it. Errors of the libraries are words too; whatever this throws fails the run.
     typealias Reader = (_ input: [UInt8]) throws -> String
 
-    static let all: [FuzzTarget] = wire + transfers + gateway + files
+    static let all: [FuzzTarget] = wire + transfers + gateway + files + folders
 
     /// The folder of inputs that are checked in: seeds as they were written once, and whatever did harm once.
     static func corpus(of name: String) -> String {

@@ -84,7 +84,7 @@ import Glibc
         precondition(ModelSizes(file: file, model: model).stage(layers: 0..<model.layers) > 0)
     }
 
-    private static func capAddressSpace() throws {
+    static func capAddressSpace() throws {
         #if canImport(Glibc)
         let pages = try String(contentsOfFile: "/proc/self/statm", encoding: .utf8).split(separator: " ")
         let used = try #require(Int(pages[0])) * Int(getpagesize())
@@ -95,7 +95,7 @@ import Glibc
 }
 
 /// One act of damage.
-private enum Mutation {
+enum Mutation {
     static func apply(to bytes: inout [UInt8], using random: inout SeededRandom) {
         guard bytes.count > 16 else { return }
         // Half of all damage hits the header, where the structure is.

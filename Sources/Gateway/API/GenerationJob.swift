@@ -35,7 +35,8 @@ struct GenerationJob {
 extension GenerationJob {
     /// `POST /v1/chat/completions`.
     init(chat fields: Fields, model: ServedModel, limits: GatewayLimits, randomSeed: UInt64, now: TemplateClock) throws(APIError) {
-        var options = try GenerationOptions(fields, vocabulary: model.tokenizer.vocabularySize, limits: limits, randomSeed: randomSeed)
+        var options = try GenerationOptions(
+            fields, vocabulary: model.tokenizer.vocabularySize, limits: limits, defaults: model.defaults, randomSeed: randomSeed)
         let top = try fields.int("top_logprobs", in: 0...Limits.topLogprobsMax)
         if try fields.bool("logprobs") {
             options.topLogprobs = top ?? 0
@@ -49,7 +50,8 @@ extension GenerationJob {
 
     /// `POST /v1/completions`.
     init(completion fields: Fields, model: ServedModel, limits: GatewayLimits, randomSeed: UInt64) throws(APIError) {
-        var options = try GenerationOptions(fields, vocabulary: model.tokenizer.vocabularySize, limits: limits, randomSeed: randomSeed)
+        var options = try GenerationOptions(
+            fields, vocabulary: model.tokenizer.vocabularySize, limits: limits, defaults: model.defaults, randomSeed: randomSeed)
         options.topLogprobs = try fields.int("logprobs", in: 0...Limits.topLogprobsMax)
         // What OpenAI's own completions do where nothing is said.
         if options.maxTokens == nil { options.maxTokens = 16 }

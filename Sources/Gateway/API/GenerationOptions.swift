@@ -20,10 +20,14 @@ struct GenerationOptions {
     /// The client's own name for the request.
     var requestName: String?
 
-    /// - Parameter randomSeed: taken where the request names none.
-    init(_ fields: Fields, vocabulary: Int, limits: GatewayLimits, randomSeed: UInt64) throws(APIError) {
+    /// - Parameters:
+    ///   - defaults: what the model's makers want where the request is silent.
+    ///   - randomSeed: taken where the request names none.
+    init(
+        _ fields: Fields, vocabulary: Int, limits: GatewayLimits, defaults: GenerationDefaults = GenerationDefaults(), randomSeed: UInt64
+    ) throws(APIError) {
         try Self.refuseUnsupported(fields)
-        try readSampling(fields, randomSeed: randomSeed)
+        try readSampling(fields, defaults, randomSeed: randomSeed)
         try readStops(fields, vocabulary: vocabulary, limits: limits)
         sampling.logitBias = try Self.logitBias(fields, vocabulary: vocabulary)
         choices = try fields.int("n", in: 1...limits.choicesMax) ?? 1
@@ -38,13 +42,13 @@ struct GenerationOptions {
         if let requestName, !RequestName.isUsable(requestName) { throw .invalid("request_id", RequestName.rule) }
     }
 
-    private mutating func readSampling(_ fields: Fields, randomSeed: UInt64) throws(APIError) {
-        sampling.temperature = try fields.float("temperature", in: 0...100) ?? 1
-        sampling.topP = try fields.float("top_p", above0UpTo: 1) ?? 1
+    private mutating func readSampling(_ fields: Fields, _ defaults: GenerationDefaults, randomSeed: UInt64) throws(APIError) {
+        sampling.temperature = try fields.float("temperature", in: 0...100) ?? Float(defaults.temperature ?? 1)
+        sampling.topP = try fields.float("top_p", above0UpTo: 1) ?? Float(defaults.topP ?? 1)
         // -1 and 0 both say "all".
-        sampling.topK = Int32(max(0, try fields.int("top_k", in: -1...Int(Int32.max)) ?? 0))
-        sampling.minP = try fields.float("min_p", in: 0...1) ?? 0
-        sampling.repetitionPenalty = try fields.float("repetition_penalty", above0UpTo: 10) ?? 1
+        sampling.topK = Int32(max(0, try fields.int("top_k", in: -1...Int(Int32.max)) ?? defaults.topK ?? 0))
+        sampling.minP = try fields.float("min_p", in: 0...1) ?? Float(defaults.minP ?? 0)
+        sampling.repetitionPenalty = try fields.float("repetition_penalty", above0UpTo: 10) ?? Float(defaults.repetitionPenalty ?? 1)
         sampling.presencePenalty = try fields.float("presence_penalty", in: -2...2) ?? 0
         sampling.frequencyPenalty = try fields.float("frequency_penalty", in: -2...2) ?? 0
         sampling.seed = try fields.int("seed", in: Int.min...Int.max).map { UInt64(bitPattern: Int64($0)) } ?? randomSeed

@@ -214,7 +214,7 @@ final class ClusterLink: Sendable {
 
     private func prepare(_ welcome: GatewayWelcome, _ header: [UInt8], _ names: [String]) {
         do {
-            let model = try ServedModel(welcome: welcome, header: header, names: names)
+            let model = try ServedModel(welcome: welcome, header: header, names: names, usesModelDefaults: configuration.usesModelDefaults)
             state.withLock { state in
                 guard state.preparing == welcome.modelDigest else { return }
                 state.preparing = nil

@@ -7,11 +7,16 @@ struct ServedModel: Sendable {
     let prompting: ModelPrompting
     /// Names under which it is asked for; the first is shown.
     let names: [String]
+    /// What a request means that says nothing of sampling.
+    let defaults: GenerationDefaults
 
-    /// - Parameter names: empty for the coordinator's name.
-    init(welcome: GatewayWelcome, header: [UInt8], names: [String]) throws {
+    /// - Parameters:
+    ///   - names: empty for the coordinator's name.
+    ///   - usesModelDefaults: whether the model's own sampling defaults are taken.
+    init(welcome: GatewayWelcome, header: [UInt8], names: [String], usesModelDefaults: Bool = true) throws {
         self.welcome = welcome
         prompting = try ModelPrompting(ggufHeader: header)
+        defaults = usesModelDefaults ? prompting.defaults : GenerationDefaults()
         self.names = names.isEmpty ? [welcome.modelName] : names
     }
 
@@ -33,6 +38,7 @@ struct ServedModel: Sendable {
         guard room >= 1, maxTokens ?? 1 <= room else {
             throw .contextExceeded(promptTokens: promptTokens, maxTokens: maxTokens, contextTokens: contextTokens, param: param)
         }
-        return Int32(maxTokens ?? room)
+        // The makers' `max_new_tokens` bounds every answer, as it does in vLLM.
+        return Int32(min(maxTokens ?? room, defaults.maxTokens ?? room))
     }
 }

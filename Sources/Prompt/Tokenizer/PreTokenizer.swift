@@ -47,29 +47,29 @@ enum PreTokenizer: String, Sendable, CaseIterable {
     var pattern: String {
         switch self {
         case .gpt2:
-            return "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\(space)\\p{L}\\p{N}]+|[\(space)]+(?![^\(space)])|[\(space)]+"
+            return "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\(Self.space)\\p{L}\\p{N}]+|[\(Self.space)]+(?![^\(Self.space)])|[\(Self.space)]+"
         case .smollm, .refact:
-            return "'s|'t|'re|'ve|'m|'ll|'d|[\(number)]| ?\\p{L}+| ?[^\(space)\\p{L}\(number)]+|[\(space)]+(?![^\(space)\(number)])|[\(space)]+"
+            return "'s|'t|'re|'ve|'m|'ll|'d|[\(Self.number)]| ?\\p{L}+| ?[^\(Self.space)\\p{L}\(Self.number)]+|[\(Self.space)]+(?![^\(Self.space)\(Self.number)])|[\(Self.space)]+"
         case .llama3:
-            return "\(contraction)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\(space)\\p{L}\\p{N}]+[\\r\\n]*|\(whiteSpace)"
+            return "\(contraction)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\(Self.space)\\p{L}\\p{N}]+[\\r\\n]*|\(whiteSpace)"
         case .qwen2:
-            return "\(contraction)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\(space)\\p{L}\\p{N}]+[\\r\\n]*|\(whiteSpace)"
+            return "\(contraction)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\(Self.space)\\p{L}\\p{N}]+[\\r\\n]*|\(whiteSpace)"
         case .tekken:
             let upper = "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
             let lower = "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
             let start = "[^\\r\\n\\p{L}\\p{N}]?"
-            return "\(start)\(upper)*\(lower)+|\(start)\(upper)+\(lower)*|\\p{N}| ?[^\(space)\\p{L}\\p{N}]+[\\r\\n/]*|\(whiteSpace)"
+            return "\(start)\(upper)*\(lower)+|\(start)\(upper)+\(lower)*|\\p{N}| ?[^\(Self.space)\\p{L}\\p{N}]+[\\r\\n/]*|\(whiteSpace)"
         }
     }
 
     /// The characters with Unicode's White_Space property, for use inside brackets.
-    private var space: String {
+    static var space: String {
         "\\x{9}-\\x{D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
     }
 
     /// What the reference isolates as digits, for use inside brackets: the numbers of a newer Unicode than the 14 that both
     /// its own patterns and PCRE2 10.42 know. The ranges are those that Unicode 15 to 17 have added.
-    private var number: String {
+    static var number: String {
         "\\p{N}\\x{10D40}-\\x{10D49}\\x{116D0}-\\x{116E3}\\x{11BF0}-\\x{11BF9}\\x{11DE0}-\\x{11DE9}\\x{11F50}-\\x{11F59}"
             + "\\x{16130}-\\x{16139}\\x{16D70}-\\x{16D79}\\x{16FF4}-\\x{16FF6}\\x{1CCF0}-\\x{1CCF9}\\x{1D2C0}-\\x{1D2D3}"
             + "\\x{1E4F0}-\\x{1E4F9}\\x{1E5F1}-\\x{1E5FA}"
@@ -78,5 +78,5 @@ enum PreTokenizer: String, Sendable, CaseIterable {
     private var contraction: String { "(?i:'s|'t|'re|'ve|'m|'ll|'d)" }
 
     /// Line ends with the white space before them; white space up to, not including, the one before a word; the rest.
-    private var whiteSpace: String { "[\(space)]*[\\r\\n]+|[\(space)]+(?![^\(space)])|[\(space)]+" }
+    private var whiteSpace: String { "[\(Self.space)]*[\\r\\n]+|[\(Self.space)]+(?![^\(Self.space)])|[\(Self.space)]+" }
 }

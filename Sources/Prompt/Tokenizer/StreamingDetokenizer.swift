@@ -10,8 +10,8 @@ package struct StreamingDetokenizer: Sendable {
     private let skipSpecialTokens: Bool
     /// Bytes of the character that is not complete yet, at most three.
     private var held: [UInt8] = []
-    /// Whether the next byte, if it is a space, is the one that encoding put in front.
-    private var dropsLeadingSpace: Bool
+    /// What of the next spaces encoding put in front.
+    private var leadingSpaces: TokenDecoder.LeadingSpaces
     private var isFinished = false
 
     /// - Parameters:
@@ -21,7 +21,7 @@ package struct StreamingDetokenizer: Sendable {
     package init(tokenizer: Tokenizer, skipSpecialTokens: Bool, continuesText: Bool = false) {
         self.tokenizer = tokenizer
         self.skipSpecialTokens = skipSpecialTokens
-        dropsLeadingSpace = tokenizer.addsSpacePrefix && !continuesText
+        leadingSpaces = continuesText ? .kept : tokenizer.leadingSpaces
     }
 
     /// The text that this token completes; often empty.
@@ -29,15 +29,27 @@ package struct StreamingDetokenizer: Sendable {
         precondition(!isFinished, "a finished detokenizer takes no tokens")
         if skipSpecialTokens, tokenizer.isSpecial(token) { return "" }
         var bytes = tokenizer.bytes(of: token)[...]
-        if dropsLeadingSpace, let first = bytes.first {
-            dropsLeadingSpace = false
-            if first == 0x20 { bytes = bytes.dropFirst() }
-        }
+        dropLeadingSpaces(of: &bytes)
         held += bytes
         let complete = held.count - WellFormedUTF8.incompleteTail(of: held)
         let text = String(decoding: held[..<complete], as: UTF8.self)
         held.removeFirst(complete)
         return text
+    }
+
+    private mutating func dropLeadingSpaces(of bytes: inout ArraySlice<UInt8>) {
+        switch leadingSpaces {
+        case .kept: return
+        case .removedFromFirstToken:
+            leadingSpaces = .kept
+            bytes = bytes.filter { $0 != 0x20 }[...]
+        case .removed(var count):
+            while count > 0, bytes.first == 0x20 {
+                bytes.removeFirst()
+                count -= 1
+            }
+            leadingSpaces = count > 0 && bytes.isEmpty ? .removed(count) : .kept
+        }
     }
 
     /// The rest: U+FFFD for a character that was never completed, else nothing.

@@ -1,8 +1,9 @@
 import ModelFiles
 
-/// Text to tokens and back, as the model's own tokenizer does it, from nothing but the model file's metadata.
+/// Text to tokens and back, as the model's own tokenizer does it, from nothing but the model's metadata.
 ///
-/// Immutable, so requests share one. Byte-level BPE (`tokenizer.ggml.model` = "gpt2") and SentencePiece BPE ("llama").
+/// Immutable, so requests share one. Of GGUF files byte-level BPE (`tokenizer.ggml.model` = "gpt2") and SentencePiece BPE ("llama"); of Hugging
+/// Face folders what `tokenizer.json` says (`TokenizerJSON`), or SentencePiece's own file (`SentencePieceFile`).
 ///
 /// Text comes in as bytes, because prompts do. Bytes that are not UTF-8 are not lost: each becomes the token of that byte
 /// (U+FFFD where a vocabulary lacks it), and the well-formed text on either side is encoded as if it stood alone. So
@@ -12,13 +13,17 @@ package struct Tokenizer: Sendable {
     let vocabulary: Vocabulary
     private let encoder: Encoder
     private let addedTokens: AddedTokenMatcher
-    /// Whether `addSpecial` puts BOS first and EOS last.
-    package let addsBOS: Bool
-    package let addsEOS: Bool
+    /// What `addSpecial` puts around a text.
+    private let prefix: [Int32]
+    private let suffix: [Int32]
+    /// What decoding takes away at the beginning of a text.
+    let leadingSpaces: TokenDecoder.LeadingSpaces
 
     private enum Encoder: Sendable {
         case byteLevel(ByteLevelEncoder)
         case sentencePiece(SentencePieceEncoder)
+        case sentencePieceFile(SentencePieceFileEncoder)
+        case pipeline(PipelineEncoder)
     }
 
     /// A token by id and name.
@@ -31,31 +36,72 @@ package struct Tokenizer: Sendable {
     /// - Throws: `missingKey`, `invalidValue`, `unsupportedTokenizer` or `unsupportedPreTokenizer`; the message names the
     ///   metadata key.
     package init(metadata: Metadata) throws(PromptError) {
-        try self.init(VocabularySource(metadata: metadata))
+        if let folder = try FolderVocabulary(metadata: metadata) {
+            try self.init(folder)
+        } else {
+            try self.init(VocabularySource(metadata: metadata))
+        }
+    }
+
+    /// Of a Hugging Face folder.
+    private init(_ folder: FolderVocabulary) throws(PromptError) {
+        switch folder.file {
+        case .json(let text):
+            let json = try TokenizerJSON(json: text)
+            let entries = try PipelineEncoder.entries(json)
+            let encoder = try PipelineEncoder(json, entries: entries)
+            vocabulary = try Vocabulary(entries, encoder, folder)
+            prefix = try folder.prefix(vocabulary, own: encoder.prefix)
+            suffix = try folder.suffix(vocabulary, own: encoder.suffix)
+            leadingSpaces = encoder.decoder.leadingSpaces
+            self.encoder = .pipeline(encoder)
+        case .sentencePiece(let bytes):
+            let file = try SentencePieceFile(bytes)
+            let encoder = try SentencePieceFileEncoder(file)
+            vocabulary = try Vocabulary(file, folder)
+            prefix = try folder.prefix(vocabulary, own: vocabulary.specialTokens[.bos].map { [$0] } ?? [])
+            suffix = try folder.suffix(vocabulary, own: [])
+            leadingSpaces = file.addsDummyPrefix ? .removed(1) : .kept
+            self.encoder = .sentencePieceFile(encoder)
+        }
+        addedTokens = AddedTokenMatcher(vocabulary, layout: .standard)
     }
 
     init(_ source: VocabularySource) throws(PromptError) {
         let vocabulary = try Vocabulary(source)
         self.vocabulary = vocabulary
         addedTokens = AddedTokenMatcher(vocabulary, layout: source.layout)
-        switch vocabulary.kind {
-        case .byteLevel:
+        let addsBOS: Bool
+        if source.model == "gpt2" {
             let encoder = try ByteLevelEncoder(source, vocabulary)
             self.encoder = .byteLevel(encoder)
             addsBOS = source.addBOS ?? encoder.preTokenizer.addsBOSByDefault
-        case .sentencePiece:
-            encoder = .sentencePiece(try SentencePieceEncoder(source, vocabulary))
+            leadingSpaces = .kept
+        } else {
+            let encoder = try SentencePieceEncoder(source, vocabulary)
+            self.encoder = .sentencePiece(encoder)
             addsBOS = source.addBOS ?? true
+            leadingSpaces = encoder.spacePrefix == .never ? .kept : .removed(1)
         }
-        addsEOS = source.addEOS ?? false
-        for (isAdded, role) in [(addsBOS, SpecialTokenKey.bos), (addsEOS, .eos)] {
-            guard isAdded, vocabulary.specialTokens[role] == nil else { continue }
+        prefix = try Self.around(addsBOS, .bos, vocabulary)
+        suffix = try Self.around(source.addEOS ?? false, .eos, vocabulary)
+    }
+
+    /// The token of `role`, where texts take it.
+    static func around(_ isAdded: Bool, _ role: SpecialTokenKey, _ vocabulary: Vocabulary) throws(PromptError) -> [Int32] {
+        guard isAdded else { return [] }
+        guard let token = vocabulary.specialTokens[role] else {
             throw PromptError(
                 .missingKey,
                 "The model's texts take its \(role.rawValue.uppercased()) token, but the metadata key '\(role.metadataKey)' is not there. Convert the model again, with its tokenizer files beside it."
             )
         }
+        return [token]
     }
+
+    /// Whether `addSpecial` puts BOS first and EOS last.
+    package var addsBOS: Bool { prefix.first != nil && prefix.first == vocabulary.specialTokens[.bos] }
+    package var addsEOS: Bool { suffix.last != nil && suffix.last == vocabulary.specialTokens[.eos] }
 }
 
 // MARK: Encoding
@@ -74,9 +120,12 @@ extension Tokenizer {
         precondition(utf8.count < UInt32.max, "a text to encode is below 4 GiB")
         var tokens: [Int32] = []
         tokens.reserveCapacity(utf8.count / 4 + 2)
-        if addSpecial, addsBOS, let bos = vocabulary.specialTokens[.bos] { tokens.append(bos) }
-        encodePieces(of: utf8, parseSpecial: parseSpecial, into: &tokens)
-        if addSpecial, addsEOS, let eos = vocabulary.specialTokens[.eos] { tokens.append(eos) }
+        if addSpecial { tokens += prefix }
+        switch encoder {
+        case .pipeline(let encoder): encoder.encode(utf8, parseSpecial: parseSpecial, into: &tokens)
+        default: encodePieces(of: utf8, parseSpecial: parseSpecial, into: &tokens)
+        }
+        if addSpecial { tokens += suffix }
         return tokens
     }
 
@@ -114,6 +163,8 @@ extension Tokenizer {
         switch encoder {
         case .byteLevel(let encoder): encoder.encode(text, into: &tokens)
         case .sentencePiece(let encoder): encoder.encode(text, isAtStart: isAtStart, into: &tokens)
+        case .sentencePieceFile(let encoder): encoder.encode(text, isAtStart: isAtStart, into: &tokens)
+        case .pipeline: preconditionFailure("a pipeline cuts texts itself")
         }
     }
 }
@@ -134,11 +185,6 @@ extension Tokenizer {
         var text = ""
         for token in tokens { text += detokenizer.append(token) }
         return text + detokenizer.finish()
-    }
-
-    /// Whether a decoded text starts with a space that encoding put there and decoding takes away.
-    package var addsSpacePrefix: Bool {
-        if case .sentencePiece(let encoder) = encoder { encoder.spacePrefix != .never } else { false }
     }
 }
 
@@ -172,6 +218,7 @@ extension Tokenizer {
 
     /// The id of an added token by its name; ordinary tokens have no names.
     package func tokenID(named name: String) -> Int32? {
+        if case .pipeline(let encoder) = encoder { return encoder.addedToken(name) }
         let bytes = Array(name.utf8)
         return bytes.withUnsafeBufferPointer { text in
             guard let match = addedTokens.first(in: text, from: 0, includingControl: true) else { return nil }

@@ -11,6 +11,8 @@ struct Vocabulary: Sendable {
         case byteLevel
         /// `tokenizer.ggml.model` = "llama": U+2581 for a space, `<0xNN>` for single bytes.
         case sentencePiece
+        /// Of a tokenizer.json, which says all that itself.
+        case pipeline
     }
 
     let kind: Kind
@@ -26,6 +28,17 @@ struct Vocabulary: Sendable {
     let byteTokens: [Int32]
 
     var count: Int { texts.count }
+
+    /// Of a Hugging Face folder, checked by whoever read it. `bytes`: what each token stands for in text.
+    init(texts: StringArray, types: [TokenType], bytes: [[UInt8]], specialTokens: [SpecialTokenKey: Int32], endTokens: [Int32]) {
+        kind = .pipeline
+        self.texts = texts
+        self.types = types
+        table = TokenTable(tokens: bytes) { _ in false }
+        self.specialTokens = specialTokens
+        self.endTokens = endTokens
+        byteTokens = []
+    }
 
     init(_ source: VocabularySource) throws(PromptError) {
         switch source.model {
@@ -87,7 +100,7 @@ struct Vocabulary: Sendable {
     }
 
     /// The value of `<0xNN>`.
-    private static func byteValue(_ text: ArraySlice<UInt8>) -> UInt8? {
+    static func byteValue(_ text: ArraySlice<UInt8>) -> UInt8? {
         let string = String(decoding: text, as: UTF8.self)
         guard text.count == 6, string.hasPrefix("<0x"), string.hasSuffix(">") else { return nil }
         return UInt8(string.dropFirst(3).dropLast(), radix: 16)

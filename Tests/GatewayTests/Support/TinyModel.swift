@@ -34,7 +34,8 @@ enum TinyModel {
     }
 
     /// The key-value section of a GGUF file.
-    static func header(template: String? = template) -> [UInt8] {
+    /// `sampling`: its makers' defaults, by GGUF's names below `general.sampling.`.
+    static func header(template: String? = template, sampling: [(String, Float)] = []) -> [UInt8] {
         var pairs: [[UInt8]] = [
             pair("general.architecture", string: "llama"),
             pair("tokenizer.ggml.model", string: "gpt2"),
@@ -47,6 +48,10 @@ enum TinyModel {
             pair("tokenizer.ggml.add_bos_token", bool: false),
         ]
         if let template { pairs.append(pair("tokenizer.chat_template", string: template)) }
+        for (name, number) in sampling {
+            let key = "general.sampling." + name
+            pairs.append(Float(Int(number)) == number ? pair(key, uint32: UInt32(number)) : text(key) + little(UInt32(6)) + little(number.bitPattern))
+        }
         return Array("GGUF".utf8) + little(UInt32(3)) + little(UInt64(0)) + little(UInt64(pairs.count)) + pairs.joined()
     }
 

@@ -56,7 +56,7 @@ import Testing
                     Int32.random(in: -2..<Int32(tokenizer.vocabularySize + 2), using: &random)
                 }
                 var bytes = tokens.flatMap(tokenizer.bytes(of:))
-                if tokenizer.addsSpacePrefix, bytes.first == 0x20 { bytes.removeFirst() }
+                if tokenizer.leadingSpaces != .kept, bytes.first == 0x20 { bytes.removeFirst() }
                 #expect(tokenizer.text(of: tokens, skipSpecialTokens: false) == String(decoding: bytes, as: UTF8.self))
                 #expect(
                     tokenizer.text(of: tokens, skipSpecialTokens: true)

@@ -20,8 +20,8 @@ enum TokenizerFixtures {
         let plain: [Int32]?
     }
 
-    static func file(_ name: String) throws -> [UInt8] {
-        let folder = try #require(Bundle.module.resourceURL).appendingPathComponent("Fixtures/tokenizer")
+    static func file(_ name: String, in folder: String = "tokenizer") throws -> [UInt8] {
+        let folder = try #require(Bundle.module.resourceURL).appendingPathComponent("Fixtures/\(folder)")
         return Array(try Data(contentsOf: folder.appendingPathComponent(name)))
     }
 
@@ -48,12 +48,12 @@ enum TokenizerFixtures {
         try Tokenizer(metadata: metadata(name))
     }
 
-    static func expected(_ name: String, for entries: [Entry]) throws -> [Expected] {
-        var reader = IDReader(bytes: try file(name + ".ids"))
+    static func expected(_ name: String, for entries: [Entry], in folder: String = "tokenizer") throws -> [Expected] {
+        var reader = IDReader(bytes: try file(name + ".ids", in: folder))
         let expected = entries.map { entry in
             Expected(parsed: reader.list(), plain: entry.kind == "special" ? reader.list() : nil)
         }
-        try #require(reader.isAtEnd, "the ids belong to another corpus; run ops/golden/make-tokenizer.py")
+        try #require(reader.isAtEnd, "the ids belong to another corpus; run ops/golden/make-\(folder).py")
         return expected
     }
 
