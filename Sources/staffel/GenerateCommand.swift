@@ -74,7 +74,7 @@ struct GenerateCommand: AsyncParsableCommand {
     var json = false
 
     func run() async throws {
-        let file = try GGUFFile(path: ModelPath.resolve(model))
+        let file = try ModelOpener.open(path: ModelPath.resolve(model))
         let prompting = try ModelPrompting(metadata: file.metadata)
         let tokenizer = prompting.tokenizer
         let tokens = try promptTokens(prompting)
