@@ -91,6 +91,15 @@ package final class DraftModel {
         func refuse(_ found: String) -> NodeError {
             NodeError(.modelUnusable, "\(path) cannot guess for \(served): \(found). Name a draft model with the same tokenizer, or leave it out")
         }
+        if own == nil, wanted == nil {
+            // Folders have a tokenizer's own file instead of a list: the same text has the same tokens.
+            let files = [HFKey.tokenizer, HFKey.sentencePiece]
+            guard sizes.0 == sizes.1, files.contains(where: { mine.metadata[$0] != nil }) else {
+                throw refuse("its vocabulary has \(sizes.0) tokens and the served model's \(sizes.1)")
+            }
+            for file in files where mine.metadata[file] != theirs.metadata[file] { throw refuse("their tokenizers differ") }
+            return
+        }
         guard let own, let wanted else { throw refuse("one of the files lists no tokens") }
         guard own.count == wanted.count, sizes.0 == sizes.1 else {
             throw refuse("its vocabulary has \(sizes.0) tokens and the served model's \(sizes.1)")
