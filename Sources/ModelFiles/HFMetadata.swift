@@ -43,8 +43,6 @@ package enum HFKey {
     /// Of templates with names: the template of one, and all names.
     package static func chatTemplate(named name: String) -> String { "\(chatTemplate).\(name)" }
     package static let chatTemplateNames = "tokenizer.chat_templates"
-    /// Rows of the embedding, where `config.json` says it: no token is beyond.
-    package static let vocabularySize = "tokenizer.huggingface.vocab_size"
 }
 
 /// Makes `ModelSource.metadata` of a folder's JSON files.
@@ -110,9 +108,6 @@ struct HFMetadata {
     // MARK: Token ids
 
     private func addEndTokens(_ metadata: inout Metadata) throws(ModelFileError) {
-        if let size = (config["text_config"]?.object ?? config)["vocab_size"]?.int, let exact = Int64(exactly: size) {
-            metadata.set(HFKey.vocabularySize, .int64(exact))
-        }
         let own = try texts.generation?.jsonObject["eos_token_id"]
         let value = own.flatMap { $0.isNull ? nil : $0 } ?? config["eos_token_id"] ?? config["text_config"]?.object?["eos_token_id"]
         guard let value, !value.isNull else { return }

@@ -21,8 +21,8 @@ package final class DraftModel {
     ///
     /// Throws `ModelFileError` and `EngineError` where it can't be loaded.
     package init(path: String, contextTokens: Int, pool: ComputePool, instructionSet: InstructionSet) throws {
-        let file = try GGUFFile(path: path)
-        let model = try ModelConfiguration(file: file)
+        let file = try ModelOpener.open(path: path)
+        let model = try ModelConfiguration(source: file)
         contextLength = min(model.contextLength, contextTokens)
         stage = try Stage(
             weights: StageWeights(file: file, model: model, slice: .whole(model), pool: pool),
@@ -85,11 +85,20 @@ package final class DraftModel {
     /// Throws `NodeError` unless token ids mean the same text in both models.
     package static func checkVocabulary(of path: String, against served: String) throws {
         let key = "tokenizer.ggml.tokens"
-        let (mine, theirs) = try (GGUFFile(path: path), GGUFFile(path: served))
+        let (mine, theirs) = try (ModelOpener.open(path: path), ModelOpener.open(path: served))
         let (own, wanted) = try (mine.metadata.stringArray(key), theirs.metadata.stringArray(key))
-        let sizes = try (ModelConfiguration(file: mine).vocabulary, ModelConfiguration(file: theirs).vocabulary)
+        let sizes = try (ModelConfiguration(source: mine).vocabulary, ModelConfiguration(source: theirs).vocabulary)
         func refuse(_ found: String) -> NodeError {
             NodeError(.modelUnusable, "\(path) cannot guess for \(served): \(found). Name a draft model with the same tokenizer, or leave it out")
+        }
+        if own == nil, wanted == nil {
+            // Folders have a tokenizer's own file instead of a list: the same text has the same tokens.
+            let files = [HFKey.tokenizer, HFKey.sentencePiece]
+            guard sizes.0 == sizes.1, files.contains(where: { mine.metadata[$0] != nil }) else {
+                throw refuse("its vocabulary has \(sizes.0) tokens and the served model's \(sizes.1)")
+            }
+            for file in files where mine.metadata[file] != theirs.metadata[file] { throw refuse("their tokenizers differ") }
+            return
         }
         guard let own, let wanted else { throw refuse("one of the files lists no tokens") }
         guard own.count == wanted.count, sizes.0 == sizes.1 else {

@@ -5,11 +5,11 @@ import ModelFiles
 enum ModelLocator {
     /// The first of `paths` that is a model with this digest. A path from a peer is only ever opened for reading, and what
     /// lies there is used only when its digest is right. Throws what was found at each path.
-    static func open(digest: ClusterCore.ModelDigest, paths: [String?]) throws -> GGUFFile {
+    static func open(digest: ClusterCore.ModelDigest, paths: [String?]) throws -> any ModelSource {
         var found: [String] = []
         for path in paths.compactMap({ $0 }) {
             do {
-                let file = try GGUFFile(path: path)
+                let file = try ModelOpener.open(path: path)
                 let here = ModelFiles.ModelDigest(file).hexadecimal
                 if here == digest.description { return file }
                 found.append("\(path) is another model (digest \(here.prefix(12))…)")

@@ -14,19 +14,19 @@ package struct ServedModel: Sendable {
     /// Reads the file's headers. `endTokens` come from its tokenizer, which this target does not know; `name`: what clients call the model.
     /// Throws `ModelFileError` when the file or its configuration cannot be served, `NodeError` when its header is over the limit.
     package init(path: String, name: String?, endTokens: [TokenID], kvType: ClusterCore.KVType) throws {
-        try self.init(file: GGUFFile(path: path), path: path, name: name, endTokens: endTokens, kvType: kvType)
+        try self.init(file: ModelOpener.open(path: path), path: path, name: name, endTokens: endTokens, kvType: kvType)
     }
 
     /// The same of a file that is open, or of an outline.
-    package init(file: GGUFFile, path: String, name: String?, endTokens: [TokenID], kvType: ClusterCore.KVType) throws {
-        let model = try ModelConfiguration(file: file)
+    package init(file: any ModelSource, path: String, name: String?, endTokens: [TokenID], kvType: ClusterCore.KVType) throws {
+        let model = try ModelConfiguration(source: file)
         let header = file.headerBytes
         guard header.count <= Limits.modelHeaderBytesMax else {
             throw NodeError(
                 .modelUnusable,
                 "\(path): its metadata take \(header.count) bytes, at most \(Limits.modelHeaderBytesMax) can be sent to gateways; make the file anew without the large keys")
         }
-        let sizes = ModelSizes(file: file, model: model)
+        let sizes = ModelSizes(source: file, model: model)
         let packed = try StageWeights.byteCounts(file: file, model: model)
         let kvBlockBytes = Stage.kvBlockBytes(model: model, layers: 1, kvType: Engine.KVType(kvType))
         self.path = path

@@ -160,7 +160,7 @@ final class SlicePreparer: Sendable {
             fetched = done
             try progressed(done, total)
         }
-        let model = try ModelConfiguration(file: file)
+        let model = try ModelConfiguration(source: file)
         // Lives only as long as the loading; the stage thread's own pool goes on computing.
         let pool = try ComputePool(threads: configuration.threads, processors: configuration.processors)
         let weights = try StageWeights(

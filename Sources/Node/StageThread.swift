@@ -140,7 +140,7 @@ package struct StageThreadConfiguration: Sendable {
     }
 
     /// The model file for this assignment's slice. `tick`: as `WeightSupply.open` has it; only what is fetched brings it about.
-    func open(_ assignment: StageAssignment, tick: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void) throws -> GGUFFile {
+    func open(_ assignment: StageAssignment, tick: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void) throws -> any ModelSource {
         try supply?.open(assignment, path: modelPath, tick: tick)
             ?? ModelLocator.open(digest: assignment.modelDigest, paths: [modelPath, assignment.modelPath])
     }
@@ -308,7 +308,7 @@ struct StageHolder {
             try progressed(done, total)
         }
         let weights = try StageWeights(
-            file: file, model: ModelConfiguration(file: file), slice: slice, pool: pool, cache: configuration.cache, sharing: held
+            file: file, model: ModelConfiguration(source: file), slice: slice, pool: pool, cache: configuration.cache, sharing: held
         ) { done, total in try progressed(fetched + done, fetched + total) }
         log(weights, milliseconds: MonotonicClock.now.milliseconds(since: started))
         keepNew(weights)

@@ -65,7 +65,9 @@ final class WeightSupply: Sendable {
 
     /// A file that has the model's headers and at least the weights of the assignment's slice. `tick` is called while it is fetched, with bytes done
     /// and in all; what it throws ends the fetch.
-    func open(_ assignment: StageAssignment, path: String?, tick: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void) throws -> GGUFFile {
+    func open(
+        _ assignment: StageAssignment, path: String?, tick: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void
+    ) throws -> any ModelSource {
         var reason: (any Error)?
         if from != .peers {
             do {

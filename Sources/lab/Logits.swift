@@ -29,7 +29,7 @@ struct Logits: ParsableCommand {
         var options = LocalGenerator.Options()
         options.threads = threads
         options.kvType = KVType(rawValue: kv)!
-        let generator = try LocalGenerator(file: GGUFFile(path: model), options: options)
+        let generator = try LocalGenerator(file: ModelOpener.open(path: model), options: options)
         if let wrong = ids.first(where: { $0 < 0 || $0 >= generator.model.vocabulary }) {
             throw ValidationError("Token \(wrong) is not in the model's vocabulary of \(generator.model.vocabulary).")
         }
