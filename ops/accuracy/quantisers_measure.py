@@ -89,12 +89,14 @@ class Workplace:
         return target
 
     def losses(self, path):
-        with tempfile.NamedTemporaryFile("r") as file:
-            words = ["--losses", file.name, "--json", "--cache-limit", 0, "--context", self.arguments.context]
+        with tempfile.TemporaryDirectory() as folder:
+            target = os.path.join(folder, "losses")
+            words = ["--losses", target, "--json", "--cache-limit", 0, "--context", self.arguments.context]
             if self.arguments.chunks:
                 words += ["--chunks", self.arguments.chunks]
             told = json.loads(self.run("perplexity", path, self.arguments.text, *words))
-            losses = np.array([float(line) for line in file])
+            with open(target) as file:
+                losses = np.array([float(line) for line in file])
         assert abs(np.exp(losses.mean()) - told["perplexity"]) <= 1e-9 * told["perplexity"]
         return losses
 
