@@ -139,7 +139,8 @@ struct ModelCardText {
             return
         }
         let text = String(decoding: file.bytes.prefix(Self.bytesMax), as: UTF8.self)
-        let all = text.split(separator: "\n", omittingEmptySubsequences: false)
+        // A carriage return and a line feed are one character to Swift.
+        let all = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
         guard all.first?.trimmingSpaces == "---", let end = all.dropFirst().firstIndex(where: { $0.trimmingSpaces == "---" }) else {
             lines = []
             return

@@ -36,7 +36,7 @@ extension FuzzTarget {
 
     static let folders: [FuzzTarget] = [
         FuzzTarget(
-            name: "safetensors", seeds: { [safetensors] },
+            name: "safetensors", seeds: { [Self.safetensors] },
             dictionary: ["\"F32\"", "\"BF16\"", "\"I64\"", "\"dtype\"", "\"shape\"", "\"data_offsets\"", "__metadata__", "[0,8]", "9223372036854775807", "NaN"], headerBytes: 8,
             inputs: 4000,
             make: {
@@ -87,10 +87,18 @@ extension FuzzTarget {
     private static func sentencePiece(model: UInt8) -> [UInt8] {
         func field(_ number: UInt8, _ bytes: [UInt8]) -> [UInt8] { [number << 3 | 2, UInt8(bytes.count)] + bytes }
         func piece(_ text: String, _ score: Float, _ type: UInt8) -> [UInt8] {
-            field(1, field(1, Array(text.utf8)) + [2 << 3 | 5] + withUnsafeBytes(of: score.bitPattern.littleEndian) { Array($0) } + [3 << 3, type])
+            var bytes = field(1, Array(text.utf8))
+            bytes.append(2 << 3 | 5)
+            bytes += withUnsafeBytes(of: score.bitPattern.littleEndian) { Array($0) }
+            bytes += [3 << 3, type]
+            return field(1, bytes)
         }
-        let pieces = piece("<unk>", 0, 2) + piece("<s>", 0, 3) + piece("</s>", 0, 3) + piece("▁", -1, 1) + piece("a", -2, 1) + piece("▁a", -0.5, 1) + piece("<x>", 0, 4)
-        return pieces + field(2, [3 << 3, model]) + field(3, [3 << 3, 1, 4 << 3, 1])
+        let pieces: [(String, Float, UInt8)] = [
+            ("<unk>", 0, 2), ("<s>", 0, 3), ("</s>", 0, 3), ("▁", -1, 1), ("a", -2, 1), ("▁a", -0.5, 1), ("<x>", 0, 4),
+        ]
+        var bytes = pieces.flatMap { piece($0.0, $0.1, $0.2) }
+        bytes += field(2, [3 << 3, model])
+        return bytes + field(3, [3 << 3, 1, 4 << 3, 1])
     }
 
     private static func readAll(_ bytes: [UInt8]) throws {

@@ -48,8 +48,8 @@ struct TinyFolder {
 
     var files: [String: [UInt8]] = [
         "config.json": Array(#"{"model_type":"llama","vocab_size":6,"eos_token_id":[2,4]}"#.utf8),
-        "model.safetensors": safetensors(weights),
-        "tokenizer.json": Array(tokenizer.utf8),
+        "model.safetensors": Self.safetensors(Self.weights),
+        "tokenizer.json": Array(Self.tokenizer.utf8),
         "tokenizer_config.json": Array(
             #"{"bos_token":"<s>","eos_token":{"content":"</s>","lstrip":false},"add_bos_token":true,"model_max_length":1000000000000000019884624838656,"chat_template":"{{ 1 }}"}"#.utf8),
         "generation_config.json": Array(#"{"eos_token_id":5,"temperature":0.6,"top_p":0.9,"top_k":40,"max_new_tokens":100,"do_sample":true}"#.utf8),
