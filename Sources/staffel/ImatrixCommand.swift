@@ -22,7 +22,7 @@ struct ImatrixCommand: AsyncParsableCommand {
     @OptionGroup var caching: CacheOptions
 
     func run() async throws {
-        let file = try GGUFFile(path: ModelPath.resolve(model))
+        let file = try ModelOpener.open(path: ModelPath.resolve(model))
         let chunks = try evaluation.chunks(of: text, Tokenizer(metadata: file.metadata), least: 1)
         let generator = try evaluation.generator(file, kvType: .f32, cache: caching.packedCache(await Settings(configFile: nil)))
         let inputs = MatrixInputs(model: generator.model)

@@ -24,7 +24,7 @@ struct PerplexityCommand: AsyncParsableCommand {
 
     func run() async throws {
         guard let kvType = KVType(rawValue: kvType) else { throw ValidationError("--kv-type is '\(kvType)': give \(KVType.names)") }
-        let file = try GGUFFile(path: ModelPath.resolve(model))
+        let file = try ModelOpener.open(path: ModelPath.resolve(model))
         let chunks = try evaluation.chunks(of: text, Tokenizer(metadata: file.metadata), least: 2)
         let generator = try evaluation.generator(file, kvType: kvType, cache: caching.packedCache(await Settings(configFile: nil)))
         let start = ContinuousClock.now

@@ -18,6 +18,9 @@ struct QuantizeOption: ParsableArguments {
         guard let preset = ConversionRecipe.Preset.usual(named: name) else {
             throw ValidationError("quantize is '\(name)': give one of \(ConversionRecipe.Preset.usualNames.joined(separator: ", "))")
         }
+        guard !ModelOpener.isFolder(path) else {
+            throw CommandFailure("\(path) is a folder: only GGUF files can be served in another type yet")
+        }
         let file = try GGUFFile(path: path)
         let recipe = ConversionRecipe(preset)
         if file.tensors.allSatisfy({ $0.type == recipe.type(of: $0, in: file) }) { return path }

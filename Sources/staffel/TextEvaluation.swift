@@ -43,7 +43,7 @@ struct TextEvaluation: ParsableArguments {
         return (0..<count).map { Perplexity.chunk($0, of: tokens, contextTokens: context, bos: bos) }
     }
 
-    func generator(_ file: GGUFFile, kvType: KVType, cache: PackedCache?) throws -> LocalGenerator {
+    func generator(_ file: any ModelSource, kvType: KVType, cache: PackedCache?) throws -> LocalGenerator {
         var options = LocalGenerator.Options()
         options.threads = threads ?? ProcessInfo.processInfo.activeProcessorCount
         options.kvType = kvType
