@@ -9,7 +9,7 @@ import Testing
 ///     > TIME PARTY WORDS        an event: time in ms, who speaks, what it says
 ///       WORDS                   an effect
 @Suite struct TranscriptTests {
-    static let names = ["serve-one", "worker-dies", "cancel", "cancel-choice", "no-capacity", "refusals", "restart", "restart-held", "hung-stage", "lost-frames", "shutdown"]
+    static let names = ["serve-one", "worker-dies", "cancel", "cancel-choice", "no-capacity", "refusals", "restart", "restart-held", "gateway-lost", "hung-stage", "lost-frames", "shutdown"]
 
     @Test(arguments: names) func coordinator(name: String) throws {
         let source = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Transcripts/coordinator-\(name).txt")
