@@ -6,6 +6,13 @@
 // the same request is all that has to be checked.
 
 extension Coordinator {
+    /// A gateway's connection is gone. Its requests run on for a grace, but those that its clients went on with elsewhere.
+    mutating func missed(gateway: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
+        guard let member = membership.gateways[gateway], member.lostSince == nil else { return }
+        membership.gateways[gateway]!.lostSince = now
+        for request in requests.values where request.gateway == gateway && request.isContinued { close(request, &effects) }
+    }
+
     /// Its gateway is gone; the tokens that come are kept for whoever goes on.
     mutating func abandon(_ id: RequestID, _ since: Instant) {
         requests[id]!.gateway = nil
@@ -58,6 +65,7 @@ extension Coordinator {
         }
         nextArrival += 1
         requests[open.id] = open
+        requests[earlier.id]?.isContinued = true
         if open.isFinished { metrics.requestsFinished += 1 }
         sendAgain(open, after: request, &effects)
     }

@@ -152,8 +152,7 @@ extension Coordinator {
 
     mutating func disconnected(_ peer: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
         lose(worker: peer, because: "the worker's connection ended", now, &effects)
-        guard let gateway = membership.gateways[peer] else { return }
-        membership.gateways[peer]!.lostSince = gateway.lostSince ?? now
+        missed(gateway: peer, now, &effects)
     }
 
     mutating func revoked(_ peer: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
@@ -175,7 +174,7 @@ extension Coordinator {
         }
         for gateway in membership.gateways.values {
             if gateway.lostSince == nil, gateway.lastHeard.advanced(milliseconds: heartbeatTimeoutMs) <= now {
-                membership.gateways[gateway.key]!.lostSince = now
+                missed(gateway: gateway.key, now, &effects)
             }
             if let lost = membership.gateways[gateway.key]!.lostSince, lost.advanced(milliseconds: configuration.gatewayGraceMs) <= now {
                 lose(gateway: gateway.key, because: "the gateway did not come back", &effects)

@@ -104,7 +104,7 @@ extension Coordinator {
     private mutating func finish(_ request: OpenRequest, _ effects: inout [Effect]) {
         metrics.requestsFinished += 1
         log(.debug, "finished a request", [.init("request", request.id)], &effects)
-        if isAbandoned(request) { keepFinished(request.id) } else { forget(request.id) }
+        if isAbandoned(request), !request.isContinued { keepFinished(request.id) } else { forget(request.id) }
     }
 
     mutating func cancel(_ id: RequestID, from gateway: PeerKey, _ effects: inout [Effect]) {

@@ -17,6 +17,8 @@ package struct OpenRequest: Hashable, Sendable {
     package let submittedAt: Instant
     /// As it was submitted: what it has to be like for another to go on with its tokens.
     package let request: GenerationRequest
+    /// Another goes on with its tokens: once its gateway is known to be gone, nobody comes for them any more.
+    var isContinued = false
     package var choices: [Choice]
 
     package var isFinished: Bool { choices.allSatisfy { $0.finish != nil } }
