@@ -2,8 +2,8 @@
 //
 // What came back before the loss is with every stage but the lost one; of what was in flight nobody knows who computed it, so sequences go back to
 // what came back, and send the rest again. When the next plan's stages stand, the layers that nobody kept are computed again for the positions
-// that need them, by steps that leave the other layers out (`Rebuild`). A sequence decodes again as soon as its own are sent for: every stage
-// computes steps in their order. Beginnings that several hold are rebuilt once, by the first of them.
+// that need them, by steps that leave the other layers out (`Rebuild`). A sequence decodes again as soon as its own came back,
+// whatever others still wait for. Beginnings that several hold are rebuilt once, by the first of them.
 
 extension Scheduler {
     /// Layers that nobody kept, and the blocks in which they are not sent for yet.
