@@ -30,7 +30,8 @@ extension Coordinator {
     /// Those of the plan in force that have all that they should.
     private func wholeStores(of replica: Int) -> [Int: Scheduler.InputStore] {
         let stores = fleet[replica].stores
-        guard fleet[replica].scheduler.isRebuilding, let lost = fleet[replica].scheduler.loss?.layers else { return stores }
+        guard fleet[replica].scheduler.isRebuilding else { return stores }
+        let lost = fleet[replica].scheduler.loss.layers
         return stores.filter { $0.key <= lost.lowerBound || $0.key > lost.upperBound }
     }
 

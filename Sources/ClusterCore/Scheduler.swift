@@ -42,8 +42,16 @@ package struct Scheduler: Sendable {
     package internal(set) var allocator = BlockAllocator(total: 0)
     package internal(set) var inFlight: Deque<StepInFlight> = []
     /// What was lost with a stage and is made again (`SchedulerRebuild.swift`).
-    var loss: Loss?
-    package internal(set) var rebuildCounts = RebuildCounts()
+    var loss: Loss {
+        get { repair[0].loss }
+        _modify { yield &repair[0].loss }
+    }
+    package internal(set) var rebuildCounts: RebuildCounts {
+        get { repair[0].counts }
+        _modify { yield &repair[0].counts }
+    }
+    /// Always one: behind a reference, for this struct is copied often.
+    private var repair = [Repair()]
     /// Sequences whose state the stages may forget; told with the next step.
     var closing: [SequenceID] = []
     /// Copies that the stages make with the next step.
@@ -113,7 +121,7 @@ package struct Scheduler: Sendable {
         copying = []
         awaited = [:]
         probe = nil
-        loss = nil
+        loss = Loss()
         for id in running {
             _ = sequences[id]!.loseState()
             waiting.insert(sequences[id]!)

@@ -60,7 +60,7 @@ extension Scheduler {
         closing = []
         for id in running { sequences[id]!.changeStages() }
         for id in waiting.inOrder { sequences[id]!.forgetSteps() }
-        loss = nil
+        loss = Loss()
         endTracking()
     }
 

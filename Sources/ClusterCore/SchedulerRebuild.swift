@@ -2,17 +2,25 @@
 //
 // What came back before the loss is with every stage but the lost one; of what was in flight nobody knows who computed it, so sequences go back to
 // what came back, and send the rest again. When the next plan's stages stand, the layers that nobody kept are computed again for the positions
-// that need them, by steps that leave the other layers out (`Rebuild`). A sequence decodes again as soon as its own are sent for: every stage
-// computes steps in their order. Beginnings that several hold are rebuilt once, by the first of them.
+// that need them, by steps that leave the other layers out (`Rebuild`). A sequence decodes again as soon as its own came back,
+// whatever others still wait for. Beginnings that several hold are rebuilt once, by the first of them.
 
 extension Scheduler {
     /// Layers that nobody kept, and the blocks in which they are not sent for yet.
     struct Loss: Sendable {
-        var layers: Range<Int>
-        /// Where their inputs are kept, if anywhere.
-        var inputs: InputStore?
+        /// Empty where nothing is lost.
+        var layers = 0..<0
+        /// Their inputs are kept of blocks below this one; 0: of none.
+        var inputBlocks = 0
+        /// Of those, the ones that were given out in this era or later.
+        var inputsSince: UInt32 = 0
         /// By block.
-        var isMissing: [Bool]
+        var isMissing: [Bool] = []
+    }
+
+    struct Repair: Sendable {
+        var loss = Loss()
+        var counts = RebuildCounts()
     }
 
     /// Rows that a stage keeps of what it hands on, by block.
@@ -31,7 +39,7 @@ extension Scheduler {
     }
 
     /// Something is to be rebuilt, or on its way to be.
-    package var isRebuilding: Bool { loss != nil && running.contains { !sequences[$0]!.isWhole } }
+    package var isRebuilding: Bool { !loss.layers.isEmpty && running.contains { !sequences[$0]!.isWhole } }
 
     // MARK: - The end of an epoch
 
@@ -44,7 +52,7 @@ extension Scheduler {
         inFlightMax = 0
         endTracking()
         awaited = [:]
-        if !isRebuilding { loss = nil }
+        if !isRebuilding { loss = Loss() }
         for id in running where sequences[id]!.committed == 0 { stopForLoss(id) }
         for id in running {
             sequences[id]!.rollBack()
@@ -92,14 +100,16 @@ extension Scheduler {
         guard positions > 0 else { return }
         rebuildCounts.recoveries += 1
         rebuildCounts.layerPositionsAll += positions * UInt64(layerCount)
-        rebuildCounts.layerPositionsKept += positions * UInt64(layerCount - (loss?.layers.count ?? 0))
+        rebuildCounts.layerPositionsKept += positions * UInt64(layerCount - loss.layers.count)
     }
 
     /// What was missing before and is not there again by now is missing still.
     private mutating func noteLoss(of lost: Range<Int>?, _ stores: [Int: InputStore]) {
-        guard var layers = lost ?? loss?.layers else { return }
+        let before = loss.layers
+        var layers = lost ?? before
+        guard !layers.isEmpty else { return }
         let isNew = lost != nil
-        if let before = loss?.layers { layers = min(layers.lowerBound, before.lowerBound)..<max(layers.upperBound, before.upperBound) }
+        if !before.isEmpty { layers = min(layers.lowerBound, before.lowerBound)..<max(layers.upperBound, before.upperBound) }
         var isMissing = [Bool](repeating: false, count: allocator.total)
         for id in running {
             let isLost = isNew || !sequences[id]!.isWhole
@@ -113,14 +123,15 @@ extension Scheduler {
             for block in sequences[id]!.blocks { isMissing[Int(block.value)] = false }
         }
         for place in isMissing.indices where isMissing[place] { allocator.unwritten(BlockID(UInt32(place))) }
-        loss = Loss(layers: layers, inputs: stores[layers.lowerBound], isMissing: isMissing)
+        let inputs = stores[layers.lowerBound]
+        loss = Loss(layers: layers, inputBlocks: inputs?.blocks ?? 0, inputsSince: inputs?.since ?? 0, isMissing: isMissing)
     }
 
     // MARK: - Its steps
 
     /// The next rows to rebuild, in order of precedence.
     mutating func nextRebuildStep(at now: Instant) -> Step? {
-        guard let loss, isRebuilding else { return nil }
+        guard isRebuilding else { return nil }
         var draft = StepDraft(rowsMax: settings.stepRowsMax)
         var budget = rebuildRows
         var hasInputs: Bool?
@@ -165,13 +176,12 @@ extension Scheduler {
     private mutating func skipWhatOthersRebuilt(_ id: SequenceID) {
         let sequence = sequences[id]!
         guard !sequence.isOpen else { return }
-        let present = sequence.blocks.prefix { !loss!.isMissing[Int($0.value)] }.count
+        let present = sequence.blocks.prefix { !loss.isMissing[Int($0.value)] }.count
         sequences[id]!.skipRebuilding(to: present * Limits.positionsPerBlock)
     }
 
     private func hasInput(_ block: BlockID) -> Bool {
-        guard let inputs = loss?.inputs else { return false }
-        return Int(block.value) < inputs.blocks && allocator.era(of: block) >= inputs.since
+        return Int(block.value) < loss.inputBlocks && allocator.era(of: block) >= loss.inputsSince
     }
 
     /// From its next position on, those that all have their inputs at hand, or all have not.
@@ -191,7 +201,7 @@ extension Scheduler {
         let size = Limits.positionsPerBlock
         let end = segment.start + segment.tokens.count
         for number in segment.start / size...(end - 1) / size where end >= min((number + 1) * size, sequence.committed) {
-            loss!.isMissing[Int(sequence.blocks[number].value)] = false
+            loss.isMissing[Int(sequence.blocks[number].value)] = false
             if number < sequence.indexed, (number + 1) * size <= end { allocator.written(sequence.blocks[number]) }
         }
     }
