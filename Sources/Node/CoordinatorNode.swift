@@ -93,8 +93,6 @@ private struct CoordinatorLoop: ~Copyable {
     private var revokedKeys: Set<PeerKey>
     /// The connection over which each key spoke last.
     private var routes: [PeerKey: [UInt8]] = [:]
-    /// Peers of another protocol that were told of: one that sends nothing else must not fill the log. Admitted keys only, so there is a bound.
-    private var toldOfVersion: Set<PeerKey> = []
     private var senders = SenderKeys()
     private var givingWay = GivingWay()
     /// The same, as something that can be cut.
@@ -276,10 +274,7 @@ private struct CoordinatorLoop: ~Copyable {
     /// A peer of another major can't read what we say, but sees from the header of any answer why; and whoever looks after the cluster sees it here.
     private mutating func refuseVersion(of key: PeerKey, over route: [UInt8], _ error: WireError) {
         routes[key] = route
-        if toldOfVersion.insert(key).inserted {
-            logger.warning(
-                "a peer speaks another protocol; further frames of it are only counted", metadata: ["peer": "\(key)", "reason": "\(error.message)"])
-        }
+        logger.warning("a peer speaks another protocol", metadata: ["peer": "\(key)", "reason": "\(error.message)"])
         send(.refused(Failure(.versionMismatch, error.message)), to: key)
     }
 
