@@ -17,7 +17,8 @@ import Testing
         "Heartbeat.expected_wait_ms", "StageTiming.idle_nanoseconds", "StageTiming.hand_over_nanoseconds", "StatusReport.pipeline", "StatusReport.kv_blocks_shared",
         "StatusReport.prompt_tokens", "StatusReport.requests_finished", "StatusReport.requests_cancelled", "StatusReport.requests_failed",
         "StatusReport.recoveries", "StatusReport.recovery_nanoseconds", "StatusReport.last_recovery_nanoseconds", "StatusReport.handovers", "StatusReport.drafts_modelled",
-        "Heartbeat.last_received",
+        "Heartbeat.last_received", "Heartbeat.held", "EpochNote.kept", "GenerationRequest.continues", "StageAssignment.keeping",
+        "StageAssignment.input_blocks", "Step.rebuild_layers", "Step.rebuild_has_inputs", "WorkerStatus.held", "StatusReport.rebuilds",
     ]
 
     @Test func everyMissingFieldIsNamed() throws {
