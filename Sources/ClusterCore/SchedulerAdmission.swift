@@ -98,7 +98,7 @@ extension Scheduler {
     /// All of the prompt but its last row, whose logits each choice draws from on its own.
     private func beginning(of sequence: GeneratedSequence, from sibling: GeneratedSequence) -> Beginning {
         let positions = sequence.promptLength - 1
-        guard sibling.sent > positions else { return .coming(sibling.blocks[positions / Limits.positionsPerBlock]) }
+        guard sibling.sent > positions, sibling.rebuilding.isEmpty else { return .coming(sibling.blocks[positions / Limits.positionsPerBlock]) }
         let full = positions / Limits.positionsPerBlock
         return .known(
             SharedPast(
