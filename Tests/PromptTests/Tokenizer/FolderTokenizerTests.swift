@@ -22,9 +22,10 @@ import Testing
         return try Tokenizer(metadata: metadata)
     }
 
-    /// Every second one, as the script takes them.
+    /// Those that the script takes: every second one, without digits that the reference's Unicode does not know.
     static func entries() throws -> [TokenizerFixtures.Entry] {
         try TokenizerFixtures.corpus().filter { $0.kind != "bytes" }.enumerated().filter { $0.offset % 2 == 0 }.map(\.element)
+            .filter { !$0.text.unicodeScalars.contains { (0x1FBF0...0x1FBF9).contains($0.value) } }
     }
 
     @Test("ids", arguments: jsons + models)

@@ -26,6 +26,8 @@ struct PipelineEncoder: Sendable {
         /// Of the model and not only added.
         var isOfModel = false
         var isUsed = false
+        /// What decoding takes for its text: an added token that is found in normalised text is written as it was found.
+        var decoded = ""
     }
 
     /// All tokens by id, in which gaps are unused.
@@ -49,7 +51,12 @@ struct PipelineEncoder: Sendable {
             }
             entries[Int(pair.id)] = Entry(text: pair.text, isOfModel: old.isOfModel || number < ofModel, isUsed: true)
         }
-        for token in json.addedTokens where token.isSpecial { entries[Int(token.id)].isSpecial = true }
+        for id in entries.indices { entries[id].decoded = entries[id].text }
+        for token in json.addedTokens {
+            if token.isSpecial { entries[Int(token.id)].isSpecial = true }
+            guard token.isNormalized else { continue }
+            entries[Int(token.id)].decoded = String(decoding: json.normalizer.normalized(Array(token.text.utf8)), as: UTF8.self)
+        }
         return entries
     }
 
