@@ -61,7 +61,8 @@ package struct Tokenizer: Sendable {
             vocabulary = try Vocabulary(file, folder)
             prefix = try folder.prefix(vocabulary, own: vocabulary.specialTokens[.bos].map { [$0] } ?? [])
             suffix = try folder.suffix(vocabulary, own: [])
-            leadingSpaces = file.addsDummyPrefix ? .removed(1) : .kept
+            // Where normalising left no space in front, decoding leaves none either.
+            leadingSpaces = file.removesExtraSpaces ? .removed(.max) : file.addsDummyPrefix ? .removed(1) : .kept
             self.encoder = .sentencePieceFile(encoder)
         }
         addedTokens = AddedTokenMatcher(vocabulary, layout: .standard)

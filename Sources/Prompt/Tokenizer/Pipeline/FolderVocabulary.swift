@@ -76,7 +76,7 @@ extension Vocabulary {
         let roles = folder.roles(encoder.token)
         self.init(
             texts: texts, types: entries.map { !$0.isUsed ? .unused : $0.isSpecial ? .control : $0.isOfModel ? .normal : .userDefined },
-            bytes: entries.map { encoder.decoder.bytes(of: Array($0.text.utf8)) }, specialTokens: roles, endTokens: try folder.ends(roles, texts))
+            bytes: entries.map { encoder.decoder.bytes(of: Array($0.decoded.utf8)) }, specialTokens: roles, endTokens: try folder.ends(roles, texts))
     }
 
     /// Of a SentencePiece file. Its user-defined pieces are found by its own encoder, in the normalised text.

@@ -26,6 +26,8 @@ struct PipelineEncoder: Sendable {
         /// Of the model and not only added.
         var isOfModel = false
         var isUsed = false
+        /// What decoding takes for its text: an added token that is found in normalised text is written as it was found.
+        var decoded = ""
     }
 
     /// All tokens by id, in which gaps are unused.
@@ -49,7 +51,12 @@ struct PipelineEncoder: Sendable {
             }
             entries[Int(pair.id)] = Entry(text: pair.text, isOfModel: old.isOfModel || number < ofModel, isUsed: true)
         }
-        for token in json.addedTokens where token.isSpecial { entries[Int(token.id)].isSpecial = true }
+        for id in entries.indices { entries[id].decoded = entries[id].text }
+        for token in json.addedTokens {
+            if token.isSpecial { entries[Int(token.id)].isSpecial = true }
+            guard token.isNormalized else { continue }
+            entries[Int(token.id)].decoded = String(decoding: json.normalizer.normalized(Array(token.text.utf8)), as: UTF8.self)
+        }
         return entries
     }
 
@@ -111,7 +118,8 @@ struct PipelineEncoder: Sendable {
                 let rest = UnsafeBufferPointer(rebasing: text[index..<piece.range.upperBound])
                 let count = WellFormedUTF8.end(in: rest, from: 0)
                 if count > 0 {
-                    encodeText(Array(rest[..<count]), isAtStart: index == 0, parseSpecial, &merger, &tokens)
+                    let place = Place(isAtStart: index == 0, isContinued: index > piece.range.lowerBound)
+                    encodeText(Array(rest[..<count]), place, parseSpecial, &merger, &tokens)
                     index += count
                 } else {
                     let stray = strayTokens(text[index])
@@ -129,15 +137,25 @@ struct PipelineEncoder: Sendable {
         }
     }
 
-    private func encodeText(_ text: [UInt8], isAtStart: Bool, _ parseSpecial: Bool, _ merger: inout SymbolMerger, _ tokens: inout [Int32]) {
-        let text = normalizer.normalized(text)
+    /// Where a piece of text stands.
+    private struct Place {
+        let isAtStart: Bool
+        /// Behind a byte that is not UTF-8.
+        let isContinued: Bool
+    }
+
+    private func encodeText(_ text: [UInt8], _ place: Place, _ parseSpecial: Bool, _ merger: inout SymbolMerger, _ tokens: inout [Int32]) {
+        let text = normalizer.normalized(text, isContinued: place.isContinued)
         let pieces = text.withUnsafeBufferPointer { normalized.pieces(of: $0, includingSpecial: parseSpecial) }
         for piece in pieces {
             if let token = piece.token {
                 tokens.append(token)
                 continue
             }
-            for word in splitter.words(of: Array(text[piece.range]), isAtStart: isAtStart && piece.range.lowerBound == 0) {
+            let isFirst = piece.range.lowerBound == 0
+            let words = splitter.words(
+                of: Array(text[piece.range]), isAtStart: place.isAtStart && isFirst, isContinued: place.isContinued && isFirst)
+            for word in words {
                 Self.encode(word, model, &merger, &tokens)
             }
         }

@@ -69,8 +69,15 @@ struct TextNormalizer: Sendable {
         }
     }
 
-    /// `text`: valid UTF-8.
-    func normalized(_ text: [UInt8]) -> [UInt8] { steps.reduce(text) { $1.applied(to: $0) } }
+    /// - Parameters:
+    ///   - text: valid UTF-8.
+    ///   - isContinued: whether it goes on after bytes that are not UTF-8, so that nothing belongs in front of it.
+    func normalized(_ text: [UInt8], isContinued: Bool = false) -> [UInt8] {
+        steps.reduce(text) { text, step in
+            if isContinued, case .prepend = step { return text }
+            return step.applied(to: text)
+        }
+    }
 }
 
 extension TextNormalizer.Step {

@@ -82,8 +82,10 @@ struct UnigramModel: Sendable {
                 let reached = nodes[start].score
                 var hasOne = false
                 func reach(_ end: Int, _ score: Double, _ token: Int32) {
+                    // Rounded before it is compared, or sums that are equal but for their order would not be.
+                    let score = isSinglePrecision ? Double(Float(score)) : score
                     guard nodes[end].start < 0 || score > nodes[end].score else { return }
-                    nodes[end] = Node(score: isSinglePrecision ? Double(Float(score)) : score, start: start, token: token)
+                    nodes[end] = Node(score: score, start: start, token: token)
                 }
                 trie.forEachPrefix(of: word, at: start) { end, token in
                     reach(end, scores[Int(token)] + reached, token)

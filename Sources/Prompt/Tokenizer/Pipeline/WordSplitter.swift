@@ -91,16 +91,18 @@ struct WordSplitter: Sendable {
 
     /// The words of a text without added tokens, in order; none is empty.
     ///
-    /// - Parameter isAtStart: whether the text begins where the whole text began.
-    func words(of text: [UInt8], isAtStart: Bool) -> [[UInt8]] {
+    /// - Parameters:
+    ///   - isAtStart: whether the text begins where the whole text began.
+    ///   - isContinued: whether it goes on after bytes that are not UTF-8, so that nothing belongs in front of it.
+    func words(of text: [UInt8], isAtStart: Bool, isContinued: Bool = false) -> [[UInt8]] {
         var words = text.isEmpty ? [] : [text]
         for step in steps {
             switch step {
-            case .spaceInFront: words = words.map { $0.first == 0x20 ? $0 : [0x20] + $0 }
+            case .spaceInFront: words = words.enumerated().map { $1.first == 0x20 || isContinued && $0 == 0 ? $1 : [0x20] + $1 }
             case .cut(let pattern, let behavior, let isInverted):
                 words = words.flatMap { behavior.cut($0, pattern, isInverted: isInverted) }
             case .metaspace(let metaspace):
-                words = words.enumerated().flatMap { metaspace.words(of: $1, isAtStart: isAtStart && $0 == 0) }
+                words = words.enumerated().flatMap { metaspace.words(of: $1, isAtStart: isAtStart && $0 == 0, isContinued: isContinued && $0 == 0) }
             }
         }
         return words
@@ -160,9 +162,9 @@ extension WordSplitter.Behavior {
 }
 
 extension WordSplitter.Metaspace {
-    func words(of word: [UInt8], isAtStart: Bool) -> [[UInt8]] {
+    func words(of word: [UInt8], isAtStart: Bool, isContinued: Bool) -> [[UInt8]] {
         var text = TextNormalizer.Step.replace([0x20], with: replacement).applied(to: word)
-        let isPrepended = prepending == .always || prepending == .first && isAtStart
+        let isPrepended = !isContinued && (prepending == .always || prepending == .first && isAtStart)
         if isPrepended, !text.starts(with: replacement) { text = replacement + text }
         guard splits else { return [text] }
         // A word begins with each replacement; what follows one directly is a word of its own.
