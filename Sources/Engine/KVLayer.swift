@@ -6,8 +6,8 @@ import ModelFiles
 ///
 /// `@unchecked Sendable`, because pointers are not: one thread at a time reads or writes it.
 package final class KVLayer: @unchecked Sendable {
-    /// Blocks that there is room for.
-    package let blocks: Int
+    /// Blocks that are kept; those that a smaller plan gave back are not there again under a larger one.
+    package private(set) var blocks: Int
     /// Of one block, as it lies in memory: what `read` gives and `write` takes.
     package let blockBytes: Int
     let view: sk_kv
@@ -52,6 +52,7 @@ package final class KVLayer: @unchecked Sendable {
     func limit(to count: Int) {
         guard count < blocks else { return }
         memory.giveBack(count * blockBytes..<blocks * blockBytes)
+        blocks = count
     }
 }
 

@@ -30,6 +30,7 @@ struct ToyStage {
     /// What a stage leaves when its epoch ends.
     struct Remains {
         var layers: Range<Int>
+        var blocks: Int
         /// By layer.
         var memory: [Int: [UInt64]]
         var stores: [Int: [UInt64]]
@@ -37,7 +38,7 @@ struct ToyStage {
 
     var remains: Remains {
         Remains(
-            layers: assignment.layers,
+            layers: assignment.layers, blocks: assignment.kvBlocks,
             memory: Dictionary(uniqueKeysWithValues: assignment.layers.map { ($0, Array(values(of: $0))) }), stores: stores)
     }
 

@@ -276,6 +276,8 @@ extension Cluster {
         }
         process.held = assignment.layers
         process.isSuspect = false
+        // Blocks that a smaller plan gave back are lost.
+        if process.remains?.blocks ?? 0 < assignment.kvBlocks { process.remains = nil }
         let kept = process.remains?.layers.clamped(to: assignment.layers) ?? 0..<0
         process.stage = ToyStage(model: scenario.model, assignment: assignment, garbage: numbers.next(), keeping: process.remains)
         process.remains = nil
