@@ -108,6 +108,8 @@ package struct Worker: Sendable {
         if !hasEnded, let by = leavingBy, by <= now { leave(&effects) }
         if hasEnded { return }
         perform(link.tick(at: now), &effects)
+        // Nobody is there to say where the layers should go.
+        if leavingBy != nil, !link.isJoined { leave(&effects) }
     }
 
     private mutating func perform(_ actions: [CoordinatorLink.Action], _ effects: inout [Effect]) {

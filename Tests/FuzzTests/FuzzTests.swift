@@ -19,6 +19,9 @@ import Testing
     @Test func apiKeys() async { await run("api-keys") }
     @Test func modelHeader() async { await run("model-header") }
     @Test func gguf() async { await run("gguf") }
+    @Test func safetensors() async { await run("safetensors") }
+    @Test func tokenizerJSON() async { await run("tokenizer-json") }
+    @Test func tokenizerModel() async { await run("tokenizer-model") }
 
     /// Keeps what the seeds look like today, for the days when the protocol has moved on: `ops/fuzz seeds`.
     @Test(.enabled(if: ProcessInfo.processInfo.environment["STAFFEL_FUZZ_WRITE_SEEDS"] != nil)) func writeSeeds() throws {
@@ -36,7 +39,7 @@ import Testing
         #expect(
             Set(FuzzTarget.all.map(\.name)) == [
                 "to-coordinator", "from-coordinator", "step-frame", "transfer-frame", "weights-request", "weights-reply", "weight-manifest", "join-line",
-                "chat-request", "completion-request", "api-keys", "model-header", "gguf",
+                "chat-request", "completion-request", "api-keys", "model-header", "gguf", "safetensors", "tokenizer-json", "tokenizer-model",
             ])
         for target in FuzzTarget.all { #expect(!target.corpusFiles().isEmpty, "\(target.name) has no corpus") }
     }

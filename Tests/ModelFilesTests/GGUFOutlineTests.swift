@@ -3,15 +3,16 @@ import Testing
 
 /// Models of which only the header is there.
 @Suite struct GGUFOutlineTests {
-    @Test func theFrontOfAFileIsEnough() throws {
+    /// RoPE's divisors are data and not there.
+    @Test(arguments: [false, true]) func theFrontOfAFileIsEnough(divisors: Bool) throws {
         let folder = try TemporaryFolder()
-        let bytes = try TinyModel(divisors: true).bytes()
+        let bytes = try TinyModel(divisors: divisors).bytes()
         let whole = try GGUFFile(parts: [bytes])
         let data = try #require(whole.tensors.map(\.fileOffset).min())
         for length in [data, data + 5, bytes.count] {
             try folder.write(Array(bytes[..<length]), to: "front.gguf")
             let outline = try GGUFFile.outline(path: folder.file("front.gguf"))
-            #expect(try ModelConfiguration(file: outline) == ModelConfiguration(file: whole))
+            if !divisors { #expect(try ModelConfiguration(file: outline) == ModelConfiguration(file: whole)) }
             let model = try ModelConfiguration(file: whole)
             #expect(ModelSizes(file: outline, model: model) == ModelSizes(file: whole, model: model))
             #expect(ModelDigest(outline) == ModelDigest(whole))
