@@ -18,7 +18,11 @@ extension FuzzTarget {
                         let tokens = model.tokenizer.encode("the end <|im_end|> é", addSpecial: true, parseSpecial: true)
                         _ = model.tokenizer.text(of: tokens, skipSpecialTokens: false)
                         return "took \(model.tokenizer.vocabularySize) words"
-                    } catch { return String("\(error)".prefix { !$0.isNumber && $0 != "'" && $0 != "\"" }.prefix(60)) }
+                    } catch {
+            // What is quoted comes from the input.
+            let words = "\(error)".split(separator: "'", omittingEmptySubsequences: false).enumerated().filter { $0.offset % 2 == 0 }
+            return String(words.map(\.element).joined().filter { !$0.isNumber }.prefix(120))
+        }
                 }
             }),
         // `Corpus/gguf` has whole files; `ModelFilesTests` damages ten thousand more.
@@ -69,7 +73,11 @@ extension FuzzTarget {
             precondition(tokens.allSatisfy { $0 >= 0 && $0 < tokenizer.vocabularySize })
             _ = tokenizer.text(of: tokens, skipSpecialTokens: false)
             return "took \(tokenizer.vocabularySize) words"
-        } catch { return String("\(error)".prefix { !$0.isNumber && $0 != "'" && $0 != "\"" }.prefix(60)) }
+        } catch {
+            // What is quoted comes from the input.
+            let words = "\(error)".split(separator: "'", omittingEmptySubsequences: false).enumerated().filter { $0.offset % 2 == 0 }
+            return String(words.map(\.element).joined().filter { !$0.isNumber }.prefix(120))
+        }
     }
 
     /// Two tensors of two elements.
