@@ -29,12 +29,15 @@ package struct BlockAllocator: Sendable {
     /// Counts the plans under which blocks were given out; by block: under which one it was last, and so since when its content is.
     package private(set) var era: UInt32 = 0
     private var eras: [UInt32]
+    /// By block: the highest of those that its content was in, itself and what it was copied from.
+    private var origins: [UInt32]
 
     package init(total: Int, idleKept: Int = .max) {
         self.total = total
         self.idleKept = idleKept
         holders = [Int32](repeating: 0, count: total)
         eras = [UInt32](repeating: 0, count: total)
+        origins = Array(0..<UInt32(total))
         idle = IdleBlocks(total: total)
         index = PrefixIndex(total: total)
     }
@@ -58,6 +61,7 @@ package struct BlockAllocator: Sendable {
             let block = takeOne()
             holders[Int(block.value)] = 1
             eras[Int(block.value)] = era
+            origins[Int(block.value)] = block.value
             return block
         }
     }
@@ -109,8 +113,14 @@ package struct BlockAllocator: Sendable {
     /// Since when the block's content is.
     package func era(of block: BlockID) -> UInt32 { eras[Int(block.value)] }
 
-    /// `to` gets content of `from`, and with it what is known of its age.
-    package mutating func noteCopy(from: BlockID, to: BlockID) { eras[Int(to.value)] = min(eras[Int(to.value)], eras[Int(from.value)]) }
+    /// Whoever keeps something of blocks below a number only has it of this one's content if this is below.
+    package func origin(of block: BlockID) -> UInt32 { origins[Int(block.value)] }
+
+    /// `to` gets content of `from`, and with it what is known of its age and where it was.
+    package mutating func noteCopy(from: BlockID, to: BlockID) {
+        eras[Int(to.value)] = min(eras[Int(to.value)], eras[Int(from.value)])
+        origins[Int(to.value)] = max(origins[Int(to.value)], origins[Int(from.value)])
+    }
 
     /// Nobody can use what nobody holds: idle blocks are free.
     package mutating func giveUpIdle() {

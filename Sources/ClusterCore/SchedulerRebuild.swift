@@ -181,7 +181,7 @@ extension Scheduler {
     }
 
     private func hasInput(_ block: BlockID) -> Bool {
-        return Int(block.value) < loss.inputBlocks && allocator.era(of: block) >= loss.inputsSince
+        Int(allocator.origin(of: block)) < loss.inputBlocks && allocator.era(of: block) >= loss.inputsSince
     }
 
     /// From its next position on, those that all have their inputs at hand, or all have not.
