@@ -35,12 +35,8 @@ extension Coordinator {
     /// The open request that `request` names, where the two are the same but for their ids and all its tokens can be told.
     func earlier(than request: GenerationRequest) -> OpenRequest? {
         guard let id = request.continues, request.resumed.isEmpty, let open = requests[id] else { return nil }
-        let other = open.request
-        let isSame =
-            other.prompt == request.prompt && other.sampling == request.sampling && other.choices == request.choices
-            && other.topLogprobs == request.topLogprobs && other.tenant == request.tenant
         // Tokens that it came with itself have no log-probabilities any more.
-        return isSame && (request.topLogprobs == nil || open.choices.allSatisfy { $0.resumedCount == 0 }) ? open : nil
+        return open.request.isSame(as: request) && (request.topLogprobs == nil || open.choices.allSatisfy { $0.resumedCount == 0 }) ? open : nil
     }
 
     /// Opens `request` with all tokens that the earlier one has, and sends them: only what comes after is generated.
@@ -81,6 +77,13 @@ extension Coordinator {
 
     var abandonedDeadline: Instant? {
         abandoned.elements.first.map { $0.value.advanced(milliseconds: configuration.gatewayGraceMs) }
+    }
+}
+
+extension GenerationRequest {
+    /// But for its id and the tokens that it comes with.
+    func isSame(as other: GenerationRequest) -> Bool {
+        prompt == other.prompt && sampling == other.sampling && choices == other.choices && topLogprobs == other.topLogprobs && tenant == other.tenant
     }
 }
 

@@ -4,6 +4,12 @@ extension Coordinator {
     mutating func submit(_ request: GenerationRequest, from gateway: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
         if let open = requests[request.id] {
             if open.gateway == gateway { return sendAgain(open, after: request, &effects) }
+            // Its gateway's last word before a restart may come late, when the next process has submitted already.
+            if open.gateway == nil, open.request.isSame(as: request) {
+                requests[request.id]!.gateway = gateway
+                abandoned[request.id] = nil
+                return sendAgain(requests[request.id]!, after: request, &effects)
+            }
             return refuse(request.id, Failure(.invalidRequest, "a request with this id is open at another gateway"), gateway, &effects)
         }
         if let fault = request.fault(model: configuration.model, contextTokens: configuration.contextTokens) {
