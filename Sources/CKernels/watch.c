@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -21,7 +22,7 @@
 
 enum {
     // They take a fraction of a microsecond.
-    PAUSES_BETWEEN_YIELDS = 4,
+    PAUSES_BETWEEN_LOOKS = 4,
     LOWEST_PRIORITY = 19,
 };
 
@@ -52,12 +53,15 @@ static void name_thread(void) {
 #endif
 }
 
-static void give_way_to_all(void) {
+/// Whether every other thread takes the processor from this one when it wakes.
+static bool give_way_to_all(void) {
 #if defined(__linux__)
     const struct sched_param none = {0};
     // Linux takes 0 for the calling thread, in both calls.
-    if (sched_setscheduler(0, SCHED_IDLE, &none) != 0) (void)setpriority(PRIO_PROCESS, 0, LOWEST_PRIORITY);
+    if (sched_setscheduler(0, SCHED_IDLE, &none) == 0) return true;
+    (void)setpriority(PRIO_PROCESS, 0, LOWEST_PRIORITY);
 #endif
+    return false;
 }
 
 /// Returns when there is something to watch for again, or the end has come.
@@ -75,16 +79,15 @@ static void *keep_watch(void *argument) {
     sk_watch *watch = argument;
     name_thread();
     sk_cpu_pin(watch->cpu);
-    give_way_to_all();
+    const bool is_idle_class = give_way_to_all();
     for (;;) {
         sleep_until_called(watch);
         atomic_fetch_add_explicit(&watch->turns, 1, memory_order_relaxed);
         int64_t until;
         while ((until = atomic_load_explicit(&watch->until, memory_order_acquire)) > nanoseconds_now()) {
-            for (int i = 0; i < PAUSES_BETWEEN_YIELDS; i++) sk_spin_pause();
-            // Who has been woken by another processor goes on here at once, and not when that one's interrupt arrives, which takes a virtual
-            // processor 10 microseconds and more.
-            sched_yield();
+            for (int i = 0; i < PAUSES_BETWEEN_LOOKS; i++) sk_spin_pause();
+            // Not where it is not needed: whoever wakes a thread for this processor then finds its queue locked by a yield more often than not.
+            if (!is_idle_class) sched_yield();
         }
         if (until == ENDING) return NULL;
     }

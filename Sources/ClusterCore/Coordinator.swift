@@ -33,6 +33,8 @@ package struct Coordinator: Sendable {
     var unsettled: [ReturnedStep] = []
     /// And in no trace.
     var untold: [StepTrace] = []
+    /// What is due whatever came waits for `settle`.
+    private var hasToCarryOn = false
     private(set) var lastHandled: Instant
     let startedAt: Instant
     private(set) var hasEnded = false
@@ -85,13 +87,20 @@ package struct Coordinator: Sendable {
         case .deadline: break
         case .shutdown: return shutDown(&effects)
         }
-        carryOn(now, &effects)
+        // Stages wait for what follows a result, and for nothing of what else may be due.
+        guard case .received(.stepResult, _, _) = event else { return carryOn(now, &effects) }
+        fillPipeline(now, &effects)
+        hasToCarryOn = true
     }
 
-    /// The second half: the accounts of the steps that came back, and what the gateways hear of the cluster's health.
+    /// The second half: the accounts of the steps that came back, what is due whatever came, and what the gateways hear of the cluster's health.
     package mutating func settle(into effects: inout [Effect]) {
         guard !hasEnded else { return }
         settleAccounts()
+        if hasToCarryOn {
+            hasToCarryOn = false
+            carryOn(lastHandled, &effects)
+        }
         for trace in untold { effects.append(.trace(.step(trace))) }
         untold.removeAll(keepingCapacity: true)
         announceHealth(&effects)
@@ -117,8 +126,8 @@ package struct Coordinator: Sendable {
         case (.drain(let request), .console): drain(request, from: peer, now, &effects)
         case (.workerHello(let hello), .worker): greet(hello, from: peer, now, &effects)
         case (.gatewayHello(let hello), .gateway): greet(hello, from: peer, now, &effects)
-        case (_, .worker) where membership.workers[peer] != nil: receivedFromWorker(message, peer, now, &effects)
-        case (_, .gateway) where membership.gateways[peer] != nil: receivedFromGateway(message, peer, now, &effects)
+        case (_, .worker) where membership.workers.keys.contains(peer): receivedFromWorker(message, peer, now, &effects)
+        case (_, .gateway) where membership.gateways.keys.contains(peer): receivedFromGateway(message, peer, now, &effects)
         case (.heartbeat, .worker), (.heartbeat, .gateway), (.submit, .gateway):
             drop(.unknownPeer, from: peer, &effects)
             effects.append(.send(.refused(Failure(.helloExpected, "the coordinator does not know this peer; say hello")), to: peer))

@@ -325,18 +325,19 @@ package struct Scheduler: Sendable {
 
     /// `nil` for a sequence that was cancelled while its row was in flight.
     private mutating func advance(_ sampled: SampledToken) -> Advance? {
-        guard let before = sequences[sampled.sequence] else { return nil }
+        let id = sampled.sequence
+        // Asked for what is needed and not held as a whole: appending would copy all tokens of what is held twice.
+        guard let (request, choice, count) = sequences[id].map({ ($0.request, $0.choice, $0.tokens.count) }) else { return nil }
         // Holds for a preempted sequence too: it is admitted again only after its rows have returned.
-        precondition(sampled.position == before.tokens.count, "a sampled row is the sequence's last")
-        sequences[sampled.sequence]!.append(sampled.emitted.token)
-        chargeToken(of: sampled.sequence)
-        let finish = sequences[sampled.sequence]!.finishReason(endTokens: settings.endTokens, contextTokens: settings.contextTokens)
+        precondition(sampled.position == count, "a sampled row is the sequence's last")
+        sequences[id]!.append(sampled.emitted.token)
+        chargeToken(of: id)
+        let finish = sequences[id]!.finishReason(endTokens: settings.endTokens, contextTokens: settings.contextTokens)
         if finish != nil {
-            forecast.noteAnswer(tokens: before.generatedCount + 1)
-            remove(sampled.sequence)
+            forecast.noteAnswer(tokens: sequences[id]!.generatedCount)
+            remove(id)
         }
-        return Advance(
-            sequence: before.id, request: before.request, choice: before.choice, emitted: sampled.emitted, finish: finish)
+        return Advance(sequence: id, request: request, choice: choice, emitted: sampled.emitted, finish: finish)
     }
 
     private mutating func endProbe(after step: StepInFlight) {

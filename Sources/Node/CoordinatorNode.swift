@@ -303,30 +303,29 @@ private struct CoordinatorLoop: ~Copyable {
         var effects: [Coordinator.Effect] = []
         let now = MonotonicClock.now
         machine.decide(event, at: now, into: &effects)
-        // Stages wait for a step and nobody's stream does for a token's last microseconds: a step goes before the tokens of the one before it,
-        // and before nothing else.
         var tokens: [Coordinator.Effect] = []
-        var hasSentStep = false
+        perform(effects, holdingBack: &tokens)
+        let sent = effects.count { if case .send(.step, _) = $0 { true } else { false } }
+        if sent > 0 { givingWay.giveWay() }
+        effects.removeAll(keepingCapacity: true)
+        machine.settle(into: &effects)
+        perform(effects, holdingBack: &tokens)
+        for effect in tokens { perform(effect) }
+        if let trace, sent > 0 { trace.note(turn: TraceTurn(from: now, to: MonotonicClock.now, stepsSent: sent)) }
+    }
+
+    /// Stages wait for a step and nobody's stream does for a token's last microseconds, and whom tokens wake may stand in the way of whom the step
+    /// wakes. So steps, and what no peer hears of, go before the tokens of the steps before them, and nothing else does.
+    private mutating func perform(_ effects: [Coordinator.Effect], holdingBack tokens: inout [Coordinator.Effect]) {
         for effect in effects {
             switch effect {
             case .send(.tokens, _): tokens.append(effect)
-            case .send(.step, _):
-                perform(effect)
-                hasSentStep = true
+            case .send(.step, _), .trace, .log: perform(effect)
             default:
                 for effect in tokens { perform(effect) }
-                tokens.removeAll()
+                tokens.removeAll(keepingCapacity: true)
                 perform(effect)
             }
-        }
-        if hasSentStep { givingWay.giveWay() }
-        for effect in tokens { perform(effect) }
-        let sent = trace == nil ? 0 : effects.count { if case .send(.step, _) = $0 { true } else { false } }
-        effects.removeAll(keepingCapacity: true)
-        machine.settle(into: &effects)
-        for effect in effects { perform(effect) }
-        if let trace {
-            if sent > 0 { trace.note(turn: TraceTurn(from: now, to: MonotonicClock.now, stepsSent: sent)) }
         }
     }
 

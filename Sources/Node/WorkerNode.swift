@@ -214,7 +214,7 @@ private struct WorkerLoop: ~Copyable {
             let arrived = MonotonicClock.now
             let sender = senders.key(of: message)
             if let sender {
-                note(message.connection, of: sender)
+                note(message, of: sender)
                 if message.withBytes(of: 0, WireCodec.isTransferFrame) {
                     receiveTransfer(message, from: sender, at: arrived)
                     continue
@@ -249,9 +249,11 @@ private struct WorkerLoop: ~Copyable {
     }
 
     /// Connections that stand are not asked for their keys again: one that is not admitted any more is cut here, or with its next frame.
-    private mutating func note(_ connection: PeerConnection?, of sender: PeerKey) {
-        upstreams[sender] = connection
-        if !access.admitted.contains(sender.curve) { cutStrangers() }
+    private mutating func note(_ message: borrowing Message, of sender: PeerKey) {
+        let isAdmitted = access.admitted.contains(sender.curve)
+        if let known = upstreams[sender], isAdmitted, message.seems(over: known) { return }
+        upstreams[sender] = message.connection
+        if !isAdmitted { cutStrangers() }
     }
 
     private mutating func cutStrangers() {

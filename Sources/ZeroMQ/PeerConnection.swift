@@ -7,7 +7,7 @@ import Glibc
 /// done. Between that look and the cut another connection can take the number only if this one ended in the same microsecond; what would
 /// happen then is that an honest peer connects anew.
 package struct PeerConnection: Hashable, Sendable {
-    private let descriptor: Int32
+    fileprivate let descriptor: Int32
     private let inode: UInt64
 
     /// `nil` for messages that didn't come over TCP, and where the connection has gone already.
@@ -33,10 +33,15 @@ package struct PeerConnection: Hashable, Sendable {
 }
 
 extension Message {
-    /// The connection that the message came over.
-    package var connection: PeerConnection? {
+    /// The connection that the message came over. A system call, in the time of which a small message is read otherwise.
+    package var connection: PeerConnection? { descriptor.flatMap(PeerConnection.init) }
+
+    /// Whether the message came over a connection of this one's number: over this one, unless it has gone and another took the number.
+    package borrowing func seems(over connection: PeerConnection) -> Bool { descriptor == connection.descriptor }
+
+    private var descriptor: Int32? {
         guard count > 0 else { return nil }
         let descriptor = zmq_msg_get(part(count - 1), ZMQ_SRCFD)
-        return descriptor < 0 ? nil : PeerConnection(descriptor: descriptor)
+        return descriptor < 0 ? nil : descriptor
     }
 }
