@@ -21,6 +21,7 @@ extension Scheduler {
     struct Repair: Sendable {
         var loss = Loss()
         var counts = RebuildCounts()
+        var wasLast = false
     }
 
     /// Rows that a stage keeps of what it hands on, by block.

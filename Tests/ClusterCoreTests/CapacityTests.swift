@@ -45,14 +45,15 @@ import Testing
         }
     }
 
-    /// All end at the limit, not before and not much later, each once; what they had got is right; and the next ones are served again.
+    /// All end at the limit, counted from the loss or from when they came, each once; what they had got is right; and the next ones are served again.
     @Test(arguments: 10..<16) func withoutOneTheyEndWithATypedError(seed: UInt64) {
         var cluster = Self.cluster(seed: seed)
         cluster.run(milliseconds: 100) { $0.isServing }
         let began = cluster.now
         loseAWorker(&cluster)
         cluster.run(milliseconds: 60_000) { cluster in cluster.order.allSatisfy { cluster.streams[$0]!.isOver } }
-        #expect(cluster.now.milliseconds(since: began) < Self.waitMs + 3_000, "seed \(seed)")
+        let took = cluster.now.milliseconds(since: began)
+        #expect((Self.waitMs..<4_000 + Self.waitMs + 1_000).contains(took), "seed \(seed): \(took) ms")
         let failures = cluster.order.compactMap { cluster.streams[$0]!.failure }
         #expect(failures.count >= 3 && failures.allSatisfy { $0.code == .noCapacity && $0.message.contains("within \(Self.waitMs) ms") }, "seed \(seed)")
         for id in cluster.order {
