@@ -75,6 +75,21 @@ extension Coordinator {
         }
     }
     package var servingCount: Int { fleet.serving.count }
+
+    package enum RecoveryPhase: Comparable { case idle, loading, proving, rebuilding, serving }
+
+    /// How far it has come; of several replicas, the one that is furthest behind.
+    package var recoveryPhase: RecoveryPhase {
+        let phases = fleet.inForce.map { index -> RecoveryPhase in
+            switch fleet[index].deployment.phase {
+            case .idle: .idle
+            case .loading: .loading
+            case .proving: .proving
+            case .serving: fleet[index].scheduler.isRebuilding ? .rebuilding : .serving
+            }
+        }
+        return phases.min() ?? .idle
+    }
 }
 
 extension Plan {

@@ -21,9 +21,13 @@ extension Coordinator {
         guard !keys.isEmpty, keys != fleet.triedInVain else { return }
         let held = heldPlans(now)
         if !held.isEmpty {
-            assign(Array(held.prefix(wanted)), now, &effects)
+            let kept = Array(held.prefix(wanted))
+            log(.notice, "the workers' plans of before are kept", [.init("plans", kept.count), .init("beside", fleet.inForce.count)], &effects)
+            assign(kept, now, &effects)
             return fleet.triedInVain = freeCandidates(now).map(\.key)
         }
+        // Others serve meanwhile.
+        if !fleet.isIdle, isAwaitingHolders(now) { return }
         let repaired = repair(over: candidates, at: now).map { [$0] }
         switch repaired.map(Result.success) ?? plans(over: candidates, atMost: wanted, at: now) {
         case .success(let plans):
@@ -39,7 +43,7 @@ extension Coordinator {
     }
 
     /// How many more replicas there may be.
-    private var replicasWanted: Int {
+    var replicasWanted: Int {
         switch configuration.replicas {
         case .automatic: Limits.replicasMax - fleet.inForce.count
         case .exactly(let count): count - fleet.inForce.count
@@ -102,7 +106,7 @@ extension Coordinator {
     /// can, the workers may be divided otherwise than they would be at once. While no request is open nobody pays for loading, so all is
     /// planned anew.
     private mutating func widen(_ now: Instant, _ effects: inout [Effect]) {
-        guard mayWiden, widenAt <= now else { return }
+        guard mayWiden, widenAt <= now, !isAwaitingHolders(now) else { return }
         // Who failed a stage lately is only used in need: this is none.
         let unfailing = membership.candidates(at: now).filter { membership.strikes[$0.key] == nil }
         let candidates = configuration.standbyWorkers == nil ? unfailing : Array(unfailing.prefix(workersWanted(now)))
@@ -145,10 +149,15 @@ extension Coordinator {
         where worker.holdsSlice && fleet.replica(of: worker.key) == nil && fleet.replica(handingOverWith: worker.key) == nil
             && !awaitsHolders(worker, now)
         {
-            effects.append(.send(.release(fleet.highestEpoch), to: worker.key))
-            membership.workers[worker.key]!.holdsSlice = false
-            membership.workers[worker.key]!.heldBefore = nil
+            releaseSlice(of: worker.key, &effects)
         }
+    }
+
+    /// It has no part in any plan.
+    mutating func releaseSlice(of worker: PeerKey, _ effects: inout [Effect]) {
+        effects.append(.send(.release(fleet.highestEpoch), to: worker))
+        membership.workers[worker]!.holdsSlice = false
+        membership.workers[worker]!.heldBefore = nil
     }
 
     private mutating func assign(_ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
@@ -349,6 +358,7 @@ extension Coordinator {
         var later: [Instant?] = []
         if fleet.isIdle && !fleet.hasServed { later += [firstPlanAtTheLatest, restartSettled, holdersReturned] }
         if replicasWanted > 0 { later.append(membership.nextCandidate(after: lastHandled)) }
+        if !fleet.isIdle, isAwaitingHolders(lastHandled) { later.append(holdersSettled) }
         if mayWiden && (mayRegroup || membership.workers.count > fleet.workersInUse) { later.append(widenAt) }
         return (deadlines + later.filter { $0.map { $0 > lastHandled } ?? false }).compactMap(\.self).min()
     }

@@ -37,7 +37,7 @@ extension Coordinator {
             let plan = fleet[replica].deployment.plan
         else { return }
         // Who could not prepare a slice is tried again, after those who never failed; who failed a stage lately is only used in need.
-        let unfailing = standbys(now).filter { membership.strikes[$0.key]?.hasFailedServing != true }
+        let unfailing = standbys(now).filter { membership.strikes[$0.key]?.hasFailedServing != true && !awaitsHolders($0, now) }
         let standbys = unfailing.filter { membership.strikes[$0.key] == nil } + unfailing.filter { membership.strikes[$0.key] != nil }
         let room = workersWanted(now) - plan.stages.count
         guard room > 0, !standbys.isEmpty else { return }
@@ -111,6 +111,10 @@ extension Coordinator {
         if let obstacle = obstacle(from: old, to: plan, blocksUsed: fleet[replica].scheduler.allocator.usedCount) {
             log(.warning, "layers can't be handed over while they serve", [.init("replica", replica), .init("reason", obstacle)], &effects)
             return false
+        }
+        // A slice of a past plan would pass for layers that its worker still has.
+        for stage in plan.stages where membership.workers[stage.worker]!.holdsSlice && old.stages.allSatisfy({ $0.worker != stage.worker }) {
+            releaseSlice(of: stage.worker, &effects)
         }
         let handover = Handover(from: old, to: plan, epoch: fleet.takeEpoch(), reason: reason, at: now)
         fleet[replica].handover = handover

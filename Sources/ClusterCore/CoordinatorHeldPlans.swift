@@ -21,10 +21,18 @@ extension Coordinator {
         return plans
     }
 
-    /// Whether a worker's slice may still be a part of a plan whose other holders are about to come.
+    /// Whether a worker's slice may still be a part of a plan whose other holders are about to come: of the first one, or of another replica's.
     func awaitsHolders(_ worker: WorkerMember, _ now: Instant) -> Bool {
-        worker.heldBefore != nil && !fleet.hasServed && fleet.lastChange.advanced(milliseconds: configuration.restartSettleMs) > now
+        worker.heldBefore != nil && holdersSettled > now && (!fleet.hasServed || replicasWanted > 0)
     }
+
+    /// Whether anybody does.
+    func isAwaitingHolders(_ now: Instant) -> Bool {
+        holdersSettled > now && membership.workers.values.contains { fleet.replica(of: $0.key) == nil && awaitsHolders($0, now) }
+    }
+
+    /// Nobody is waited for any longer.
+    var holdersSettled: Instant { fleet.lastChange.advanced(milliseconds: configuration.restartSettleMs) }
 
     /// The stages of one epoch, end to end. A worker whose stage broke in the meantime names no epoch, but holds its weights.
     private func stages(of epoch: Epoch, heldBy holders: [WorkerMember]) -> [StagePlan]? {

@@ -74,10 +74,9 @@ extension Coordinator {
                 .init("peer", worker), .init("name", hello.name), .init("memory_bytes", hello.capabilities.memoryBytes),
                 .init("role", fleet.isIdle ? "candidate" : "standby"),
             ], &effects)
-        // What it holds is of a plan that went on without it: for a hand-over it would pass for layers that it still has.
-        guard hello.holding != nil, !fleet.isIdle else { return }
-        effects.append(.send(.release(fleet.highestEpoch), to: worker))
-        membership.workers[worker]!.holdsSlice = false
+        // What it holds is of a plan that went on without it, unless that was an earlier coordinator's and is another replica's to come.
+        guard hello.holding != nil, !fleet.isIdle, !awaitsHolders(membership.workers[worker]!, now) else { return }
+        releaseSlice(of: worker, &effects)
     }
 
     /// The same process over a new connection: messages between the two connections may be lost.

@@ -6,10 +6,12 @@ extension Coordinator {
         guard membership.workers.count > fleet.workersInUse else { return fleet.standbyPlaces = nil }
         let isSettled = !fleet.serving.isEmpty && fleet.inForce == fleet.serving && fleet.replicas.allSatisfy { $0.handover == nil }
         guard isSettled else { return }
-        let free = standbys(now).filter { $0.hello.version.minor >= ProtocolVersion.rebuildMinor }
+        let free = standbys(now).filter { $0.hello.version.minor >= ProtocolVersion.rebuildMinor && !awaitsHolders($0, now) }
         let places = StandbyPlaces(epochs: fleet.serving.map { fleet[$0].deployment.epoch }, standbys: free.map(\.key))
         guard places != fleet.standbyPlaces else { return }
         fleet.standbyPlaces = places
+        // Who still has a slice of a past plan has no room for another.
+        for worker in free where worker.holdsSlice { releaseSlice(of: worker.key, &effects) }
         guard !free.isEmpty else { return }
         let stages = fleet.serving.flatMap { replica in
             (fleet[replica].deployment.plan?.stages ?? []).indices.map { (replica: replica, index: $0) }

@@ -50,6 +50,8 @@ package struct Scheduler: Sendable {
         get { repair[0].counts }
         _modify { yield &repair[0].counts }
     }
+    /// The last step that was sent rebuilds.
+    private var wasRebuildLast: Bool { repair[0].wasLast }
     /// Always one: behind a reference, for this struct is copied often.
     private var repair = [Repair()]
     /// Sequences whose state the stages may forget; told with the next step.
@@ -175,8 +177,9 @@ package struct Scheduler: Sendable {
     package mutating func nextStep(at now: Instant) -> Step? {
         guard inFlight.count < inFlightMax, !isHeld else { return nil }
         admitWaiting()
-        // One of these is always on its way while there is something to rebuild, and no more while others want the stages.
-        if isRebuilding, !inFlight.contains(where: \.isRebuild), let step = nextRebuildStep(at: now) { return step }
+        // One of these is always on its way while there is something to rebuild, and no more while others want the stages. Where one step at a time is,
+        // they take turns.
+        if isRebuilding, !wasRebuildLast, !inFlight.contains(where: \.isRebuild), let step = nextRebuildStep(at: now) { return step }
         return nextPlainStep(at: now) ?? nextRebuildStep(at: now)
     }
 
@@ -235,6 +238,7 @@ package struct Scheduler: Sendable {
         let step = Step(
             epoch: epoch, number: StepNumber(nextNumber), opens: opens, closes: closing, copies: copying, segments: segments, rebuild: rebuild)
         nextNumber += 1
+        if wasRebuildLast != (rebuild != nil) { repair[0].wasLast.toggle() }
         closing = []
         copying = []
         inFlight.append(StepInFlight(step, sentAt: now))

@@ -3,7 +3,7 @@
 // What came back before the loss is with every stage but the lost one; of what was in flight nobody knows who computed it, so sequences go back to
 // what came back, and send the rest again. When the next plan's stages stand, the layers that nobody kept are computed again for the positions
 // that need them, by steps that leave the other layers out (`Rebuild`). A sequence decodes again as soon as its own came back,
-// whatever others still wait for. Beginnings that several hold are rebuilt once, by the first of them.
+// whatever others still wait for; so short texts come first. Beginnings that several hold are rebuilt once, by the first of them.
 
 extension Scheduler {
     /// Layers that nobody kept, and the blocks in which they are not sent for yet.
@@ -21,6 +21,7 @@ extension Scheduler {
     struct Repair: Sendable {
         var loss = Loss()
         var counts = RebuildCounts()
+        var wasLast = false
     }
 
     /// Rows that a stage keeps of what it hands on, by block.
@@ -129,7 +130,15 @@ extension Scheduler {
 
     // MARK: - Its steps
 
-    /// The next rows to rebuild, in order of precedence.
+    /// Who lost least comes first, so that a short text does not wait for a long one's; of equals, who comes first in order of precedence. This order
+    /// does not change until the next loss: a block that several hold is begun and ended by the same one.
+    private var inOrderOfLoss: [SequenceID] {
+        running.enumerated().filter { !sequences[$1]!.rebuilding.isEmpty }
+            .sorted { (sequences[$0.element]!.rebuilding.upperBound, $0.offset) < (sequences[$1.element]!.rebuilding.upperBound, $1.offset) }
+            .map(\.element)
+    }
+
+    /// The next rows to rebuild.
     mutating func nextRebuildStep(at now: Instant) -> Step? {
         guard isRebuilding else { return nil }
         var draft = StepDraft(rowsMax: settings.stepRowsMax)
@@ -139,7 +148,7 @@ extension Scheduler {
         var segments: [Segment] = []
         // Blocks that this step or one before it has begun and not ended.
         var begun: [BlockID] = []
-        for id in running where budget > 0 && !sequences[id]!.rebuilding.isEmpty {
+        for id in inOrderOfLoss where budget > 0 {
             defer { begun += sequences[id]!.blocks.prefix(BlockAllocator.blocks(forPositions: sequences[id]!.committed)) }
             skipWhatOthersRebuilt(id)
             let sequence = sequences[id]!
@@ -172,7 +181,7 @@ extension Scheduler {
         return shape.prefillRows(beside: (decoding + groups - 1) / groups, groups: groups)
     }
 
-    /// Beginnings that a sequence of higher precedence has sent for.
+    /// Beginnings that a sequence before it has sent for.
     private mutating func skipWhatOthersRebuilt(_ id: SequenceID) {
         let sequence = sequences[id]!
         guard !sequence.isOpen else { return }

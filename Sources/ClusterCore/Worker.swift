@@ -127,7 +127,7 @@ package struct Worker: Sendable {
 
     private var hello: WorkerHello {
         WorkerHello(
-            version: .current, session: configuration.session, name: configuration.name, capabilities: configuration.capabilities,
+            version: configuration.version, session: configuration.session, name: configuration.name, capabilities: configuration.capabilities,
             dataEndpoint: configuration.dataEndpoint, holding: holding, lastEpoch: lastEpoch, weightsEndpoint: configuration.weightsEndpoint)
     }
 
@@ -315,11 +315,14 @@ package struct Worker: Sendable {
         }
         if let fault = self.stage!.ledger.take(step) {
             refuse(.invalid)
-            return breakStage(Failure(.internalError, "a step does not fit the stage: \(fault)"), at: step.number, &effects)
+            return breakStage(Failure(.internalError, "\(Self.unfitStep): \(fault)"), at: step.number, &effects)
         }
         self.stage!.lastArrived = step.number
         self.stage!.queue.append(arrival)
     }
+
+    /// How a report begins of a step that the coordinator had no right to send.
+    package static let unfitStep = "a step does not fit the stage"
 
     // MARK: - Steps are computed
 

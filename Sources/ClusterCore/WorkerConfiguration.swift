@@ -3,6 +3,8 @@ package struct WorkerConfiguration: Hashable, Sendable {
     /// Random for each start of the process.
     package var session: UInt64
     package var name: String
+    /// What it says that it speaks.
+    package var version = ProtocolVersion.current
     package var capabilities: WorkerCapabilities
     /// Where its data socket listens, as other workers reach it.
     package var dataEndpoint: String

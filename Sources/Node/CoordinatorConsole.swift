@@ -48,8 +48,8 @@ package struct CoordinatorConsole: ~Copyable {
             }
             try link.flush()
             var newest: Answer?
-            while poller.isReadable(messages), let received = try link.receive() {
-                if case .success(let message) = received, let answer = accept(message) { newest = answer }
+            while poller.isReadable(messages), let received = try link.receiveAnswer(from: endpoint) {
+                if let answer = received.flatMap(accept) { newest = answer }
             }
             if let newest { return newest }
         }

@@ -50,8 +50,8 @@ package enum CoordinatorExchange {
                     "the coordinator at \(enrolment.endpoint) doesn't admit this key: the token was used or has expired; make a new one with 'staffel token create'")
             }
             try link.flush()
-            while poller.isReadable(messages), let received = try link.receive() {
-                if case .success(let message) = received, let answer = accept(message) { return answer }
+            while poller.isReadable(messages), let received = try link.receiveAnswer(from: enrolment.endpoint) {
+                if let answer = received.flatMap(accept) { return answer }
             }
         }
         throw silence(enrolment.endpoint)

@@ -36,6 +36,17 @@ struct CoordinatorSocket: ~Copyable {
         do { return .success(try message.withBytes(of: 0, WireCodec.decodeFromCoordinator)) } catch { return .failure(error) }
     }
 
+    /// The same for whoever asks once: what is none of ours is passed over, but a coordinator of another major is told of. Throws `NodeError` then.
+    borrowing func receiveAnswer(from endpoint: String) throws -> FromCoordinator?? {
+        switch try receive() {
+        case nil: return nil
+        case .success(let message): return .some(message)
+        case .failure(let error) where error.code == .versionMismatch:
+            throw NodeError(.enrolmentFailed, "the coordinator at \(endpoint) speaks another protocol: \(error.message)")
+        case .failure: return .some(nil)
+        }
+    }
+
     /// Whether the coordinator's access list turned this key away since the last call.
     borrowing func isRefused() throws(ZeroMQError) -> Bool {
         var refused = false

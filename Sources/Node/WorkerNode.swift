@@ -69,6 +69,8 @@ package struct WorkerSettings: Sendable {
     package var dataAdvertise: String?
     package var stage: StageThreadConfiguration
     package var weightsFrom = WeightsFrom.auto
+    /// What it says that it speaks; another one in tests.
+    package var version = ProtocolVersion.current
     /// Where fetched weights are kept; `nil`: none are fetched.
     package var slices: SliceCache?
     /// `nil`: weights are not handed on.
@@ -139,6 +141,7 @@ private struct WorkerLoop: ~Copyable {
             session: settings.session, name: settings.name, capabilities: settings.capabilities,
             dataEndpoint: settings.dataAdvertise ?? endpoint)
         configuration.weightsEndpoint = sharing.endpoint
+        configuration.version = settings.version
         self.machine = Worker(configuration: configuration)
         self.sharing = sharing
         self.settings = settings

@@ -33,6 +33,8 @@ struct Agenda {
         case drift(party: Int)
         case draining(party: Int)
         case client(Int)
+        /// The next of several workers that die one after another.
+        case doomed(Int)
     }
 
     private struct Entry {

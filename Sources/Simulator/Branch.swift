@@ -31,6 +31,12 @@ package enum Branch: String, CaseIterable, Sendable {
     case endedWhileLoading = "an epoch ends before all have loaded"
     case endedWhileProving = "an epoch ends before its probe is back"
     case endedBesideOthers = "one replica's epoch ends while another serves"
+    // Several failures in a row
+    case diedAtOnce = "another worker dies: at once"
+    case diedWhileLoading = "another worker dies: while the next plan is loaded"
+    case diedWhileProving = "another worker dies: while the next plan's probe is under way"
+    case diedWhileRebuilding = "another worker dies: while lost layers are rebuilt"
+    case diedAfterwards = "another worker dies: when the next plan serves"
     // The next plan
     case noPlan = "no plan fits the workers left"
     case narrower = "the next plan has fewer stages"
@@ -38,6 +44,8 @@ package enum Branch: String, CaseIterable, Sendable {
     case sameWidth = "the next plan has as many stages, over others"
     case recut = "the layers are cut anew for measured speeds"
     case secondReplica = "a second replica serves"
+    case planHeld = "a restarted coordinator finds the plan that workers hold"
+    case planHeldBeside = "the same of another replica"
     case sliceKept = "a worker finds its slice in memory"
     case sliceAhead = "a worker finds the slice that it loaded ahead"
     case loadedAhead = "a standby has loaded a stage ahead"

@@ -25,6 +25,7 @@ final class Cluster {
     var isMeetingWork = false
     /// No more faults; whatever ends comes back well.
     var isSettling = false
+    var failuresInARow: FailuresInARow?
     /// Who stays away in the end.
     var absent: Int?
     /// Who holds which layers, by epoch and coordinator.

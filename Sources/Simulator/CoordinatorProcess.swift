@@ -29,6 +29,7 @@ extension Cluster {
     func startCoordinator() {
         var configuration = scenario.configuration
         configuration.session = sessions
+        configuration.isRestart = hosts[0].incarnation > 1
         let machine = Coordinator(configuration: configuration, at: hosts[0].clock.now(now))
         coordinator = CoordinatorProcess(machine: machine, session: sessions, parties: hosts.count)
         planTimer(of: 0, at: coordinator!.machine.nextDeadline)
@@ -48,6 +49,7 @@ extension Cluster {
         note(event, effects, process)
         perform(effects, process)
         if process.machine.isServing { clients.lastServing = hosts[0].clock.now(now) }
+        goOnWithFailures()
         process.handled += 1
         if process.handled % Self.auditInterval == 0 { audit(process) }
         planTimer(of: 0, at: process.machine.nextDeadline)
@@ -177,6 +179,9 @@ extension Cluster {
         case "a request goes on through another gateway": coverage.count(.wentOn)
         case "no plan fits the workers": coverage.count(.noPlan)
         case "cutting the layers anew": coverage.count(.recut)
+        case "the workers' plans of before are kept":
+            coverage.count(.planHeld)
+            if entry["plans"] != "1" || entry["beside"] != "0" { coverage.count(.planHeldBeside) }
         case "serving": noteServing(entry, process)
         case "streams keep what is left of their past":
             coverage.count(.pastKept)

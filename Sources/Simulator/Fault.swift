@@ -4,6 +4,8 @@ package enum Fault: String, CaseIterable, Sendable {
     case workerKilled = "worker-killed"
     /// Killed and back before anybody notices.
     case workerRestarted = "worker-restarted"
+    /// Several, one after another, each in the middle of the recovery from the one before.
+    case workersInARow = "workers-in-a-row"
     /// SIGTERM.
     case workerEnded = "worker-ended"
     /// SIGTERM with time to hand its layers over.
@@ -54,7 +56,8 @@ package enum Fault: String, CaseIterable, Sendable {
     /// How often it is drawn, beside others: what takes a whole cluster down hides what the rest would show.
     var weight: Int {
         switch self {
-        case .workerKilled, .workerRestarted, .workerLeaves, .workerDrained, .stageHangs, .controlTailLost, .rowsTailLost, .clientLeaves: 6
+        case .workerKilled, .workerRestarted, .workersInARow, .workerLeaves, .workerDrained: 6
+        case .stageHangs, .controlTailLost, .rowsTailLost, .clientLeaves: 6
         case .coordinatorEnded, .gatewayEnded, .clockLeaps, .clockDrifts, .malformedFrame: 1
         default: 3
         }

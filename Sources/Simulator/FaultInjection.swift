@@ -23,6 +23,7 @@ extension Cluster {
         switch fault {
         case .coordinatorKilled, .coordinatorEnded, .gatewayKilled, .gatewayEnded: endService(fault)
         case .workerKilled, .workerRestarted, .workerEnded, .hostLost, .workerLeaves: endWorker(fault)
+        case .workersInARow: beginFailuresInARow()
         case .workerDrained: drainWorker()
         case .processStopped, .hostSuspended, .clockLeaps, .clockDrifts: disturbMachine(fault)
         case .stageHangs, .stageSlow, .stepFails, .diskFull, .loadStalls: disturbStage(fault)
@@ -245,6 +246,7 @@ extension Cluster {
             hosts[party].clock.run(at: 1_000_000, from: max(now, hosts[party].frozenUntil))
             tellTime(party)
         case .draining(let party): order(draining: party, isUndone: true)
+        case .doomed(let party): endDoomed(party)
         case .client(let place):
             clients.cameBack()
             goOnElsewhere(place)

@@ -44,6 +44,9 @@ struct Scenario: Sendable {
         model = ToyModel(
             layerCount: numbers.among(2...8), vocabulary: vocabulary, contextTokens: numbers.pick([64, 96, 128, 160]),
             endTokens: isGuessing || numbers.oneIn(2) ? [0] : [0, 7], poisonOneIn: numbers.oneIn(8) ? 4_000 : 0)
+        // So many that a frame has room for a block of one layer or two.
+        var others = SeededNumbers(seed: mixed(seed, 0x4B56))
+        if others.oneIn(3) { model.kvBytesPerPosition = UInt64(Limits.kvFrameBytes / Limits.positionsPerBlock / others.among(1...2)) }
         workers = numbers.oneIn(3) ? numbers.among(1...Self.workersMax) : numbers.among(2...4)
         gateways = numbers.oneIn(3) ? Self.gatewaysMax : 1
         slowness = (0..<workers).map { _ in numbers.oneIn(8) ? UInt64(numbers.among(2...10)) : 1 }
@@ -79,7 +82,8 @@ struct Scenario: Sendable {
     /// What so many layers take beside the embedding and the head, with KV memory for one context and a little more.
     private static func bytes(of model: ToyModel, layers: Int, _ configuration: CoordinatorConfiguration) -> UInt64 {
         let blocks = (configuration.contextTokens + Limits.positionsPerBlock - 1) / Limits.positionsPerBlock + 2
-        let bytes = UInt64(layers) * (ToyModel.layerBytes + UInt64(blocks * Limits.positionsPerBlock)) + 2 * ToyModel.embeddingBytes
+        let kvBytes = UInt64(blocks * Limits.positionsPerBlock) * model.kvBytesPerPosition
+        let bytes = UInt64(layers) * (ToyModel.layerBytes + kvBytes) + 2 * ToyModel.embeddingBytes
         // A small share is kept for rows that are handed on.
         return bytes + bytes / 31 + 32
     }

@@ -39,7 +39,7 @@ package struct Simulation {
 }
 
 extension Cluster {
-    fileprivate func begin() {
+    func begin() {
         note(scenario.words)
         for party in hosts.indices {
             agenda.add(.start(party: party), at: now + (numbers.oneIn(2) ? 0 : numbers.octaves(1...2_000_000_000)))
@@ -48,13 +48,13 @@ extension Cluster {
         if faultsLeft > 0 { agenda.add(.fault, at: now + numbers.octaves(1_000_000...8_000_000_000)) }
     }
 
-    fileprivate func suffer() {
+    func suffer() {
         // Faults come at the latest every eight seconds, requests every second.
         run(until: now + 300_000_000_000) { self.faultsLeft == 0 && self.requestsLeft == 0 }
         run(until: after(numbers.octaves(1_000_000...20_000_000_000)))
     }
 
-    fileprivate func recover() {
+    func recover() {
         guard violation == nil else { return }
         settle()
         requestsLeft += 3
@@ -73,7 +73,7 @@ extension Cluster {
         requestsLeft == 0 && clients.comingBack == 0 && clients.areAllServed && coordinator?.machine.isServing == true
     }
 
-    fileprivate func rest() {
+    func rest() {
         let end = after(Simulation.restMs * 1_000_000)
         while violation == nil, let leftover {
             guard now < end else { return fail("something is left when all streams have ended: \(leftover)") }

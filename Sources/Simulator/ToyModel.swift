@@ -10,6 +10,8 @@ struct ToyModel: Sendable {
     var endTokens: [TokenID]
     /// One in so many values is not a number; 0: none is.
     var poisonOneIn: UInt64 = 0
+    /// Of keys and values, as plans count them and hand-overs cut them into frames.
+    var kvBytesPerPosition: UInt64 = 1
 
     /// What is not a number, and makes all that is computed of it none.
     static let poison = UInt64.max
@@ -21,7 +23,7 @@ struct ToyModel: Sendable {
             digest: ModelDigest(bytes: [UInt8](repeating: 5, count: 32))!, name: "toy",
             layerBytes: [UInt64](repeating: Self.layerBytes, count: layerCount), embeddingBytes: Self.embeddingBytes,
             headBytes: Self.embeddingBytes, headIsTied: true, hidden: 1, vocabulary: vocabulary, contextTokens: contextTokens,
-            kvBytesPerTokenPerLayer: 1, endTokens: endTokens)
+            kvBytesPerTokenPerLayer: kvBytesPerPosition, endTokens: endTokens)
     }
 
     func embed(_ token: TokenID) -> UInt64 { mixed(UInt64(token), 1) }

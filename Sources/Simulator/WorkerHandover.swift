@@ -43,7 +43,8 @@ extension Cluster {
         var next = 0
         for block in frame.blocks {
             for layer in frame.layers {
-                guard process.prepared!.memory[layer] != nil else { return failHandover(frame.epoch, "a layer came that is got from nobody", party) }
+                // It would be believed that it has it: of a plan that is over.
+                guard process.prepared!.memory[layer] != nil else { return fail("\(name(party)) is sent layer \(layer), which it takes for its own") }
                 let first = Int(block.value) * size
                 process.prepared!.memory[layer]!.replaceSubrange(first..<first + size, with: values[next..<next + size])
                 next += size

@@ -127,7 +127,11 @@ extension Cluster {
 
     private func perform(_ effect: Worker.Effect, _ party: Int, _ process: WorkerProcess) {
         switch effect {
-        case .send(let message): sendUp(message, from: party)
+        case .send(let message):
+            if case .stepFailed(_, _, let failure) = message, failure.message.hasPrefix(Worker.unfitStep) {
+                fail("\(name(party)) was given a wrong step: \(failure.message)")
+            }
+            sendUp(message, from: party)
         case .load(let assignment): post(.load(assignment), party, process)
         case .loadAhead(let assignment): post(.loadAhead(assignment), party, process)
         case .unload: post(.unload, party, process)

@@ -1,3 +1,4 @@
+import Dispatch
 import Foundation
 import Synchronization
 
@@ -36,6 +37,7 @@ final class ChildProcess: Sendable {
     let name: String
     private let arguments: [String]
     private let state = Mutex(State())
+    private let ended = DispatchSemaphore(value: 0)
 
     init(name: String, arguments: [String]) {
         self.name = name
@@ -74,6 +76,7 @@ final class ChildProcess: Sendable {
             }
         }
         state.withLock { $0.hasEnded = true }
+        ended.signal()
     }
 
     /// `gaveUp`: it ended by itself and not by a signal.
@@ -130,14 +133,11 @@ final class ChildProcess: Sendable {
 
     /// Waits for the child's end; past `endTimeoutMs` it is killed.
     func waitUntilEnded() {
-        let deadline = Date.now.addingTimeInterval(Double(Self.endTimeoutMs) / 1000)
-        while !state.withLock({ $0.hasEnded || $0.processID == nil }) {
-            if Date.now > deadline {
-                state.withLock { state in
-                    if let processID = state.processID { kill(processID, SIGKILL) }
-                }
-            }
-            usleep(2_000)
+        guard state.withLock({ $0.processID != nil && !$0.hasEnded }) else { return }
+        if ended.wait(timeout: .now() + .milliseconds(Self.endTimeoutMs)) == .success { return }
+        state.withLock { state in
+            if let processID = state.processID { kill(processID, SIGKILL) }
         }
+        ended.wait()
     }
 }

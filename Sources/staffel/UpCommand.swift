@@ -13,6 +13,8 @@ struct UpCommand: AsyncParsableCommand {
 
     /// The whole cluster must answer within this after its start.
     static let readyTimeoutSeconds = 600.0
+    /// Between two looks whether it serves.
+    static let probeIntervalMs = 50
     /// Of the memory that is free now, for weights and KV of all workers; the rest is for everything else.
     static let memoryShare = 0.8
 
@@ -67,8 +69,11 @@ struct UpCommand: AsyncParsableCommand {
         let log = try common.logOutput(settings).logger("up")
         let plan = try Cluster(command: self, settings: settings)
         let interrupted = SignalWait()
-        let directory = try TemporaryDirectory()
+        let directory = try LeasedFolder(in: NSTemporaryDirectory(), prefix: "staffel-up-")
         defer { directory.remove() }
+        if !directory.removed.isEmpty {
+            log.notice("removed what a killed 'staffel up' had left", metadata: ["folders": "\(directory.removed.count)"])
+        }
 
         // A wrong size ends this command, not its children one by one.
         _ = try caching.packedCache(settings)
@@ -85,6 +90,7 @@ struct UpCommand: AsyncParsableCommand {
                 log.warning("child ended; starting it again", metadata: ["child": "\(name)", "status": "\(status)"])
             case .broken(let name, let status):
                 broken.withLock { $0 = $0 ?? "\(name) ended with \(status) and can't be kept running: its log above says why" }
+                interrupted.wake()
             }
         }
         defer { end(children) }
@@ -102,7 +108,8 @@ struct UpCommand: AsyncParsableCommand {
             if !told, Date.now.timeIntervalSince(started) > Self.readyTimeoutSeconds {
                 throw CommandFailure("the cluster was not ready within \(Int(Self.readyTimeoutSeconds)) s: its log above says what it waits for")
             }
-            try await interrupted.wait(milliseconds: told ? 500 : 50)
+            // Once it serves, all that may come is the end of a child or of this process.
+            await interrupted.wait(milliseconds: told ? nil : Self.probeIntervalMs)
         }
         log.info("ending")
     }
@@ -213,19 +220,4 @@ private struct Cluster {
         Ctrl-C ends it.
         """
     }
-}
-
-/// A folder of our own below the system's temporary folder; only its owner may enter.
-private struct TemporaryDirectory {
-    let path: String
-
-    init() throws {
-        var template = Array((NSTemporaryDirectory() + "/staffel-up-XXXXXX").utf8CString)
-        guard mkdtemp(&template) != nil else {
-            throw CommandFailure("no folder can be made in \(NSTemporaryDirectory()): \(String(cString: strerror(errno)))")
-        }
-        path = String(decoding: template.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-
-    func remove() { try? FileManager.default.removeItem(atPath: path) }
 }

@@ -114,6 +114,43 @@ import Testing
         #expect(rebuilt[SequenceID(2)]?.first?.lowerBound == 64)
     }
 
+    /// A stage takes 10 and one for each row, in tenths of a millisecond.
+    private func timed(_ step: Step) -> StepResult {
+        var result = result(step)
+        result.timings = (0..<2).map { _ in StageTiming(queueNanoseconds: 0, computeNanoseconds: UInt64(10 + step.rowCount) * 100_000) }
+        return result
+    }
+
+    @Test func shortTextsAreRebuiltFirstAndDecodeBesideTheRest() throws {
+        var scheduler = scheduler()
+        scheduler.add(sequence(1, prompt: (0..<400).map { $0 + 1 }))
+        scheduler.add(sequence(2, prompt: (0..<40).map { 600 + $0 }))
+        var steps = 0
+        while (1...2).contains(where: { !scheduler[SequenceID($0)]!.isDecoding || scheduler[SequenceID($0)]!.stepsInFlight > 0 }) || steps < 40 {
+            let step = try next(&scheduler)
+            guard case .done = scheduler.take(timed(step), at: now) else { return #expect(Bool(false)) }
+            steps += 1
+            if steps > 60 { return #expect(Bool(false), "nobody decodes") }
+        }
+        scheduler.suspend()
+        resume(&scheduler, epoch: 2, lost: 2..<5)
+        let first = try next(&scheduler)
+        #expect(first.rebuild != nil && first.segments.first?.sequence == SequenceID(2), "the short one first")
+        guard case .done = scheduler.take(timed(first), at: now) else { return #expect(Bool(false)) }
+        var between: [[Step]] = [[]]
+        for _ in 0..<400 where scheduler.isRebuilding {
+            let step = try next(&scheduler)
+            let isToken = step.segments.contains { $0.sequence == SequenceID(2) && $0.samples }
+            if isToken { between.append([]) } else { between[between.count - 1].append(step) }
+            guard case .done = scheduler.take(timed(step), at: now) else { return #expect(Bool(false)) }
+        }
+        #expect(!scheduler.isRebuilding && between.count > 10, "\(between.count) tokens meanwhile")
+        // What comes between two of its tokens takes no longer than its own step does: 11 tenths of a millisecond a stage.
+        for others in between.dropFirst(2) {
+            #expect(others.count <= 1 && others.allSatisfy { $0.rebuild != nil && $0.rowCount <= 12 }, "\(others.map(\.rowCount))")
+        }
+    }
+
     @Test func anotherLossBeginsOverWithBothLayers() throws {
         var scheduler = scheduler()
         scheduler.add(sequence(1, prompt: (0..<70).map { $0 + 1 }))

@@ -36,6 +36,19 @@ import Testing
         }
     }
 
+    /// Several failures in a row, each in some moment of the recovery from the one before, and nothing else.
+    @Test func recoveriesAreInterrupted() {
+        var coverage = Coverage()
+        for seed in UInt64(400)..<424 {
+            let outcome = Simulation.run(seed: seed, allowing: [.workersInARow])
+            #expect(outcome.violation == nil, "seed \(seed)")
+            coverage += outcome.coverage
+        }
+        for branch in [Branch.diedAtOnce, .diedWhileLoading, .diedWhileProving, .diedWhileRebuilding, .diedAfterwards, .endedWhileLoading] {
+            #expect(coverage[branch] > 0, "\(branch.rawValue)")
+        }
+    }
+
     /// Without faults nothing recovers, nothing is lost and nothing is refused.
     @Test func withoutFaultsNothingRecovers() {
         for seed in UInt64(300)..<306 {

@@ -69,6 +69,9 @@ struct LinkSocket: ~Copyable {
             // A welcome without the model's header would leave the gateway without a vocabulary.
             guard message.count == 2, (1...Limits.modelHeaderBytesMax).contains(message.byteCount(of: 1)) else { return .malformed }
             return .message(decoded, header: message.bytes(of: 1))
+        } catch where error.code == .versionMismatch {
+            // It answered, so it will not have us: with other words than ours.
+            return .message(.refused(Failure(.versionMismatch, "the coordinator speaks another protocol: \(error.message)")), header: nil)
         } catch {
             return .malformed
         }

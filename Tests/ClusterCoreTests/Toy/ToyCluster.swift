@@ -130,6 +130,8 @@ struct ToyCluster {
     static func key(_ index: Int) -> PeerKey { PeerKey(bytes: [UInt8(index + 1)] + [UInt8](repeating: 0, count: 31))! }
     private static let consoleKey = PeerKey(bytes: [UInt8](repeating: 201, count: 32))!
     private(set) var drainAnswers: [DrainStatus] = []
+    /// How often the coordinators told a worker to give its slice up.
+    private(set) var releases = 0
     private static let gatewayKey = PeerKey(bytes: [UInt8](repeating: 200, count: 32))!
 
     // MARK: - Faults
@@ -186,7 +188,9 @@ struct ToyCluster {
 
     mutating func restartCoordinator() {
         nextSession += 1
-        coordinator = Coordinator(configuration: Self.configuration(settings, session: 1_000_000 + nextSession), at: now)
+        var configuration = Self.configuration(settings, session: 1_000_000 + nextSession)
+        configuration.isRestart = true
+        coordinator = Coordinator(configuration: configuration, at: now)
         routes.removeAll { $0.route.from == .coordinator || $0.route.to == .coordinator }
     }
 
@@ -334,6 +338,7 @@ struct ToyCluster {
             case .admitFetchers, .hashWeights: break
             case .send(let message, let key):
                 if key == Self.consoleKey, case .drainStatus(let status) = message { drainAnswers.append(status) }
+                if case .release = message { releases += 1 }
                 if key == Self.gatewayKey { send(.down(message), from: .coordinator, to: .gateway) }
                 if let index = workers.indices.first(where: { Self.key($0) == key }), workers[index] != nil {
                     send(.down(message), from: .coordinator, to: .worker(index))

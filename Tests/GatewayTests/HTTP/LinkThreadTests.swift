@@ -77,5 +77,15 @@ extension OverHTTP {
             #expect(coordinator.heard.isEmpty)
             coordinator.end()
         }
+
+        /// It can't read the answer, but sees from its header why.
+        @Test func aGatewayOfAnotherMajorEndsAndSaysWhy() async throws {
+            let keys = try CurveKeyPair.generate()
+            let coordinator = try await WireCoordinator(admitting: keys.publicKey, major: ProtocolVersion.current.major + 1) { _ in [] }
+            let server = try server(coordinator, keys: keys)
+            let error = await #expect(throws: GatewayError.self) { try await server.run() }
+            #expect(error?.code == .link && error?.message.contains("protocol \(ProtocolVersion.current.major + 1)") == true, "\(String(describing: error))")
+            coordinator.end()
+        }
     }
 }

@@ -15,13 +15,19 @@ final class WireCoordinator: Sendable {
     let keys: CurveKeyPair
     let endpoint: String
     private let state = Mutex(State())
+    /// In the headers of what it says.
+    private let major: UInt32
 
     /// - Parameters:
     ///   - admitted: the one key that may connect.
     ///   - answer: what is said to each submission.
-    init(admitting admitted: CurvePublicKey, answer: @escaping @Sendable (GenerationRequest) -> [FromCoordinator]) async throws {
+    init(
+        admitting admitted: CurvePublicKey, major: UInt32 = ProtocolVersion.current.major,
+        answer: @escaping @Sendable (GenerationRequest) -> [FromCoordinator]
+    ) async throws {
         let keys = try CurveKeyPair.generate()
         self.keys = keys
+        self.major = major
         let bound = Slot<Result<String, any Error>>()
         let isBound = DispatchSemaphore(value: 0)
         let runner = Slot<WireCoordinator>()
@@ -84,7 +90,9 @@ final class WireCoordinator: Sendable {
     private func send(_ reply: FromCoordinator, to peer: [UInt8], _ socket: borrowing Socket) throws {
         var message = Message()
         message.append(copying: peer)
-        message.append(copying: WireCodec.encode(reply))
+        var frame = WireCodec.encode(reply)
+        frame[4] = UInt8(major)
+        message.append(copying: frame)
         if case .gatewayWelcome = reply { message.append(copying: TinyModel.header()) }
         _ = try socket.send(message)
     }
