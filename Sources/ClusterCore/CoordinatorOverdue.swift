@@ -24,14 +24,16 @@ extension Coordinator {
     /// A worker that gets on with a step, but takes far longer for it than steps do: nothing is done about it here. Its pace weighs in the next cut
     /// (`PlanWatch`); people hear of it once in a while.
     private mutating func noteSlow(_ worker: PeerKey, _ step: StepInFlight, in replica: Int, _ now: Instant, _ effects: inout [Effect]) {
-        guard let place = fleet.replicas[replica].place, place.since == now, fleet.replicas[replica].lastSlowStep != step.number,
+        guard let place = fleet.replicas[replica].place, place.since == now,
             fleet.replicas[replica].scheduler.clock.isLate(step, floorMs: configuration.stuckDeadlineFloorMs, at: now)
         else { return }
+        membership.workers[worker]!.slowAt = now
+        guard fleet.replicas[replica].lastSlowStep != step.number else { return }
         fleet[replica].lastSlowStep = step.number
         metrics.faults.stagesSlow += 1
-        let told = membership.workers[worker]!.slowAt
-        membership.workers[worker]!.slowAt = now
+        let told = membership.workers[worker]!.slowToldAt
         guard told.map({ $0.advanced(milliseconds: Limits.slowWorkerLogIntervalMs) <= now }) ?? true else { return }
+        membership.workers[worker]!.slowToldAt = now
         log(
             .warning, "a worker is slow; its stage thread gets on",
             [
@@ -67,9 +69,10 @@ extension Coordinator {
     }
 
     private mutating func strike(_ worker: PeerKey, _ place: StepPlace, _ what: String, _ now: Instant, _ effects: inout [Effect]) {
-        metrics.faults.stagesStuck += 1
+        // Of one that does not say what it does it must be assumed; one that got on was only too slow, and counted as that.
+        if place.isForStanding || place.work == nil { metrics.faults.stagesStuck += 1 }
         let still = now.milliseconds(since: place.since)
-        guard let work = place.work else { return strike(worker, Failure(.internalError, what), now, &effects) }
+        guard place.isForStanding, let work = place.work else { return strike(worker, Failure(.internalError, what), now, &effects) }
         // It can't load anything either: no plan counts on it until it moves.
         membership.stuck[worker] = Membership.Stuck(session: membership.workers[worker]?.hello.session ?? 0, work: work)
         strike(

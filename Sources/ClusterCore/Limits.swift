@@ -48,9 +48,12 @@ package enum Limits {
     /// Thirty years: a wait of more is as good as for ever.
     package static let expectedWaitMsMax: UInt64 = 1_000_000_000_000
     package static let heartbeatIntervalMs: UInt64 = 250
-    package static let heartbeatTimeoutMs: UInt64 = 3_000
+    /// A worker or gateway gives a silent coordinator up after so long, and makes a new connection.
+    package static let coordinatorSilenceMs: UInt64 = 1_600
+    /// And takes a connection for dead on which its hello is not answered for so long: a handshake is some round trips of a slow network.
+    package static let greetingTimeoutMs: UInt64 = 3_000
     /// The coordinator gives a silent worker up after so long: a process that is stopped or a link that is cut shows within two seconds.
-    package static let workerSilenceMs: UInt64 = 1_750
+    package static let workerSilenceMs: UInt64 = 1_600
     package static let loadProgressTimeoutMs: UInt64 = 60_000
     package static let stepDeadlineFloorMs: UInt64 = 10_000
     /// A stage thread that is in a step and does nothing for so long is stuck, unless its layers take very long. Far longer than a busy machine

@@ -42,8 +42,9 @@ package struct WorkerMember: Hashable, Sendable {
     package var progress: Heartbeat
     /// When that came.
     var toldAt = Instant(nanoseconds: 0)
-    /// When one of its steps was last found to take far longer than usual.
+    /// When it was last found to take far longer than usual for a step that it got on with; when the log said so.
     var slowAt: Instant?
+    var slowToldAt: Instant?
     /// Whether it has, or was told to have, a slice in memory.
     package var holdsSlice: Bool
     /// What it serves or served by an earlier coordinator's plan; `nil` once it got a stage of this one's.

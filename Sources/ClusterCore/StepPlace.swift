@@ -12,6 +12,8 @@ package struct StepPlace: Hashable, Sendable {
     package let giveUpAt: Instant
     /// Whose word it takes: without a heartbeat of late nothing is known of the step, and silence is judged elsewhere.
     package let witness: PeerKey?
+    /// What comes at that time is that nothing moved, not that a worker which gets on has taken too long for a single step.
+    package let isForStanding: Bool
 
     init(
         _ suspect: StepSuspect, of step: StepInFlight, work: UInt64?, after before: StepPlace?, clock: StepClock, patience: StepPatience,
@@ -27,12 +29,16 @@ package struct StepPlace: Hashable, Sendable {
         case .worker(let worker):
             witness = work == nil ? nil : worker
             let stuck = since.advanced(milliseconds: patience.stuckMs(rows: step.rowCount, isProving: isProving, configuration))
-            giveUpAt = work == nil ? clock.deadline(of: step) : min(stuck, clock.deadline(of: step, isGettingOn: true))
+            let end = clock.deadline(of: step, isGettingOn: work != nil)
+            isForStanding = work != nil && stuck <= end
+            giveUpAt = isForStanding ? stuck : end
         case .link(_, let worker), .sending(let worker):
             witness = worker
+            isForStanding = true
             giveUpAt = since.advanced(milliseconds: patience.lostMs(rows: step.rowCount, isProving: isProving, configuration))
         case .result:
             witness = nil
+            isForStanding = true
             giveUpAt = since.advanced(milliseconds: patience.lostMs(rows: step.rowCount, isProving: isProving, configuration))
         }
     }
