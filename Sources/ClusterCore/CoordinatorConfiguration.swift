@@ -66,7 +66,7 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var stuckDeadlineFloorMs: UInt64 = Limits.stuckDeadlineFloorMs
     /// Where a step was lost between two processes, nobody is struck for it and little is lost, so it is looked for sooner.
     package var linkDeadlineFloorMs: UInt64 = Limits.linkDeadlineFloorMs
-    package var linkProvingFloorMs: UInt64 = Limits.linkProvingFloorMs
+    package var linkFirstFloorMs: UInt64 = Limits.linkFirstFloorMs
     /// Patience with the first step of all, before any step time is known: weights may still have to come from disk. At least so long a worker is
     /// waited for that says that it gets on.
     package var stepDeadlineUnmeasuredMs: UInt64 = 60_000

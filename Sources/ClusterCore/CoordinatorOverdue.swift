@@ -13,11 +13,9 @@ extension Coordinator {
         }
         var work: UInt64?
         if case .worker(let worker) = suspect { work = membership.workers[worker]?.progress.work }
-        var isProving = false
-        if case .proving = deployment.phase { isProving = true }
         fleet[replica].place = StepPlace(
             suspect, of: step, work: work, after: fleet.replicas[replica].place, clock: fleet.replicas[replica].scheduler.clock,
-            patience: fleet.replicas[replica].patience, isProving: isProving, configuration, at: now)
+            patience: fleet.replicas[replica].patience, configuration, at: now)
         if case .worker(let worker) = suspect, work != nil { noteSlow(worker, step, in: replica, now, &effects) }
     }
 

@@ -62,7 +62,7 @@ package enum Limits {
     /// Of a step that a stage has not received: that is not for want of time.
     package static let linkDeadlineFloorMs: UInt64 = 1_250
     /// The same of an epoch's first step, for which the connection is made: some round trips of a slow network.
-    package static let linkProvingFloorMs: UInt64 = 3_000
+    package static let linkFirstFloorMs: UInt64 = 3_000
     /// Between two lines of the log about the same slow worker, and how long a status calls it slow.
     package static let slowWorkerLogIntervalMs: UInt64 = 60_000
     package static let slowWorkerShownMs: UInt64 = 10_000

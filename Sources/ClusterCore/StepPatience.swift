@@ -25,18 +25,18 @@ package struct StepPatience: Hashable, Sendable {
 
     /// Without a sign of work in the middle of a step.
     ///
-    /// - Parameter isProving: it is the first step after a load, whose weights may still have to come from disk.
-    func stuckMs(rows: Int, isProving: Bool, _ configuration: CoordinatorConfiguration) -> UInt64 {
+    /// - Parameter isFirst: of its epoch: weights may still have to come from disk.
+    func stuckMs(rows: Int, isFirst: Bool, _ configuration: CoordinatorConfiguration) -> UInt64 {
         guard let usual = layers.milliseconds(rows: rows, times: Self.layerFactor) else { return configuration.stepDeadlineUnmeasuredMs }
-        let floor = isProving ? configuration.stepDeadlineFloorMs : min(configuration.stuckDeadlineFloorMs, configuration.stepDeadlineFloorMs)
+        let floor = isFirst ? configuration.stepDeadlineFloorMs : min(configuration.stuckDeadlineFloorMs, configuration.stepDeadlineFloorMs)
         return max(floor, usual)
     }
 
     /// On the way from one process to the next.
     ///
-    /// - Parameter isProving: the connection may have to be made first.
-    func lostMs(rows: Int, isProving: Bool, _ configuration: CoordinatorConfiguration) -> UInt64 {
-        let floor = isProving ? configuration.linkProvingFloorMs : configuration.linkDeadlineFloorMs
+    /// - Parameter isFirst: of its epoch: the connection is made for it.
+    func lostMs(rows: Int, isFirst: Bool, _ configuration: CoordinatorConfiguration) -> UInt64 {
+        let floor = isFirst ? configuration.linkFirstFloorMs : configuration.linkDeadlineFloorMs
         return max(min(floor, configuration.stepDeadlineFloorMs), ways.milliseconds(rows: rows, times: Self.wayFactor) ?? 0)
     }
 }

@@ -17,9 +17,10 @@ package struct StepPlace: Hashable, Sendable {
 
     init(
         _ suspect: StepSuspect, of step: StepInFlight, work: UInt64?, after before: StepPlace?, clock: StepClock, patience: StepPatience,
-        isProving: Bool, _ configuration: CoordinatorConfiguration, at now: Instant
+        _ configuration: CoordinatorConfiguration, at now: Instant
     ) {
         self.step = step.number
+        let isFirst = step.number == StepNumber(1)
         self.suspect = suspect
         self.work = work
         let hasMoved = before.map { $0.step != step.number || $0.suspect != suspect || $0.work != work } ?? true
@@ -28,18 +29,18 @@ package struct StepPlace: Hashable, Sendable {
         switch suspect {
         case .worker(let worker):
             witness = work == nil ? nil : worker
-            let stuck = since.advanced(milliseconds: patience.stuckMs(rows: step.rowCount, isProving: isProving, configuration))
+            let stuck = since.advanced(milliseconds: patience.stuckMs(rows: step.rowCount, isFirst: isFirst, configuration))
             let end = clock.deadline(of: step, isGettingOn: work != nil)
             isForStanding = work != nil && stuck <= end
             giveUpAt = isForStanding ? stuck : end
         case .link(_, let worker), .sending(let worker):
             witness = worker
             isForStanding = true
-            giveUpAt = since.advanced(milliseconds: patience.lostMs(rows: step.rowCount, isProving: isProving, configuration))
+            giveUpAt = since.advanced(milliseconds: patience.lostMs(rows: step.rowCount, isFirst: isFirst, configuration))
         case .result:
             witness = nil
             isForStanding = true
-            giveUpAt = since.advanced(milliseconds: patience.lostMs(rows: step.rowCount, isProving: isProving, configuration))
+            giveUpAt = since.advanced(milliseconds: patience.lostMs(rows: step.rowCount, isFirst: isFirst, configuration))
         }
     }
 }

@@ -116,18 +116,18 @@ import Testing
     @Test func patienceFollowsTheSlowestLayerAndTheRows() {
         // 100 ms a layer in the first stage, 300 ms in the second.
         let patience = measured(rows: 16, milliseconds: [400, 600], way: 200)
-        #expect(patience.stuckMs(rows: 16, isProving: false, configuration) == 8 * 300)
-        #expect(patience.stuckMs(rows: 256, isProving: false, configuration) == 8 * 300 * 16)
-        #expect(patience.stuckMs(rows: 16, isProving: true, configuration) == Limits.stepDeadlineFloorMs)
+        #expect(patience.stuckMs(rows: 16, isFirst: false, configuration) == 8 * 300)
+        #expect(patience.stuckMs(rows: 256, isFirst: false, configuration) == 8 * 300 * 16)
+        #expect(patience.stuckMs(rows: 16, isFirst: true, configuration) == Limits.stepDeadlineFloorMs)
         // The next larger one is as good as it gets.
-        #expect(patience.stuckMs(rows: 1, isProving: false, configuration) == 8 * 300)
-        #expect(patience.lostMs(rows: 16, isProving: false, configuration) == Limits.linkDeadlineFloorMs)
-        #expect(patience.lostMs(rows: 64, isProving: false, configuration) == 4 * 200 * 4)
-        #expect(patience.lostMs(rows: 16, isProving: true, configuration) == Limits.linkProvingFloorMs)
+        #expect(patience.stuckMs(rows: 1, isFirst: false, configuration) == 8 * 300)
+        #expect(patience.lostMs(rows: 16, isFirst: false, configuration) == Limits.linkDeadlineFloorMs)
+        #expect(patience.lostMs(rows: 64, isFirst: false, configuration) == 4 * 200 * 4)
+        #expect(patience.lostMs(rows: 16, isFirst: true, configuration) == Limits.linkFirstFloorMs)
     }
 
     @Test func smallModelsHaveTheFloorAndUnknownOnesPatience() {
-        #expect(measured(rows: 16, milliseconds: [4, 2], way: 1).stuckMs(rows: 256, isProving: false, configuration) == Limits.stuckDeadlineFloorMs)
-        #expect(StepPatience().stuckMs(rows: 1, isProving: true, configuration) == configuration.stepDeadlineUnmeasuredMs)
+        #expect(measured(rows: 16, milliseconds: [4, 2], way: 1).stuckMs(rows: 256, isFirst: false, configuration) == Limits.stuckDeadlineFloorMs)
+        #expect(StepPatience().stuckMs(rows: 1, isFirst: true, configuration) == configuration.stepDeadlineUnmeasuredMs)
     }
 }
