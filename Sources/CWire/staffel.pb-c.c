@@ -2167,6 +2167,51 @@ void   staffel__v1__rebuild_counts__free_unpacked
   assert(message->base.descriptor == &staffel__v1__rebuild_counts__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   staffel__v1__fault_counts__init
+                     (Staffel__V1__FaultCounts         *message)
+{
+  static const Staffel__V1__FaultCounts init_value = STAFFEL__V1__FAULT_COUNTS__INIT;
+  *message = init_value;
+}
+size_t staffel__v1__fault_counts__get_packed_size
+                     (const Staffel__V1__FaultCounts *message)
+{
+  assert(message->base.descriptor == &staffel__v1__fault_counts__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t staffel__v1__fault_counts__pack
+                     (const Staffel__V1__FaultCounts *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &staffel__v1__fault_counts__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t staffel__v1__fault_counts__pack_to_buffer
+                     (const Staffel__V1__FaultCounts *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &staffel__v1__fault_counts__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Staffel__V1__FaultCounts *
+       staffel__v1__fault_counts__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Staffel__V1__FaultCounts *)
+     protobuf_c_message_unpack (&staffel__v1__fault_counts__descriptor,
+                                allocator, len, data);
+}
+void   staffel__v1__fault_counts__free_unpacked
+                     (Staffel__V1__FaultCounts *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &staffel__v1__fault_counts__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   staffel__v1__step_result__init
                      (Staffel__V1__StepResult         *message)
 {
@@ -4451,7 +4496,7 @@ const ProtobufCMessageDescriptor staffel__v1__gateway_welcome__descriptor =
   (ProtobufCMessageInit) staffel__v1__gateway_welcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[6] =
+static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[7] =
 {
   {
     "epoch",
@@ -4525,6 +4570,18 @@ static const ProtobufCFieldDescriptor staffel__v1__heartbeat__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "work",
+    160,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__Heartbeat, has_work),
+    offsetof(Staffel__V1__Heartbeat, work),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__heartbeat__field_indices_by_name[] = {
   0,   /* field[0] = epoch */
@@ -4533,13 +4590,15 @@ static const unsigned staffel__v1__heartbeat__field_indices_by_name[] = {
   4,   /* field[4] = last_received */
   1,   /* field[1] = last_step */
   2,   /* field[2] = steps_queued */
+  6,   /* field[6] = work */
 };
-static const ProtobufCIntRange staffel__v1__heartbeat__number_ranges[3 + 1] =
+static const ProtobufCIntRange staffel__v1__heartbeat__number_ranges[4 + 1] =
 {
   { 1, 0 },
   { 40, 4 },
   { 110, 5 },
-  { 0, 6 }
+  { 160, 6 },
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor staffel__v1__heartbeat__descriptor =
 {
@@ -4549,10 +4608,10 @@ const ProtobufCMessageDescriptor staffel__v1__heartbeat__descriptor =
   "Staffel__V1__Heartbeat",
   "staffel.v1",
   sizeof(Staffel__V1__Heartbeat),
-  6,
+  7,
   staffel__v1__heartbeat__field_descriptors,
   staffel__v1__heartbeat__field_indices_by_name,
-  3,  staffel__v1__heartbeat__number_ranges,
+  4,  staffel__v1__heartbeat__number_ranges,
   (ProtobufCMessageInit) staffel__v1__heartbeat__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -7193,6 +7252,122 @@ const ProtobufCMessageDescriptor staffel__v1__rebuild_counts__descriptor =
   (ProtobufCMessageInit) staffel__v1__rebuild_counts__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor staffel__v1__fault_counts__field_descriptors[7] =
+{
+  {
+    "connections_ended",
+    1,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__FaultCounts, has_connections_ended),
+    offsetof(Staffel__V1__FaultCounts, connections_ended),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "workers_silent",
+    2,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__FaultCounts, has_workers_silent),
+    offsetof(Staffel__V1__FaultCounts, workers_silent),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stages_stuck",
+    3,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__FaultCounts, has_stages_stuck),
+    offsetof(Staffel__V1__FaultCounts, stages_stuck),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stages_slow",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__FaultCounts, has_stages_slow),
+    offsetof(Staffel__V1__FaultCounts, stages_slow),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stage_links_lost",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__FaultCounts, has_stage_links_lost),
+    offsetof(Staffel__V1__FaultCounts, stage_links_lost),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "steps_not_delivered",
+    6,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__FaultCounts, has_steps_not_delivered),
+    offsetof(Staffel__V1__FaultCounts, steps_not_delivered),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "results_lost",
+    7,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__FaultCounts, has_results_lost),
+    offsetof(Staffel__V1__FaultCounts, results_lost),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned staffel__v1__fault_counts__field_indices_by_name[] = {
+  0,   /* field[0] = connections_ended */
+  6,   /* field[6] = results_lost */
+  4,   /* field[4] = stage_links_lost */
+  3,   /* field[3] = stages_slow */
+  2,   /* field[2] = stages_stuck */
+  5,   /* field[5] = steps_not_delivered */
+  1,   /* field[1] = workers_silent */
+};
+static const ProtobufCIntRange staffel__v1__fault_counts__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 7 }
+};
+const ProtobufCMessageDescriptor staffel__v1__fault_counts__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "staffel.v1.FaultCounts",
+  "FaultCounts",
+  "Staffel__V1__FaultCounts",
+  "staffel.v1",
+  sizeof(Staffel__V1__FaultCounts),
+  7,
+  staffel__v1__fault_counts__field_descriptors,
+  staffel__v1__fault_counts__field_indices_by_name,
+  1,  staffel__v1__fault_counts__number_ranges,
+  (ProtobufCMessageInit) staffel__v1__fault_counts__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCFieldDescriptor staffel__v1__step_result__field_descriptors[5] =
 {
   {
@@ -7347,7 +7522,7 @@ const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor =
   (ProtobufCMessageInit) staffel__v1__sampled_token__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[35] =
+static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descriptors[36] =
 {
   {
     "model_name",
@@ -7769,6 +7944,18 @@ static const ProtobufCFieldDescriptor staffel__v1__status_report__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "faults",
+    160,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Staffel__V1__StatusReport, faults),
+    &staffel__v1__fault_counts__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   19,   /* field[19] = displacements */
@@ -7776,6 +7963,7 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   33,   /* field[33] = drafts_modelled */
   2,   /* field[2] = epoch */
   17,   /* field[17] = expected_wait_ms */
+  35,   /* field[35] = faults */
   12,   /* field[12] = frames_dropped */
   4,   /* field[4] = gateways */
   32,   /* field[32] = handovers */
@@ -7807,13 +7995,14 @@ static const unsigned staffel__v1__status_report__field_indices_by_name[] = {
   11,   /* field[11] = tokens_generated */
   3,   /* field[3] = workers */
 };
-static const ProtobufCIntRange staffel__v1__status_report__number_ranges[4 + 1] =
+static const ProtobufCIntRange staffel__v1__status_report__number_ranges[5 + 1] =
 {
   { 1, 0 },
   { 40, 31 },
   { 80, 33 },
   { 110, 34 },
-  { 0, 35 }
+  { 160, 35 },
+  { 0, 36 }
 };
 const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
 {
@@ -7823,10 +8012,10 @@ const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor =
   "Staffel__V1__StatusReport",
   "staffel.v1",
   sizeof(Staffel__V1__StatusReport),
-  35,
+  36,
   staffel__v1__status_report__field_descriptors,
   staffel__v1__status_report__field_indices_by_name,
-  4,  staffel__v1__status_report__number_ranges,
+  5,  staffel__v1__status_report__number_ranges,
   (ProtobufCMessageInit) staffel__v1__status_report__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

@@ -50,8 +50,8 @@ package struct Coordinator: Sendable {
 
     static func emptyReplica(_ configuration: CoordinatorConfiguration) -> Replica {
         let clock = StepClock(
-            floorMs: configuration.stepDeadlineFloorMs, linkFloorMs: configuration.linkDeadlineFloorMs,
-            unmeasuredMs: configuration.stepDeadlineUnmeasuredMs, factor: configuration.stepDeadlineFactor)
+            floorMs: configuration.stepDeadlineFloorMs, unmeasuredMs: configuration.stepDeadlineUnmeasuredMs,
+            factor: configuration.stepDeadlineFactor)
         let scheduler = Scheduler(
             settings: Scheduler.Settings(
                 stepRowsMax: configuration.stepRowsMax, prefillRowsPerStep: configuration.prefillRowsPerStep,
@@ -142,7 +142,7 @@ package struct Coordinator: Sendable {
         membership.workers[worker]!.lastHeard = now
         switch message {
         case .heartbeat(let heartbeat):
-            membership.workers[worker]!.progress = heartbeat
+            heard(heartbeat, from: worker, now, &effects)
             effects.append(.send(.heartbeatReply(heartbeat), to: worker))
         case .loadProgress(let progress): loadProgressed(progress, worker, now, &effects)
         case .loaded(let epoch, let kept): loaded(epoch, kept: kept, worker, now, &effects)

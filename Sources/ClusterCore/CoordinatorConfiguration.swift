@@ -60,10 +60,15 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var heartbeatIntervalMs: UInt64 = Limits.heartbeatIntervalMs
     package var heartbeatTimeoutMs: UInt64 = Limits.workerSilenceMs
     package var loadProgressTimeoutMs: UInt64 = Limits.loadProgressTimeoutMs
+    /// Of a step on a worker that does not say whether it gets on, and of the first step after a load.
     package var stepDeadlineFloorMs: UInt64 = Limits.stepDeadlineFloorMs
+    /// Of a step on a worker that says so.
+    package var stuckDeadlineFloorMs: UInt64 = Limits.stuckDeadlineFloorMs
     /// Where a step was lost between two processes, nobody is struck for it and little is lost, so it is looked for sooner.
     package var linkDeadlineFloorMs: UInt64 = Limits.linkDeadlineFloorMs
-    /// Patience with the first step of all, before any step time is known: weights may still have to come from disk.
+    package var linkFirstFloorMs: UInt64 = Limits.linkFirstFloorMs
+    /// Patience with the first step of all, before any step time is known: weights may still have to come from disk. At least so long a worker is
+    /// waited for that says that it gets on.
     package var stepDeadlineUnmeasuredMs: UInt64 = 60_000
     /// A step is overdue after the longest step time seen lately times this, but never before the floor.
     package var stepDeadlineFactor: UInt64 = 8

@@ -307,6 +307,8 @@ extension Coordinator {
         settleAccounts()
         fleet[replica].watch.end(at: now, &speeds)
         fleet[replica].account.end()
+        fleet[replica].place = nil
+        fleet[replica].lastSlowStep = nil
         fleet[replica].deployment.phase = .idle
         fleet[replica].deployment.servingSince = nil
         fleet[replica].forecast = nil

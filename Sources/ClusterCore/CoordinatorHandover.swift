@@ -240,8 +240,11 @@ extension Coordinator {
         let old = fleet[replica].deployment.plan
         fleet[replica].handover = nil
         fleet[replica].handoverRetryMs = 0
+        let stepMicroseconds = pipelineStepMicroseconds(replica, now)
         fleet[replica].watch.end(at: now, &speeds)
         fleet[replica].deployment.epoch = handover.epoch
+        fleet[replica].place = nil
+        fleet[replica].lastSlowStep = nil
         fleet[replica].deployment.phase = .serving(handover.plan)
         fleet[replica].deployment.servingSince = now
         fleet[replica].scheduler.proceed(
@@ -258,17 +261,25 @@ extension Coordinator {
         let pause = handover.heldSince.map { now.nanoseconds(since: $0) } ?? 0
         metrics.handovers.finished(pauseNanoseconds: pause)
         metrics.handovers.moved(bytes: handover.bytesSent)
+        let parts = handover.pauseParts(at: now)
         traceEpoch(handover.epoch, handover.plan, &effects)
         log(
             .notice, "layers were handed over",
             [
                 .init("epoch", handover.epoch.value), .init("replica", replica), .init("rounds", handover.round),
                 .init("bytes", handover.bytesSent), .init("ms", now.milliseconds(since: handover.startedAt)), .init("pause_us", pause / 1_000),
+                .init("waited_for_steps_us", parts.steps), .init("last_blocks_us", parts.lastBlocks), .init("last_blocks_bytes", handover.bytesLast),
+                .init("change_us", parts.change), .init("step_us", stepMicroseconds),
             ], &effects)
         for stage in old?.stages ?? [] where handover.plan.stages.allSatisfy({ $0.worker != stage.worker }) {
             effects.append(.send(.release(handover.epoch), to: stage.worker))
             membership.workers[stage.worker]?.holdsSlice = false
         }
+    }
+
+    /// What a step takes from its sending to its result, on average of the last seconds.
+    private func pipelineStepMicroseconds(_ replica: Int, _ now: Instant) -> UInt64 {
+        UInt64(fleet.replicas[replica].account.report(at: now, isIdle: false).roundTripMilliseconds * 1_000)
     }
 
     // MARK: - Its failure

@@ -11,6 +11,7 @@ struct CoordinatorLink: Hashable, Sendable {
 
     private let heartbeatIntervalMs: UInt64
     private let timeoutMs: UInt64
+    private let greetingTimeoutMs: UInt64
     private let backoffMinMs: UInt64
     private let backoffMaxMs: UInt64
 
@@ -21,10 +22,12 @@ struct CoordinatorLink: Hashable, Sendable {
     private var nextAction: Instant?
     private var backoffMs: UInt64
 
+    /// - Parameter timeoutMs: of silence, while joined. A hello has `Limits.greetingTimeoutMs`, or this if it is longer.
     init(heartbeatIntervalMs: UInt64, timeoutMs: UInt64, backoffMinMs: UInt64, backoffMaxMs: UInt64) {
         precondition(heartbeatIntervalMs > 0 && backoffMinMs > 0 && timeoutMs > 0, "pauses are longer than nothing")
         self.heartbeatIntervalMs = heartbeatIntervalMs
         self.timeoutMs = timeoutMs
+        greetingTimeoutMs = max(timeoutMs, Limits.greetingTimeoutMs)
         self.backoffMinMs = backoffMinMs
         self.backoffMaxMs = backoffMaxMs
         backoffMs = backoffMinMs
@@ -74,7 +77,7 @@ struct CoordinatorLink: Hashable, Sendable {
             return [.heartbeat]
         }
         // A hello that is not answered for so long may sit in a dead connection.
-        guard connectedAt.advanced(milliseconds: timeoutMs) <= now else { return greet(now) }
+        guard connectedAt.advanced(milliseconds: greetingTimeoutMs) <= now else { return greet(now) }
         connectedAt = now
         return [.reconnect] + greet(now)
     }

@@ -24,6 +24,7 @@ package struct CoordinatorMetrics: Hashable, Sendable {
     package var lastRecoveryNanoseconds: UInt64 = 0
     package var handovers = HandoverCounts()
     package var dropped = DropCounts()
+    package var faults = FaultCounts()
 
     package init() {}
 

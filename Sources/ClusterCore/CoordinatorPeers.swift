@@ -38,6 +38,7 @@ extension Coordinator {
             membership.strikes[worker] = nil
         }
         speeds.met(worker, session: hello.session)
+        unstick(worker, session: hello.session, work: nil, now, &effects)
         defer { weights.tell(worker, hello, &effects) }
         // A restarted coordinator's epochs must lie above all that its workers have seen, or an old frame could pass for a new one.
         fleet.hasSeen(max(hello.lastEpoch, hello.holding?.epoch ?? Epoch(0)))
@@ -128,6 +129,15 @@ extension Coordinator {
             parameterCount: configuration.parameterCount, modelBytes: configuration.modelBytes, health: health)
     }
 
+    // MARK: - Heartbeats
+
+    mutating func heard(_ heartbeat: Heartbeat, from worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
+        membership.workers[worker]!.progress = heartbeat
+        membership.workers[worker]!.toldAt = now
+        unstick(worker, session: membership.workers[worker]!.hello.session, work: heartbeat.work, now, &effects)
+        locateStep(after: worker, now, &effects)
+    }
+
     // MARK: - Loss
 
     mutating func lose(worker: PeerKey, because reason: String, _ now: Instant, _ effects: inout [Effect]) {
@@ -150,6 +160,7 @@ extension Coordinator {
     }
 
     mutating func disconnected(_ peer: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
+        if membership.workers[peer] != nil { metrics.faults.connectionsEnded += 1 }
         lose(worker: peer, because: "the worker's connection ended", now, &effects)
         missed(gateway: peer, now, &effects)
     }
@@ -165,6 +176,7 @@ extension Coordinator {
 
     mutating func failSilentPeers(_ now: Instant, _ effects: inout [Effect]) {
         for worker in membership.workers.values where worker.lastHeard.advanced(milliseconds: heartbeatTimeoutMs) <= now {
+            metrics.faults.workersSilent += 1
             lose(worker: worker.key, because: "no heartbeat came in time", now, &effects)
         }
         for worker in membership.workers.values where nextQuestion(worker) <= now {

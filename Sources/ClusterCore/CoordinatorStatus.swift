@@ -26,6 +26,7 @@ extension Coordinator {
         report.recoveryNanoseconds = metrics.recoveryNanoseconds
         report.lastRecoveryNanoseconds = metrics.lastRecoveryNanoseconds
         report.rebuilds = fleet.replicas.reduce(RebuildCounts()) { $0 + $1.scheduler.rebuildCounts }
+        report.faults = metrics.faults
         report.handovers = metrics.handovers
         report.handovers.positionsRecomputed = sum { $0.positionsRecomputed }
         return report
@@ -71,12 +72,16 @@ extension Coordinator {
         guard let stage else {
             if worker.drain != nil { return "drained" }
             if fleet.replica(handingOverWith: worker.key) != nil { return "joining" }
+            if membership.stuck[worker.key] != nil { return "stuck" }
             return membership.strikes[worker.key].map { $0.suspendedUntil > now } == true ? "suspended" : "standby"
         }
         switch deployment.phase {
         case .loading(_, let stages): return stages[stage].isDone ? "loaded" : "loading"
         case .proving: return "loaded"
-        case .serving: return worker.drain?.isWanted == true ? "draining" : "serving"
+        case .serving:
+            if worker.drain?.isWanted == true { return "draining" }
+            let isSlow = worker.slowAt.map { $0.advanced(milliseconds: Limits.slowWorkerShownMs) > now } ?? false
+            return isSlow ? "slow" : "serving"
         case .idle: return "standby"
         }
     }

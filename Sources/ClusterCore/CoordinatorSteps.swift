@@ -48,7 +48,9 @@ extension Coordinator {
         guard let plan = fleet[replica].deployment.plan, plan.stages.last?.worker == worker else { return drop(.wrongState, from: worker, &effects) }
         switch fleet[replica].scheduler.take(result, at: now) {
         case .unknown: drop(.unknownStep, from: worker, &effects)
-        case .gap: recover(replica, "a step's result was lost", now, &effects)
+        case .gap:
+            metrics.faults.resultsLost += 1
+            recover(replica, "a step's result was lost", now, &effects)
         case .faulty(let fault):
             drop(.invalid, from: worker, &effects)
             strike(worker, Failure(.internalError, "the last stage \(fault)"), now, &effects)
@@ -71,7 +73,12 @@ extension Coordinator {
             let (step, timings) = (returned.step, returned.timings)
             let timeline = StepTimeline(sentAt: step.sentAt, returnedAt: returned.at, timings: timings)
             guard let replica = fleet.replica(in: returned.epoch) else { preconditionFailure("an epoch ended before its steps were in its accounts") }
-            if !step.isRebuild { fleet[replica].watch.note(step, timings, inFlight: returned.inFlight, at: returned.at, &speeds) }
+            if !step.isRebuild {
+                fleet[replica].watch.note(step, timings, inFlight: returned.inFlight, at: returned.at, &speeds)
+                fleet[replica].patience.note(
+                    rows: step.rowCount, timings, stages: fleet.replicas[replica].deployment.plan?.stages ?? [],
+                    wayNanoseconds: timeline.wireNanoseconds)
+            }
             fleet[replica].account.note(step, timings, timeline, tokens: returned.tokens)
             guard configuration.tracesSteps else { continue }
             untold.append(
@@ -90,40 +97,9 @@ extension Coordinator {
 
     mutating func stepFailed(_ epoch: Epoch, _ failure: Failure, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
         guard let replica = replica(of: worker, in: epoch, &effects) else { return }
-        if failure.code == .frameLost { recover(replica, failure.message, now, &effects) } else { strike(worker, failure, now, &effects) }
-    }
-
-    /// A step that takes far too long: the workers' heartbeats tell where it is (`StepSuspect`).
-    mutating func failOverdueStep(of replica: Int, _ now: Instant, _ effects: inout [Effect]) {
-        // Asked first, since it is asked at each event.
-        guard let deadline = fleet[replica].scheduler.lostDeadline, deadline <= now else { return }
-        let (deployment, scheduler) = (fleet[replica].deployment, fleet[replica].scheduler)
-        guard let plan = deployment.plan, let step = scheduler.inFlight.first else { return }
-        let suspect = StepSuspect(step: step.number, epoch: deployment.epoch, stages: plan.stages.map(\.worker)) {
-            membership.workers[$0]?.progress
-        }
-        if case .worker = suspect, let patience = scheduler.deadline, now < patience { return }
-        let what = "a step of \(step.rowCount) rows did not come back after \(now.milliseconds(since: step.sentAt)) ms"
-        switch suspect {
-        case .result: recover(replica, "a step's result was lost", now, &effects)
-        case .sending(let worker): recover(replica, "\(what): it did not reach worker \(name(worker))", now, &effects)
-        case .worker(let worker): strike(worker, Failure(.internalError, what), now, &effects)
-        case .link(let from, let to):
-            let failure = Failure(.frameLost, "\(what): what worker \(name(from)) computed did not reach worker \(name(to))")
-            if linkFaults.note(from: from, to: to, at: now) {
-                strike(to, failure, now, &effects)
-            } else {
-                recover(replica, failure.message, now, &effects)
-            }
-        }
-    }
-
-    /// When the oldest step in flight of any replica is overdue.
-    var stepDeadline: Instant? {
-        fleet.replicas.compactMap { replica in
-            // Then heartbeats tell where it is, or it is waited for.
-            replica.scheduler.lostDeadline.flatMap { $0 > lastHandled ? $0 : replica.scheduler.deadline }
-        }.min()
+        guard failure.code == .frameLost else { return strike(worker, failure, now, &effects) }
+        metrics.faults.stageLinksLost += 1
+        recover(replica, failure.message, now, &effects)
     }
 
     mutating func takeSequenceID() -> SequenceID {

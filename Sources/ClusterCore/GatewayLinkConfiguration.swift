@@ -5,7 +5,7 @@ package struct GatewayLinkConfiguration: Hashable, Sendable {
     package var name: String
     package var requestsOpenMax: Int = Limits.requestsOpenMax
     package var heartbeatIntervalMs: UInt64 = Limits.heartbeatIntervalMs
-    package var heartbeatTimeoutMs: UInt64 = Limits.heartbeatTimeoutMs
+    package var heartbeatTimeoutMs: UInt64 = Limits.coordinatorSilenceMs
     package var reconnectBackoffMinMs: UInt64 = 100
     package var reconnectBackoffMaxMs: UInt64 = 5_000
     /// A request of which nothing was heard for so long is submitted again, with the tokens so far: what was lost on the way comes again.

@@ -40,6 +40,10 @@ package struct Handover: Hashable, Sendable {
     package private(set) var lastProgress: Instant
     /// Since when no step is sent.
     package private(set) var heldSince: Instant?
+    /// When the last blocks were asked for, and what had been sent by then.
+    package private(set) var lastRoundAt: Instant?
+    private var bytesBeforeLast: UInt64 = 0
+    package private(set) var adoptingAt: Instant?
     private var bytesLoaded: [PeerKey: UInt64] = [:]
     private var bytesSentBy: [PeerKey: UInt64] = [:]
 
@@ -79,6 +83,18 @@ package struct Handover: Hashable, Sendable {
 
     package var bytesSent: UInt64 { senders.reduce(0) { saturatingSum($0, bytesSentBy[$1] ?? 0) } }
 
+    /// How long steps waited for which reason, once it is done: for those in flight, for the last blocks, for all to change over. Microseconds.
+    package func pauseParts(at now: Instant) -> (steps: UInt64, lastBlocks: UInt64, change: UInt64) {
+        guard let heldSince, let adoptingAt else { return (0, 0, 0) }
+        let sent = lastRoundAt ?? adoptingAt
+        return (
+            sent.nanoseconds(since: heldSince) / 1_000, adoptingAt.nanoseconds(since: sent) / 1_000, now.nanoseconds(since: adoptingAt) / 1_000
+        )
+    }
+
+    /// Of the last blocks.
+    package var bytesLast: UInt64 { lastRoundAt == nil ? 0 : bytesSent - min(bytesSent, bytesBeforeLast) }
+
     // MARK: - Progress
 
     /// A worker loads: only more bytes count as life.
@@ -108,6 +124,7 @@ package struct Handover: Hashable, Sendable {
     /// Blocks are to be sent once more by all senders; `isLast`: steps wait for it.
     package mutating func beginRound(isLast: Bool, at now: Instant) {
         phase = isLast ? .finishing : .copying
+        if isLast { (lastRoundAt, bytesBeforeLast) = (now, bytesSent) }
         awaited = senders
         round += 1
         lastProgress = now
@@ -122,6 +139,7 @@ package struct Handover: Hashable, Sendable {
 
     package mutating func adopt(at now: Instant) {
         phase = .adopting
+        adoptingAt = now
         awaited = plan.stages.map(\.worker)
         lastProgress = now
     }

@@ -48,13 +48,24 @@ package enum Limits {
     /// Thirty years: a wait of more is as good as for ever.
     package static let expectedWaitMsMax: UInt64 = 1_000_000_000_000
     package static let heartbeatIntervalMs: UInt64 = 250
-    package static let heartbeatTimeoutMs: UInt64 = 3_000
+    /// A worker or gateway gives a silent coordinator up after so long, and makes a new connection.
+    package static let coordinatorSilenceMs: UInt64 = 1_600
+    /// And takes a connection for dead on which its hello is not answered for so long: a handshake is some round trips of a slow network.
+    package static let greetingTimeoutMs: UInt64 = 3_000
     /// The coordinator gives a silent worker up after so long: a process that is stopped or a link that is cut shows within two seconds.
-    package static let workerSilenceMs: UInt64 = 1_750
+    package static let workerSilenceMs: UInt64 = 1_600
     package static let loadProgressTimeoutMs: UInt64 = 60_000
     package static let stepDeadlineFloorMs: UInt64 = 10_000
+    /// A stage thread that is in a step and does nothing for so long is stuck, unless its layers take very long. Far longer than a busy machine
+    /// leaves a thread without a processor; with one interval of heartbeats still within two seconds.
+    package static let stuckDeadlineFloorMs: UInt64 = 1_500
     /// Of a step that a stage has not received: that is not for want of time.
-    package static let linkDeadlineFloorMs: UInt64 = 1_500
+    package static let linkDeadlineFloorMs: UInt64 = 1_250
+    /// The same of an epoch's first step, for which the connection is made: some round trips of a slow network.
+    package static let linkFirstFloorMs: UInt64 = 3_000
+    /// Between two lines of the log about the same slow worker, and how long a status calls it slow.
+    package static let slowWorkerLogIntervalMs: UInt64 = 60_000
+    package static let slowWorkerShownMs: UInt64 = 10_000
     package static let recoveryWaitMs: UInt64 = 300_000
     package static let planSettleMs: UInt64 = 1_000
     /// Of keys and values in one frame, unless one block of one layer has more: what a decode step may have to wait for.

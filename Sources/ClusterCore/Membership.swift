@@ -6,14 +6,24 @@ package struct Membership: Hashable, Sendable {
     package var gateways: OrderedDictionary<PeerKey, GatewayMember> = [:]
     /// Outlives a worker's membership, or a hung stage could shed its strikes by saying hello again.
     package var strikes: OrderedDictionary<PeerKey, Strikes> = [:]
+    /// Workers whose stage thread did nothing in the middle of a step, until it does something or their process is another one.
+    var stuck: OrderedDictionary<PeerKey, Stuck> = [:]
     /// Workers to whom this coordinator gave a stage at any time. Only ever asked by key.
     var assigned: Set<PeerKey> = []
+
+    struct Stuck: Hashable, Sendable {
+        var session: UInt64
+        /// What its heartbeats said by then (`Heartbeat.work`).
+        var work: UInt64
+    }
 
     package init() {}
 
     /// Workers that a plan may use now, in order of their keys.
     package func candidates(at now: Instant) -> [WorkerMember] {
-        workers.values.filter { $0.drain == nil && (strikes[$0.key].map { $0.suspendedUntil <= now } ?? true) }.sorted { $0.key < $1.key }
+        workers.values.filter { worker in
+            worker.drain == nil && stuck[worker.key] == nil && (strikes[worker.key].map { $0.suspendedUntil <= now } ?? true)
+        }.sorted { $0.key < $1.key }
     }
 
     /// When the next suspension of a present worker ends.
@@ -30,6 +40,11 @@ package struct WorkerMember: Hashable, Sendable {
     package var lastAsked = Instant(nanoseconds: 0)
     /// As of its last heartbeat.
     package var progress: Heartbeat
+    /// When that came.
+    var toldAt = Instant(nanoseconds: 0)
+    /// When it was last found to take far longer than usual for a step that it got on with; when the log said so.
+    var slowAt: Instant?
+    var slowToldAt: Instant?
     /// Whether it has, or was told to have, a slice in memory.
     package var holdsSlice: Bool
     /// What it serves or served by an earlier coordinator's plan; `nil` once it got a stage of this one's.

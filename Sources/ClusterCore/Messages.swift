@@ -202,6 +202,9 @@ package struct Heartbeat: Hashable, Sendable {
     package var expectedWaitMs: UInt64
     /// Of a worker without a stage: the layers that it has in memory ahead. Empty where there are none.
     package var held = 0..<0
+    /// Of a worker: grows while its stage thread gets on, in the middle of a step too, so that one that is stuck and one that is slow can be told
+    /// apart. Only that it changes means anything. `nil` from earlier releases.
+    package var work: UInt64?
 
     package init(epoch: Epoch, lastStep: StepNumber, stepsQueued: Int, lastReceived: StepNumber? = nil, expectedWaitMs: UInt64 = 0) {
         self.epoch = epoch
@@ -310,6 +313,7 @@ package struct StatusReport: Hashable, Sendable {
     package var lastRecoveryNanoseconds: UInt64 = 0
     package var handovers = HandoverCounts()
     package var rebuilds = RebuildCounts()
+    package var faults = FaultCounts()
     /// While a plan serves.
     package var planning: PlanningStatus?
 

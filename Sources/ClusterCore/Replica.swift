@@ -8,6 +8,12 @@ package struct Replica: Sendable {
     /// How long its plan is predicted to take; `nil` while it has none.
     package var forecast: PipelineForecast?
 
+    /// Where the step that is waited for is, as of the last heartbeat.
+    var place: StepPlace?
+    var patience = StepPatience()
+    /// Of this epoch: the last one for which a worker was called slow.
+    var lastSlowStep: StepNumber?
+
     package var watch = PlanWatch()
     package var account = PipelineAccount()
     /// Its layers are moving to another plan.

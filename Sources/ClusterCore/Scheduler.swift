@@ -65,7 +65,7 @@ package struct Scheduler: Sendable {
     var nextNumber: UInt64 = 1
     var inFlightMax = 0
     package internal(set) var shape: StepShape
-    private var clock: StepClock
+    private(set) var clock: StepClock
     package internal(set) var speculation: Speculation
     package private(set) var preemptions: UInt64 = 0
     /// Positions computed a second time.
@@ -95,11 +95,6 @@ package struct Scheduler: Sendable {
 
     package var openCount: Int { sequences.count }
     package subscript(id: SequenceID) -> GeneratedSequence? { sequences[id] }
-
-    /// When the oldest step in flight is overdue.
-    package var deadline: Instant? { inFlight.first.map { clock.deadline(of: $0) } }
-    /// The same, if no stage computes it.
-    package var lostDeadline: Instant? { inFlight.first.map { clock.deadline(of: $0, isLost: true) } }
 
     // MARK: - Epochs
 

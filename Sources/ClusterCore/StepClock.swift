@@ -1,51 +1,43 @@
-/// How long steps take, by their number of rows, and so when one is overdue.
+/// How long steps take, by their number of rows, and so when one takes too long whatever the reason.
 ///
 /// A step's time counts from when the pipeline could begin to give its result: its own sending or the result before it, whichever is
-/// later. Times are kept in classes of row counts (powers of two), because a step of 256 rows takes far longer than one of 1.
+/// later. What is known better, because workers say how far they are, is judged by `StepPlace` and `StepPatience`.
 package struct StepClock: Hashable, Sendable {
     private let floorMs: UInt64
-    private let linkFloorMs: UInt64
     private let unmeasuredMs: UInt64
     private let factor: UInt64
-    /// By class: the longest of late, forgotten by an eighth with each shorter one.
-    private var longest: [UInt64] = []
+    private var times = LongestTimes()
     private var lastResult = Instant(nanoseconds: 0)
 
-    package init(floorMs: UInt64, linkFloorMs: UInt64 = .max, unmeasuredMs: UInt64, factor: UInt64) {
+    package init(floorMs: UInt64, unmeasuredMs: UInt64, factor: UInt64) {
         self.floorMs = floorMs
-        self.linkFloorMs = min(linkFloorMs, floorMs)
         self.unmeasuredMs = unmeasuredMs
         self.factor = factor
     }
 
     package mutating func finished(_ step: StepInFlight, at now: Instant) {
-        let taken = now.nanoseconds(since: max(step.sentAt, lastResult))
+        times.note(rows: step.rowCount, nanoseconds: now.nanoseconds(since: max(step.sentAt, lastResult)))
         lastResult = now
-        let index = Self.rowClass(step.rowCount)
-        while longest.count <= index { longest.append(0) }
-        longest[index] = max(taken, longest[index] - longest[index] / 8)
     }
 
     /// When `step`, the oldest in flight, is overdue.
     ///
-    /// - Parameter isLost: whether it is known not to be computed anywhere.
-    package func deadline(of step: StepInFlight, isLost: Bool = false) -> Instant {
-        let floorMs = isLost ? linkFloorMs : floorMs
-        let begin = max(step.sentAt, lastResult)
-        guard let expected = expectedNanoseconds(rows: step.rowCount) else { return begin.advanced(milliseconds: max(floorMs, unmeasuredMs)) }
-        let (patience, overflowed) = expected.multipliedReportingOverflow(by: factor)
-        return begin.advanced(milliseconds: max(floorMs, overflowed ? .max : patience / 1_000_000))
-    }
-
-    /// From its own class, else scaled up from the next smaller one, else as long as the next larger one. `nil` before any was measured.
-    private func expectedNanoseconds(rows: Int) -> UInt64? {
-        let index = Self.rowClass(rows)
-        for smaller in stride(from: min(index, longest.count - 1), through: 0, by: -1) where longest[smaller] > 0 {
-            let (scaled, overflowed) = longest[smaller].multipliedReportingOverflow(by: 1 << UInt64(index - smaller))
-            return overflowed ? .max : scaled
+    /// - Parameter isGettingOn: its worker is known to compute it. That takes what it takes, but not for ever.
+    package func deadline(of step: StepInFlight, isGettingOn: Bool = false) -> Instant {
+        let floorMs = isGettingOn ? max(floorMs, unmeasuredMs) : floorMs
+        guard let patience = times.milliseconds(rows: step.rowCount, times: factor) else {
+            return begin(of: step).advanced(milliseconds: max(floorMs, unmeasuredMs))
         }
-        return longest.dropFirst(index).first { $0 > 0 }
+        return begin(of: step).advanced(milliseconds: max(floorMs, patience))
     }
 
-    private static func rowClass(_ rows: Int) -> Int { Int.bitWidth - max(1, rows).leadingZeroBitCount - 1 }
+    /// From when on `step`, the oldest in flight, is so late that a person should hear of it.
+    ///
+    /// - Parameter floorMs: but not before.
+    package func isLate(_ step: StepInFlight, floorMs: UInt64, at now: Instant) -> Bool {
+        guard let patience = times.milliseconds(rows: step.rowCount, times: factor) else { return false }
+        return begin(of: step).advanced(milliseconds: max(floorMs, patience)) <= now
+    }
+
+    private func begin(of step: StepInFlight) -> Instant { max(step.sentAt, lastResult) }
 }

@@ -19,6 +19,8 @@ package struct Worker: Sendable {
     var held = 0..<0
     /// Of the protocol that the coordinator speaks.
     private(set) var coordinatorMinor: UInt32 = 0
+    /// As told last; `nil` before that.
+    private var workDone: UInt64?
     /// It ends by then, with its layers handed over or not.
     var leavingBy: Instant?
     private var hasEnded = false
@@ -101,6 +103,7 @@ package struct Worker: Sendable {
         case .weightsWanted(let model): if link.isJoined { effects.append(.send(.weightsQuery(model))) }
         case .malformedFrame(let peer): drop(.malformed, from: peer, &effects)
         case .loadedAhead(let layers): loadedAhead(layers, &effects)
+        case .workDone(let count): workDone = count
         case .deadline: break
         case .leave(let milliseconds): wishToLeave(withinMs: milliseconds, now, &effects)
         case .shutdown: leave(&effects)
@@ -143,6 +146,7 @@ package struct Worker: Sendable {
             epoch: stage?.assignment.epoch ?? Epoch(0), lastStep: stage?.lastComputed ?? StepNumber(0), stepsQueued: stage?.queue.count ?? 0,
             lastReceived: stage?.lastArrived)
         heartbeat.held = held
+        heartbeat.work = workDone
         return heartbeat
     }
 

@@ -11,7 +11,7 @@ package struct WorkerConfiguration: Hashable, Sendable {
     /// Where other workers may fetch weights from it; `nil` for nowhere.
     package var weightsEndpoint: String?
     package var heartbeatIntervalMs: UInt64 = Limits.heartbeatIntervalMs
-    package var heartbeatTimeoutMs: UInt64 = Limits.heartbeatTimeoutMs
+    package var heartbeatTimeoutMs: UInt64 = Limits.coordinatorSilenceMs
     package var reconnectBackoffMinMs: UInt64 = 100
     package var reconnectBackoffMaxMs: UInt64 = 5_000
     /// Steps that wait for the stage thread. More than any coordinator sends; a frame beyond is dropped and reported.

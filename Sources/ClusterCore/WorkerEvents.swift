@@ -50,6 +50,8 @@ extension Worker {
         case loadedAhead(Range<Int>)
         /// A load needs a model file that is not here; said again until it is.
         case weightsWanted(ModelDigest)
+        /// A number that grows while the stage thread gets on with what it does, be it in the middle of a step; told before each heartbeat.
+        case workDone(UInt64)
         case deadline
         /// Beside what serves, the slice of this epoch's `.prepare` is in memory, with room for keys and values.
         case prepared(Epoch)

@@ -10,6 +10,8 @@ package final class ComputePool {
     package let threads: Int
     /// How many threads each memory node has, in the order of the threads' numbers. One node where threads are not pinned.
     package let threadsOfNodes: [Int]
+    /// Told of each product and each attention that is done; `nil`: nobody wants to know.
+    package var workDone: WorkDone?
 
     package static let threadsMax = 1024
 

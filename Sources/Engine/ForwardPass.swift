@@ -59,6 +59,7 @@ struct ForwardPass {
                 project(down, rows: rows, scratch)
             case .experts(let experts):
                 sk_feed_experts(kernels, pool.pool, experts, Int32(rows), scratch)
+                pool.workDone?.note()
             }
             // After every layer, so that a cut changes nothing.
             if boundary == .bf16 { sk_round_bf16(kernels, work.hidden, rows * model.hidden) }
@@ -68,6 +69,7 @@ struct ForwardPass {
     private func project(_ projection: UnsafePointer<sk_projection>, rows: Int, _ scratch: UnsafeMutableRawPointer) {
         watch?.see(projection, rows: rows, kernels: kernels)
         sk_project(kernels, pool.pool, projection, Int32(rows), scratch)
+        pool.workDone?.note()
     }
 
     /// work.attended = attention of the rows' queries over what the layer lets them see of their sequences, themselves included.
@@ -85,6 +87,7 @@ struct ForwardPass {
         var attention = attention(over: kv.layers[layer], window: windows[layer])
         sk_kv_write(kernels, pool, &attention.kv, work.spans, Int32(spans), keys, width, values, width)
         sk_attend(kernels, self.pool.pool, &attention, work.spans, Int32(spans), queries, width, work.attended, model.queryWidth, scratch)
+        self.pool.workDone?.note()
     }
 
     private func attention(over kv: sk_kv, window: Int32) -> sk_attention {

@@ -102,6 +102,10 @@ private struct CoordinatorLoop: ~Copyable {
     private let hashing: ModelHashing?
     private let weights: WeightServer?
     private let tellHashed: @Sendable (HashedWeights) -> Void
+    /// What the machine says of peers: a healthy cluster never comes near this.
+    private var wordsOfPeers = LogGate(linesMax: 20, intervalMs: 10_000)
+    /// Of frames that can't be read.
+    private var unreadable = LogGate(linesMax: 1, intervalMs: 60_000)
     private var hasEnded = false
 
     init(
@@ -258,7 +262,9 @@ private struct CoordinatorLoop: ~Copyable {
                 dispatch(decoded, from: key)
             } catch {
                 if error.code == .versionMismatch { refuseVersion(of: key, over: message.bytes(of: 0), error) }
-                logger.debug("malformed frame", metadata: ["peer": "\(key)", "reason": "\(error)"])
+                if let leftOut = unreadable.pass(LogGate.Kind(message: "malformed frame", peer: "\(key)"), at: MonotonicClock.now) {
+                    logger.debug("malformed frame", metadata: ["peer": "\(key)", "reason": "\(error)", "left_out": "\(leftOut)"])
+                }
                 handle(.malformedFrame(from: key))
             }
         }
@@ -274,7 +280,11 @@ private struct CoordinatorLoop: ~Copyable {
     /// A peer of another major can't read what we say, but sees from the header of any answer why; and whoever looks after the cluster sees it here.
     private mutating func refuseVersion(of key: PeerKey, over route: [UInt8], _ error: WireError) {
         routes[key] = route
-        logger.warning("a peer speaks another protocol", metadata: ["peer": "\(key)", "reason": "\(error.message)"])
+        if let leftOut = unreadable.pass(LogGate.Kind(message: "a peer speaks another protocol", peer: "\(key)"), at: MonotonicClock.now) {
+            logger.warning(
+                "a peer speaks another protocol",
+                metadata: ["peer": "\(key)", "reason": "\(error.message)", "left_out": "\(leftOut)"])
+        }
         send(.refused(Failure(.versionMismatch, error.message)), to: key)
     }
 
@@ -349,7 +359,7 @@ private struct CoordinatorLoop: ~Copyable {
         case .admitFetchers(let keys): weights?.admit(keys)
         case .hashWeights: hashing?.begin(tell: tellHashed)
         case .log(let entry):
-            logger.log(entry)
+            if let entry = wordsOfPeers.pass(entry, at: MonotonicClock.now) { logger.log(entry) }
         case .trace(let event):
             trace?.note(event)
         case .ended:

@@ -55,19 +55,31 @@ final class StageThread: Sendable {
     private let queue = Mutex(Queue())
     private let wake = DispatchSemaphore(value: 0)
     private let ended = DispatchSemaphore(value: 0)
+    private let work = WorkDone()
 
     /// Starts the thread. `report` is called on it and must not block.
     init(configuration: StageThreadConfiguration, report: @escaping @Sendable (Report) -> Void) {
         queue.withLock { $0.commands.reserveCapacity(Self.commandsMax) }
         let thread = Thread { [self] in
             NodeThread.nameCurrent("stage")
-            var stage = StageHolder(configuration: configuration, isSuperseded: { [self] in isSuperseded }, report: report)
-            while let command = next() { stage.perform(command, report: report) }
+            var stage = StageHolder(configuration: configuration, work: work, isSuperseded: { [self] in isSuperseded }, report: report)
+            while let command = next() {
+                stage.perform(command, report: report)
+                work.note()
+            }
             stage.end()
             ended.signal()
         }
         thread.stackSize = 8 << 20
         thread.start()
+    }
+
+    /// Grows while the thread gets on with what it does. What the system fetches from disk for it counts too: on a machine that swaps, one piece of
+    /// a layer may take long and yet go on.
+    var workDone: UInt64 {
+        var usage = rusage()
+        getrusage(RUSAGE_SELF.rawValue, &usage)
+        return work.count &+ UInt64(max(0, usage.ru_majflt))
     }
 
     /// False when `commandsMax` commands wait.
@@ -149,6 +161,7 @@ package struct StageThreadConfiguration: Sendable {
 /// The slice that the stage thread holds, and its work on it.
 struct StageHolder {
     let configuration: StageThreadConfiguration
+    private let work: WorkDone
     let isSuperseded: () -> Bool
     private var pool: ComputePool?
     var weights: StageWeights?
@@ -172,9 +185,11 @@ struct StageHolder {
     private static let outcomesKept = 4
 
     init(
-        configuration: StageThreadConfiguration, isSuperseded: @escaping () -> Bool, report: @escaping @Sendable (StageThread.Report) -> Void
+        configuration: StageThreadConfiguration, work: WorkDone, isSuperseded: @escaping () -> Bool,
+        report: @escaping @Sendable (StageThread.Report) -> Void
     ) {
         self.configuration = configuration
+        self.work = work
         self.isSuperseded = isSuperseded
         keeper = configuration.cache == nil ? nil : WeightKeeper(logger: configuration.logger)
         preparer = SlicePreparer(configuration: configuration, report: report)
@@ -275,7 +290,10 @@ struct StageHolder {
     mutating func ownPool() throws -> ComputePool {
         // Before the pool, which pins this thread: others start where this one may run.
         if watch == nil, configuration.staysAwake, !ProcessorQuota.isSet { watch = ProcessorWatch(processor: configuration.processors?.first) }
-        if pool == nil { pool = try ComputePool(threads: configuration.threads, processors: configuration.processors) }
+        if pool == nil {
+            pool = try ComputePool(threads: configuration.threads, processors: configuration.processors)
+            pool!.workDone = work
+        }
         return pool!
     }
 

@@ -317,6 +317,8 @@ private struct WorkerLoop: ~Copyable {
 
     private mutating func handle(_ event: Worker.Event, at now: Instant = MonotonicClock.now) {
         var effects: [Worker.Effect] = []
+        // A heartbeat that is due goes out with whatever event comes next.
+        if let deadline = machine.nextDeadline, deadline <= now { machine.handle(.workDone(stage.workDone), at: now, into: &effects) }
         machine.handle(event, at: now, into: &effects)
         for effect in effects {
             do { try perform(effect) } catch {

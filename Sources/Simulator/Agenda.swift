@@ -28,6 +28,7 @@ struct Agenda {
     enum Trouble {
         case slowWorker(Int)
         case brokenLoading(Int)
+        case hungStage(Int, incarnation: Int)
         case slowLink(Int)
         case revocation(party: Int)
         case drift(party: Int)

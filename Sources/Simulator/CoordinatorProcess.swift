@@ -174,6 +174,8 @@ extension Cluster {
         switch entry.message {
         case "worker joined": if entry["role"] == "standby" { coverage.count(.standbyJoined) }
         case "worker lost": if let branch = Self.losses[entry["reason"]] { coverage.count(branch) }
+        case "a worker is slow; its stage thread gets on": coverage.count(.workerSlow)
+        case "a stage thread that was stuck goes on": coverage.count(.workerUnstuck)
         case "gateway lost": if let branch = Self.losses[entry["reason"]] { coverage.count(branch) }
         case "epoch ended": noteEnd(entry, process)
         case "a request goes on through another gateway": coverage.count(.wentOn)
@@ -220,6 +222,8 @@ extension Cluster {
             case "a worker reconnected and frames may be lost": .endedByReconnect
             case "a step's result was lost": .endedByResult
             case _ where reason.contains("came where"): .endedByFrame
+            case _ where reason.contains("did nothing for the last"): .endedByStuck
+            case _ where reason.contains("computed did not reach"): .endedByLink
             case _ where reason.contains("did not come back after"): .endedByOverdue
             case _ where reason.contains("made no progress"): .endedByStall
             case _ where reason.contains("No room"): .endedByLoad

@@ -126,7 +126,9 @@ extension Cluster {
         guard let party = one(of: workerParties), let process = workers[party - 1] else { return false }
         let host = hosts[party]
         switch fault {
-        case .stageHangs: process.isHung = true
+        case .stageHangs:
+            process.hungSince = process.hungSince ?? now
+            if numbers.oneIn(3) { ends(.hungStage(party, incarnation: host.incarnation), within: 50_000_000...20_000_000_000) }
         case .stepFails: process.failsNextStep = true
         case .stageSlow:
             host.slowness = scenario.slowness[party - 1] * UInt64(numbers.among(2...60))
@@ -238,6 +240,11 @@ extension Cluster {
         switch trouble {
         case .slowWorker(let party): hosts[party].slowness = scenario.slowness[party - 1]
         case .brokenLoading(let party): hosts[party].loading = .works
+        case .hungStage(let party, let incarnation):
+            guard hosts[party].incarnation == incarnation, let process = workers[party - 1], process.isHung else { return }
+            process.hungSince = nil
+            // It goes on with what it was in.
+            agenda.add(.stage(worker: party, incarnation: incarnation, job: process.job), at: after(1_000))
         case .slowLink(let id):
             let control = 2 * hosts.count
             (id >= control ? links[id - control].link : id % 2 == 0 ? hosts[id / 2].up : hosts[id / 2].down).slowness = 1

@@ -49,7 +49,11 @@ final class WorkerProcess {
     /// Whose steps left what is in memory, and of which epoch the stage is.
     var content: Epoch?
     var loadedEpoch: Epoch?
-    var isHung = false
+    /// Since when its stage thread does nothing.
+    var hungSince: Agenda.Time?
+    var isHung: Bool { hungSince != nil }
+    /// When the present job began, and how long it takes.
+    var span: (from: Agenda.Time, nanoseconds: UInt64) = (0, 0)
     var failsNextStep = false
     /// A step failed: what comes after it is computed from a wrong state until the next load, and nobody may use it.
     var isSuspect = false
@@ -68,6 +72,15 @@ final class WorkerProcess {
     init(machine: Worker, endpoint: String) {
         self.machine = machine
         self.endpoint = endpoint
+    }
+
+    /// Grows while the stage thread gets on: as the real one's, it does so several times in a layer.
+    func workDone(at now: Agenda.Time) -> UInt64 {
+        let piecesMax: UInt64 = 1_000
+        guard case .compute = running, span.nanoseconds > 0 else { return UInt64(job) * piecesMax }
+        let pieces = UInt64(6 * (stage?.assignment.layers.count ?? 1))
+        let until = max(span.from, min(now, hungSince ?? now))
+        return UInt64(job) * piecesMax + min(pieces, (until - span.from) * pieces / span.nanoseconds)
     }
 
     /// Whose connections are let in.
@@ -116,6 +129,10 @@ extension Cluster {
         guard let process = workers[party - 1] else { return }
         var effects: [Worker.Effect] = []
         events += 1
+        let local = hosts[party].clock.now(now)
+        if let due = process.machine.nextDeadline, due <= local {
+            process.machine.handle(.workDone(process.workDone(at: now)), at: local, into: &effects)
+        }
         process.machine.handle(event, at: hosts[party].clock.now(now), into: &effects)
         for effect in effects {
             note(effect, event)
@@ -209,6 +226,7 @@ extension Cluster {
     func run(_ job: WorkerProcess.Job, for nanoseconds: UInt64, _ party: Int, _ process: WorkerProcess) {
         process.running = job
         process.job += 1
+        process.span = (now, nanoseconds)
         agenda.add(.stage(worker: party, incarnation: hosts[party].incarnation, job: process.job), at: after(nanoseconds))
     }
 

@@ -102,6 +102,18 @@ extension PackArena {
         }
     }
 
+    func faultCounts(_ value: FaultCounts) -> UnsafeMutablePointer<Staffel__V1__FaultCounts> {
+        make(staffel__v1__fault_counts__init) { m in
+            (m.has_connections_ended, m.connections_ended) = (1, value.connectionsEnded)
+            (m.has_workers_silent, m.workers_silent) = (1, value.workersSilent)
+            (m.has_stages_stuck, m.stages_stuck) = (1, value.stagesStuck)
+            (m.has_stages_slow, m.stages_slow) = (1, value.stagesSlow)
+            (m.has_stage_links_lost, m.stage_links_lost) = (1, value.stageLinksLost)
+            (m.has_steps_not_delivered, m.steps_not_delivered) = (1, value.stepsNotDelivered)
+            (m.has_results_lost, m.results_lost) = (1, value.resultsLost)
+        }
+    }
+
     func handoverCounts(_ value: HandoverCounts) -> UnsafeMutablePointer<Staffel__V1__HandoverCounts> {
         make(staffel__v1__handover_counts__init) { m in
             (m.has_done, m.done) = (1, value.done)

@@ -183,6 +183,7 @@ extension PackArena {
             if let received = value.lastReceived { (m.has_last_received, m.last_received) = (1, received.value) }
             if value.expectedWaitMs > 0 { (m.has_expected_wait_ms, m.expected_wait_ms) = (1, value.expectedWaitMs) }
             if !value.held.isEmpty { m.held = layerRange(value.held) }
+            if let work = value.work { (m.has_work, m.work) = (1, work) }
         }
     }
 

@@ -16,6 +16,7 @@ extension PackArena {
         (m.has_recovery_nanoseconds, m.recovery_nanoseconds) = (1, value.recoveryNanoseconds)
         (m.has_last_recovery_nanoseconds, m.last_recovery_nanoseconds) = (1, value.lastRecoveryNanoseconds)
         if value.rebuilds != RebuildCounts() { m.rebuilds = rebuildCounts(value.rebuilds) }
+        if value.faults != FaultCounts() { m.faults = faultCounts(value.faults) }
         if value.handovers != HandoverCounts() { m.handovers = handoverCounts(value.handovers) }
     }
 

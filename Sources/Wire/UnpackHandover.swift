@@ -120,6 +120,20 @@ extension Unpack {
         return counts
     }
 
+    static func faultCounts(_ p: UnsafePointer<Staffel__V1__FaultCounts>) throws(WireError) -> FaultCounts {
+        let f = Fields("FaultCounts")
+        let m = p.pointee
+        var counts = FaultCounts()
+        counts.connectionsEnded = try f.counter(m.has_connections_ended, m.connections_ended, "connections_ended")
+        counts.workersSilent = try f.counter(m.has_workers_silent, m.workers_silent, "workers_silent")
+        counts.stagesStuck = try f.counter(m.has_stages_stuck, m.stages_stuck, "stages_stuck")
+        counts.stagesSlow = try f.counter(m.has_stages_slow, m.stages_slow, "stages_slow")
+        counts.stageLinksLost = try f.counter(m.has_stage_links_lost, m.stage_links_lost, "stage_links_lost")
+        counts.stepsNotDelivered = try f.counter(m.has_steps_not_delivered, m.steps_not_delivered, "steps_not_delivered")
+        counts.resultsLost = try f.counter(m.has_results_lost, m.results_lost, "results_lost")
+        return counts
+    }
+
     static func handoverCounts(_ p: UnsafePointer<Staffel__V1__HandoverCounts>) throws(WireError) -> HandoverCounts {
         let f = Fields("HandoverCounts")
         let m = p.pointee

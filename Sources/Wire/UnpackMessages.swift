@@ -171,6 +171,7 @@ extension Unpack {
             expectedWaitMs: m.has_expected_wait_ms == 0
                 ? 0 : try f.counter(m.has_expected_wait_ms, m.expected_wait_ms, "expected_wait_ms", atMost: Limits.expectedWaitMsMax))
         if let held = m.held { heartbeat.held = try f.layers(held, "held") }
+        if m.has_work != 0 { heartbeat.work = m.work }
         return heartbeat
     }
 

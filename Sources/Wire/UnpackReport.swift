@@ -20,6 +20,7 @@ extension Unpack {
         report.lastRecoveryNanoseconds = try f.counterOrZero(
             m.has_last_recovery_nanoseconds, m.last_recovery_nanoseconds, "last_recovery_nanoseconds")
         if let rebuilds = m.rebuilds { report.rebuilds = try rebuildCounts(rebuilds) }
+        if let faults = m.faults { report.faults = try faultCounts(faults) }
         if let handovers = m.handovers { report.handovers = try handoverCounts(handovers) }
     }
 

@@ -51,6 +51,7 @@ struct StatusCommand: AsyncParsableCommand {
             "kv_blocks_shared": report.kvBlocksShared, "prompt_tokens": report.promptTokens, "requests_finished": report.requestsFinished,
             "requests_failed": report.requestsFailed, "requests_cancelled": report.requestsCancelled, "tenants": tenants,
             "handovers": handovers(report.handovers), "rebuilds": rebuilds(report.rebuilds),
+            "faults": Dictionary(uniqueKeysWithValues: report.faults.byKind.map { ($0.kind, $0.count) }),
             "recoveries": report.recoveries, "recovery_seconds": seconds(report.recoveryNanoseconds),
             "last_recovery_seconds": seconds(report.lastRecoveryNanoseconds), "workers": workers, "replicas": report.replicas.map { json($0) },
             "pipeline": pipeline(report), "planning": StatusPlanning.json(report),

@@ -45,7 +45,7 @@ import Testing
     // MARK: - In the coordinator
 
     /// Two stages serve one request whose second step does not come back.
-    private struct Stuck {
+    struct Stuck {
         var coordinator: Coordinator
         var effects: [Coordinator.Effect] = []
 
@@ -59,7 +59,8 @@ import Testing
                 .stepResult(
                     StepResult(
                         epoch: Epoch(1), number: StepNumber(1),
-                        tokens: [SampledToken(sequence: SequenceID(1), position: 1, emitted: EmittedToken(token: 9))], poisoned: [], timings: [])),
+                        tokens: [SampledToken(sequence: SequenceID(1), position: 1, emitted: EmittedToken(token: 9))], poisoned: [],
+                        timings: [StageTiming](repeating: StageTiming(queueNanoseconds: 0, computeNanoseconds: 1_000_000), count: 2))),
                 from: 1, at: 3)
             let gateway = PeerKey(bytes: [UInt8](repeating: 200, count: 32))!
             let version = ProtocolVersion.current

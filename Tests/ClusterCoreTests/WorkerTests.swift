@@ -200,8 +200,9 @@ import Testing
                 }
             }
         }
-        #expect(hellos.prefix(4) == [3_000, 3_100, 3_300, 3_700] && hellos.count < 20)
-        #expect(reconnects.first == 3_000 && reconnects.count > 3)
+        let pauses: [UInt64] = [0, 100, 300, 700]
+        #expect(Array(hellos.prefix(4)) == pauses.map { Limits.coordinatorSilenceMs + $0 } && hellos.count < 20)
+        #expect(reconnects.first == Limits.coordinatorSilenceMs && reconnects.count > 3)
         #expect(handle(&worker, .received(.workerWelcome(WorkerWelcome(version: .current))), ms: 40_000) == [])
         guard case .send(.heartbeat(let heartbeat)) = handle(&worker, .deadline, ms: 40_250).first else {
             Issue.record("heartbeats go on")

@@ -122,6 +122,18 @@ import Testing
         #expect(stage.end())
     }
 
+    /// While it computes it can be seen to get on: five runs a layer, and the head's.
+    @Test func aStepCountsPieceByPiece() throws {
+        let stage = Worked()
+        stage.post(.load(tiny.assignment(epoch: 1)))
+        guard case .loaded = try stage.nextButProgress() else { throw Unexpected() }
+        let before = stage.thread.workDone
+        stage.post(.compute(frame(1, [1, 2, 3], start: 0, opening: SamplingParameters()), input: nil))
+        guard case .computed = try stage.nextButProgress() else { throw Unexpected() }
+        #expect(stage.thread.workDone >= before + 5 * UInt64(TinyModel.layers) + 1)
+        #expect(stage.end())
+    }
+
     /// The second command is posted on the stage thread itself, while it reports, so it always waits when the load begins.
     @Test func aLoadGivesWayToTheNextOne() throws {
         let stage = Worked()

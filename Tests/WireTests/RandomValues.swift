@@ -194,6 +194,7 @@ extension Seeded {
             epoch: epoch(), lastStep: stepNumber(), stepsQueued: int(0...Limits.stepsQueuedMax), lastReceived: maybe { $0.stepNumber() },
             expectedWaitMs: UInt64(int(0...Int(Limits.expectedWaitMsMax))))
         if bool() { heartbeat.held = layers() }
+        if bool() { heartbeat.work = next() }
         return heartbeat
     }
 
@@ -285,6 +286,9 @@ extension Seeded {
         for index in report.workers.indices { report.workers[index].loadedShare = maybe { Double.random(in: 0...1, using: &$0) } }
         for index in report.workers.indices where bool() { report.workers[index].held = layers() }
         report.rebuilds.recoveries = count()
+        (report.faults.connectionsEnded, report.faults.workersSilent, report.faults.stagesStuck) = (count(), count(), count())
+        (report.faults.stagesSlow, report.faults.stageLinksLost, report.faults.stepsNotDelivered) = (count(), count(), count())
+        report.faults.resultsLost = count()
         (report.rebuilds.layerPositionsKept, report.rebuilds.layerPositionsAll) = (count(), count())
         (report.rebuilds.layerPositionsRebuilt, report.rebuilds.positionsFromInputs) = (count(), count())
         report.pipeline = pipeline()

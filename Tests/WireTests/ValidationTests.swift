@@ -19,6 +19,7 @@ import Testing
         "StatusReport.recoveries", "StatusReport.recovery_nanoseconds", "StatusReport.last_recovery_nanoseconds", "StatusReport.handovers", "StatusReport.drafts_modelled",
         "Heartbeat.last_received", "Heartbeat.held", "EpochNote.kept", "GenerationRequest.continues", "StageAssignment.keeping",
         "StageAssignment.input_blocks", "Step.rebuild_layers", "Step.rebuild_has_inputs", "WorkerStatus.held", "StatusReport.rebuilds",
+        "Heartbeat.work", "StatusReport.faults",
     ]
 
     @Test func everyMissingFieldIsNamed() throws {

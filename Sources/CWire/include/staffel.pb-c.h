@@ -63,6 +63,7 @@ typedef struct Staffel__V1__DrainRequest Staffel__V1__DrainRequest;
 typedef struct Staffel__V1__DrainStatus Staffel__V1__DrainStatus;
 typedef struct Staffel__V1__HandoverCounts Staffel__V1__HandoverCounts;
 typedef struct Staffel__V1__RebuildCounts Staffel__V1__RebuildCounts;
+typedef struct Staffel__V1__FaultCounts Staffel__V1__FaultCounts;
 typedef struct Staffel__V1__StepResult Staffel__V1__StepResult;
 typedef struct Staffel__V1__SampledToken Staffel__V1__SampledToken;
 typedef struct Staffel__V1__StatusReport Staffel__V1__StatusReport;
@@ -488,10 +489,15 @@ struct  Staffel__V1__Heartbeat
    * From workers without a stage: what they have in memory ahead; since protocol 2.2.
    */
   Staffel__V1__LayerRange *held;
+  /*
+   * From workers: changes while the stage thread gets on, in the middle of a step too.
+   */
+  protobuf_c_boolean has_work;
+  uint64_t work;
 };
 #define STAFFEL__V1__HEARTBEAT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__heartbeat__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0 }
 
 
 struct  Staffel__V1__LoadProgress
@@ -1117,6 +1123,32 @@ struct  Staffel__V1__RebuildCounts
     , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
+/*
+ * What was noticed and why: what went wrong since the coordinator's start.
+ */
+struct  Staffel__V1__FaultCounts
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean has_connections_ended;
+  uint64_t connections_ended;
+  protobuf_c_boolean has_workers_silent;
+  uint64_t workers_silent;
+  protobuf_c_boolean has_stages_stuck;
+  uint64_t stages_stuck;
+  protobuf_c_boolean has_stages_slow;
+  uint64_t stages_slow;
+  protobuf_c_boolean has_stage_links_lost;
+  uint64_t stage_links_lost;
+  protobuf_c_boolean has_steps_not_delivered;
+  uint64_t steps_not_delivered;
+  protobuf_c_boolean has_results_lost;
+  uint64_t results_lost;
+};
+#define STAFFEL__V1__FAULT_COUNTS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__fault_counts__descriptor) \
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+
 struct  Staffel__V1__StepResult
 {
   ProtobufCMessage base;
@@ -1228,10 +1260,11 @@ struct  Staffel__V1__StatusReport
   Staffel__V1__DraftCounts *drafts_modelled;
   Staffel__V1__HandoverCounts *handovers;
   Staffel__V1__RebuildCounts *rebuilds;
+  Staffel__V1__FaultCounts *faults;
 };
 #define STAFFEL__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__status_report__descriptor) \
-    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0,NULL, NULL, NULL, NULL }
+    , 0, {0,NULL}, NULL, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0,NULL, NULL, NULL, NULL, NULL }
 
 
 struct  Staffel__V1__ReplicaStatus
@@ -2527,6 +2560,25 @@ Staffel__V1__RebuildCounts *
 void   staffel__v1__rebuild_counts__free_unpacked
                      (Staffel__V1__RebuildCounts *message,
                       ProtobufCAllocator *allocator);
+/* Staffel__V1__FaultCounts methods */
+void   staffel__v1__fault_counts__init
+                     (Staffel__V1__FaultCounts         *message);
+size_t staffel__v1__fault_counts__get_packed_size
+                     (const Staffel__V1__FaultCounts   *message);
+size_t staffel__v1__fault_counts__pack
+                     (const Staffel__V1__FaultCounts   *message,
+                      uint8_t             *out);
+size_t staffel__v1__fault_counts__pack_to_buffer
+                     (const Staffel__V1__FaultCounts   *message,
+                      ProtobufCBuffer     *buffer);
+Staffel__V1__FaultCounts *
+       staffel__v1__fault_counts__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   staffel__v1__fault_counts__free_unpacked
+                     (Staffel__V1__FaultCounts *message,
+                      ProtobufCAllocator *allocator);
 /* Staffel__V1__StepResult methods */
 void   staffel__v1__step_result__init
                      (Staffel__V1__StepResult         *message);
@@ -3034,6 +3086,9 @@ typedef void (*Staffel__V1__HandoverCounts_Closure)
 typedef void (*Staffel__V1__RebuildCounts_Closure)
                  (const Staffel__V1__RebuildCounts *message,
                   void *closure_data);
+typedef void (*Staffel__V1__FaultCounts_Closure)
+                 (const Staffel__V1__FaultCounts *message,
+                  void *closure_data);
 typedef void (*Staffel__V1__StepResult_Closure)
                  (const Staffel__V1__StepResult *message,
                   void *closure_data);
@@ -3152,6 +3207,7 @@ extern const ProtobufCMessageDescriptor staffel__v1__drain_request__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__drain_status__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__handover_counts__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__rebuild_counts__descriptor;
+extern const ProtobufCMessageDescriptor staffel__v1__fault_counts__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__step_result__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__sampled_token__descriptor;
 extern const ProtobufCMessageDescriptor staffel__v1__status_report__descriptor;

@@ -69,6 +69,8 @@ package enum ClusterMetrics {
         text.counter(
             "staffel_recomputed_positions_total", "Positions computed a second time, because their keys and values were lost or given up.", [],
             handovers.positionsRecomputed)
+        text.family("staffel_faults_total", "counter", "What went wrong with workers and their links, by how it was noticed.")
+        for (kind, count) in report.faults.byKind { text.sample("staffel_faults_total", [("kind", kind)], count) }
         let rebuilds = report.rebuilds
         text.counter("staffel_recoveries_kept_total", "Recoveries in which streams kept some of their keys and values.", [], rebuilds.recoveries)
         text.counter(

@@ -52,6 +52,10 @@ class Drill:
     def names(self):
         return {worker["name"] for worker in (self.status() or {"workers": []})["workers"]}
 
+    def state(self, name):
+        """What the coordinator calls a worker's state; `None` for one that it does not know."""
+        return next((worker["state"] for worker in (self.status() or {"workers": []})["workers"] if worker["name"] == name), None)
+
     def stages(self):
         """Who computes; while nobody does, who did."""
         status = self.status()
@@ -202,7 +206,8 @@ class Drill:
     def serves_since(self, record, events=None):
         """Monotonic time from which tokens are of the time after the fault: what was on its way when it struck still comes for a while."""
         events = self.cluster.events("coordinator", record.wall) if events is None else events
-        marks = [event["at"] for event in events if event["message"] == "serving" or faults.is_loss(event)]
+        back = recovery(events)[1]
+        marks = [back] if back else [event["at"] for event in events if faults.is_loss(event)]
         return max([record.wall, *marks]) - record.wall + record.at
 
     def run_random(self, plan):
@@ -250,6 +255,20 @@ class Drill:
                 self.totals[name] += max(0.0, found[name] - before[name])
             self.counted = found
         return True
+
+
+def recovery(events):
+    """Of what the coordinator logged from a fault on: when the first stage of the first new plan was assigned, and when all served again: the first
+    time after the last loss that an epoch ended for. `None` for what is not there."""
+    assigned = back = None
+    for event in events:
+        if event["message"] == "epoch ended":
+            back = None
+        elif event["message"] == "stage assigned":
+            assigned = assigned or event["at"]
+        elif event["message"] == "serving":
+            back = back or event["at"]
+    return assigned, back
 
 
 class Running:

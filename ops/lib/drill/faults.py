@@ -16,10 +16,21 @@ import strange_peer as strange
 from boxes import DELAY_MS
 from cluster import CONTROL_PORT, DATA_PORT, RESTART_SECONDS, Failed
 
-STOP_SECONDS, CUT_SECONDS, SLOW_SECONDS, PART_SECONDS = 6.0, 6.0, 8.0, 12.0
+STOP_SECONDS, CUT_SECONDS, SLOW_SECONDS, PART_SECONDS, STUCK_SECONDS = 6.0, 6.0, 8.0, 12.0, 6.0
+# A slow worker stands for so long, then runs for so long, and so on.
+STAND_SECONDS, RUN_SECONDS = 0.15, 0.05
 SLOW_DELAY_MS = 200.0
 HANDOVER_SECONDS, LEAVE_SECONDS, NOTICE_SECONDS, TAMPER_SECONDS = 60, 75, 20, 4
 HOSTILE_FRAMES = 400
+
+
+# What the coordinator says of a loss: of each kind something else, or two faults could not be told apart.
+SILENT, ENDED, STUCK = "no heartbeat came in time", "the worker's connection ended", "did nothing for the last"
+NOT_REACHED = "did not reach worker|came where"
+REASONS = {
+    "kill -9 worker": ENDED, "SIGSTOP worker": SILENT, "link down": SILENT, "stage link down": NOT_REACHED,
+    "half-open link": f"{SILENT}|{ENDED}|{NOT_REACHED}", "stage thread stuck": STUCK, "revoke key": "the worker's key was revoked",
+}
 
 
 def is_loss(event):
@@ -140,6 +151,47 @@ def slow(drill, record, index):
             yield SLOW_SECONDS
         finally:
             drill.network.delay(worker.name, DELAY_MS)
+
+
+def half_open(drill, record, index):
+    """What one of the two sends does not arrive, what the other sends does: even indices silence the worker, odd ones the coordinator."""
+    with drill.victim(index // 2 + 1) as worker:
+        before, after = (worker.name, "coordinator") if index % 2 == 0 else ("coordinator", worker.name)
+        record.strike(worker.name, f"{before}>{after} for {CUT_SECONDS:g} s")
+        drill.network.part(before, after)
+        try:
+            yield CUT_SECONDS
+        finally:
+            drill.network.join(before, after)
+        yield from drill.present(worker.name)
+
+
+def stick(drill, record, index):
+    """The thread that computes stands still; the one that speaks with the others does not."""
+    with drill.victim(index) as worker:
+        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stick.py")
+        program = drill.process([sys.executable, script, str(worker.pid), "stage", str(STUCK_SECONDS)])
+        if program.stdout.readline().strip() != "stuck":
+            raise Failed(f"the stage thread of {worker.name} can't be held")
+        record.strike(worker.name, f"for {STUCK_SECONDS:g} s")
+        yield Until(lambda: program.poll() is not None, STUCK_SECONDS + 5, "the program that holds a thread ends")
+        yield Until(lambda: drill.state(worker.name) not in (None, "stuck"), NOTICE_SECONDS, f"the stage thread of {worker.name} is seen to go on")
+
+
+def limp(drill, record, index):
+    """It has a quarter of a processor: everything goes on, slowly."""
+    with drill.victim(index) as worker:
+        record.strike(worker.name, f"stands {STAND_SECONDS / (STAND_SECONDS + RUN_SECONDS):.0%} of {SLOW_SECONDS:g} s")
+        end = time.monotonic() + SLOW_SECONDS
+        try:
+            while time.monotonic() < end and worker.is_running:
+                worker.signal(signal.SIGSTOP)
+                yield STAND_SECONDS
+                worker.signal(signal.SIGCONT)
+                yield RUN_SECONDS
+        finally:
+            if worker.is_running:
+                worker.signal(signal.SIGCONT)
 
 
 def kill_coordinator(drill, record, _):
@@ -317,6 +369,9 @@ KINDS = {
     "SIGSTOP worker": (stop, "recover", 3),
     "link down": (cut, "recover", 3),
     "stage link down": (part, "recover", 1),
+    "half-open link": (half_open, "recover", 2),
+    "stage thread stuck": (stick, "recover", 2),
+    "slow worker": (limp, "none", 1),
     "200 ms delay": (slow, "may", 2),
     "kill -9 coordinator": (kill_coordinator, "restart", 2),
     "drain": (drain, "hand over", 3),
@@ -329,12 +384,13 @@ KINDS = {
 
 
 def full_list(workers):
-    """Every fault once, the loss of a stage once for each stage."""
-    return [("kill -9 worker", stage) for stage in range(workers)] + [(kind, 1) for kind in KINDS if kind != "kill -9 worker"]
+    """Every fault once, the loss of a stage once for each stage, a link half open either way."""
+    twice = {"kill -9 worker": range(workers), "half-open link": (0, 1)}
+    return [(kind, index) for kind in KINDS for index in twice.get(kind, (1,))]
 
 
 def quick_list():
-    return [("kill -9 worker", 1), ("SIGSTOP worker", 2), ("drain", 0), ("join, leave", 0)]
+    return [("kill -9 worker", 1), ("SIGSTOP worker", 2), ("stage thread stuck", 1), ("drain", 0), ("join, leave", 0)]
 
 
 def random_list(seconds, seed, mean_gap_seconds, gap_min_seconds=1.0):
