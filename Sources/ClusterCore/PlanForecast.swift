@@ -13,7 +13,7 @@ package struct PlanForecast: Sendable {
 
     /// Why the slowest part of the pipeline is not faster.
     package enum Cause: String, Hashable, Sendable {
-        case bandwidth, arithmetic, attention, overhead, wire, memory
+        case bandwidth, arithmetic, attention, overhead, wire, memory, disk
     }
 
     /// The stage whose turn is the longest; `nil` when hops are.

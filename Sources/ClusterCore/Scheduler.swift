@@ -95,6 +95,9 @@ package struct Scheduler: Sendable {
     package subscript(id: SequenceID) -> GeneratedSequence? { sequences[id] }
 
     /// When the oldest step in flight is overdue.
+    /// See `StepClock.expect`.
+    package mutating func expectSteps(seconds: Double) { clock.expect(seconds: seconds) }
+
     package var deadline: Instant? { inFlight.first.map { clock.deadline(of: $0) } }
     /// The same, if no stage computes it.
     package var lostDeadline: Instant? { inFlight.first.map { clock.deadline(of: $0, isLost: true) } }

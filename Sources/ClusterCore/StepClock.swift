@@ -10,12 +10,20 @@ package struct StepClock: Hashable, Sendable {
     /// By class: the longest of late, forgotten by an eighth with each shorter one.
     private var longest: [UInt64] = []
     private var lastResult = Instant(nanoseconds: 0)
+    /// Of a step through the present stages, where a prediction knows better than what was measured of others; 0 for none.
+    private var predictedNanoseconds: UInt64 = 0
 
     package init(floorMs: UInt64, linkFloorMs: UInt64 = .max, unmeasuredMs: UInt64, factor: UInt64) {
         self.floorMs = floorMs
         self.linkFloorMs = min(linkFloorMs, floorMs)
         self.unmeasuredMs = unmeasuredMs
         self.factor = factor
+    }
+
+    /// Stages that stream their weights from disk may take hundreds of times as long as the ones before them: nobody is late before a step has taken
+    /// as long as that is predicted to.
+    package mutating func expect(seconds: Double) {
+        predictedNanoseconds = seconds > 0 ? UInt64(min(seconds * 1e9, 1e18)) : 0
     }
 
     package mutating func finished(_ step: StepInFlight, at now: Instant) {
@@ -32,8 +40,10 @@ package struct StepClock: Hashable, Sendable {
     package func deadline(of step: StepInFlight, isLost: Bool = false) -> Instant {
         let floorMs = isLost ? linkFloorMs : floorMs
         let begin = max(step.sentAt, lastResult)
-        guard let expected = expectedNanoseconds(rows: step.rowCount) else { return begin.advanced(milliseconds: max(floorMs, unmeasuredMs)) }
-        let (patience, overflowed) = expected.multipliedReportingOverflow(by: factor)
+        let known = expectedNanoseconds(rows: step.rowCount)
+        // A step that nobody has is not for want of time.
+        let (patience, overflowed) = max(known ?? 0, isLost ? 0 : predictedNanoseconds).multipliedReportingOverflow(by: factor)
+        let floorMs = known == nil ? max(floorMs, unmeasuredMs) : floorMs
         return begin.advanced(milliseconds: max(floorMs, overflowed ? .max : patience / 1_000_000))
     }
 

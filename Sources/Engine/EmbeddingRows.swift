@@ -22,7 +22,8 @@ final class EmbeddingRows: @unchecked Sendable {
     /// Memory for the chunks that rows which are packed together may lie in.
     static func windowBytes(_ place: WeightLayout.MatrixPlace) -> Int {
         let group = place.offset(ofRow: Int(SK_ROW_GROUP)) - place.offset
-        return ((group + PackedTable.chunkBytes - 1) / PackedTable.chunkBytes + 1) * PackedTable.chunkBytes
+        let chunks = (group + PackedTable.chunkBytes - 1) / PackedTable.chunkBytes + 1
+        return min(chunks * PackedTable.chunkBytes, WeightResidency.pages(place.offset + place.packedBytes))
     }
 
     /// out: f32[columns]. Throws `weightsLost`.

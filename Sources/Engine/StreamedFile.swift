@@ -41,9 +41,9 @@ struct StreamedFile: Sendable {
 extension PackedFile {
     /// `O_DIRECT`, whose name is not everywhere.
     #if arch(arm64)
-        private static let direct: Int32 = 0o200000
+        static let direct: Int32 = 0o200000
     #else
-        private static let direct: Int32 = 0o40000
+        static let direct: Int32 = 0o40000
     #endif
 
     /// From here on reads go past the system's cache, where the file system has that.
