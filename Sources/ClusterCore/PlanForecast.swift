@@ -5,6 +5,8 @@ package struct PlanForecast: Sendable {
         package var layers: Range<Int>
         package var weightBytes: UInt64
         package var kvBytes: UInt64
+        /// From its worker's disk for each step; 0 where all weights are in memory.
+        package var streamedBytes: UInt64
         /// Of a decode step of the demand's rows.
         package var decode: StageCost.Parts
         /// Of a chunk of the demand's prefill rows in the middle of a prompt as long as the demand's context.
@@ -54,6 +56,7 @@ package struct PlanForecast: Sendable {
                     worker: stage.worker, layers: stage.layers,
                     weightBytes: cost.weightBytes(stage.layers, hasHead: index == plan.stages.count - 1),
                     kvBytes: cost.kvBytes(blocks: plan.kvBlocks, layers: stage.layers.count),
+                    streamedBytes: cost.streamedBytes(self.workers[index], stage.layers, hasHead: index == plan.stages.count - 1),
                     decode: parts(index, .decode(rows: demand.decodeRows, context: context)), prefill: parts(index, middle)))
         }
     }

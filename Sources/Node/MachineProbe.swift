@@ -16,7 +16,8 @@ package enum MachineProbe {
     ///
     /// - Parameter streaming: where weights that are larger than so many bytes are streamed from; its disk is measured too.
     package static func capabilities(
-        threads: Int, processors: [Int32]? = nil, memoryBytes: UInt64, instructionSet: InstructionSet, streaming: (memory: Int, cache: PackedCache)? = nil
+        threads: Int, processors: [Int32]? = nil, memoryBytes: UInt64, instructionSet: InstructionSet,
+        streaming: (memory: Int, cache: PackedCache)? = nil
     ) throws -> WorkerCapabilities {
         let pool = try ComputePool(threads: threads, processors: processors)
         let probe = try ReadProbe(bytes: probeBytes, instructionSet: instructionSet)

@@ -93,7 +93,8 @@ import Testing
                 sequencesRunning: 0, kvBlocksUsed: 0, kvBlocksTotal: 1, kvBlocksCached: 0, stepsInFlight: 0, stepsDone: 4, tokensGenerated: 4,
                 prefillPositions: 0, prefillPositionsShared: 0, framesDropped: 0)
             for (index, machine) in machines.enumerated() {
-                var capabilities = WorkerCapabilities(memoryBytes: 1, threads: 1, isa: "avx2", readBytesPerSecond: 1, opsPerSecond: 1, machine: machine)
+                var capabilities = WorkerCapabilities(
+                    memoryBytes: 1, threads: 1, isa: "avx2", readBytesPerSecond: 1, opsPerSecond: 1, machine: machine)
                 (capabilities.weightsMemoryBytes, capabilities.diskBytesPerSecond) = (1, 100)
                 let key = ToyCluster.key(index)
                 report.workers.append(
