@@ -52,7 +52,7 @@ package final class StageWeights: @unchecked Sendable {
         progress: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void = { _, _ in }
     ) throws {
         let places = try Places(file: file, model: model, slice: slice)
-        let brought = try withoutActuallyEscaping(progress) { progress in
+        let brought = try withoutActuallyEscaping(progress) { progress -> Brought in
             if let memoryMax,
                 let residency = try WeightResidency(places.layouts, bytesMax: memoryMax, embeddingIsHead: slice.hasHead && model.tiedHead)
             {

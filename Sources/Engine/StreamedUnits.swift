@@ -11,7 +11,6 @@ final class StreamedUnits: @unchecked Sendable {
     private let files: [StreamedFile]
     private let memory: AlignedMemory
     private let residentAt: [Int: Int]
-    private let slotsAt: Int
     private let windowAt: Int
     /// By layer of the slice: which of those that are streamed it is.
     private var ordinals: [Int?] = []
@@ -23,7 +22,7 @@ final class StreamedUnits: @unchecked Sendable {
     init(_ layouts: [WeightLayout], _ residency: WeightResidency, files: [StreamedFile]) throws(EngineError) {
         self.residency = residency
         self.files = files
-        slotsAt = 0
+        // The ring lies first.
         var bytes = residency.slots * residency.slotBytes
         var residentAt: [Int: Int] = [:]
         for index in residency.resident {
@@ -48,7 +47,7 @@ final class StreamedUnits: @unchecked Sendable {
         if let offset = residentAt[index] { return [WeightBytes(base: memory.base + offset, byteCount: byteCount, owner: memory)] }
         guard residency.streamed.contains(index) else { return [] }
         return (0..<residency.slots).map {
-            WeightBytes(base: memory.base + slotsAt + $0 * residency.slotBytes, byteCount: byteCount, owner: memory)
+            WeightBytes(base: memory.base + $0 * residency.slotBytes, byteCount: byteCount, owner: memory)
         }
     }
 
@@ -84,7 +83,7 @@ final class StreamedUnits: @unchecked Sendable {
             try progress(files[index].file.table.dataBytes)
         }
         if !residency.streamed.isEmpty {
-            let places = (0..<residency.slots).map { memory.base + slotsAt + $0 * residency.slotBytes }
+            let places = (0..<residency.slots).map { memory.base + $0 * residency.slotBytes }
             stream = try LayerStream(residency.streamed.map { files[$0] }, places: places, of: memory)
         }
         isStarted = true

@@ -105,7 +105,7 @@ extension StageHolder {
         incoming = nil
         // Not before the old ones are gone: what weights may take of the memory holds for both together.
         try slice.weights.start(pool: pool)
-        streamed = StreamTotals()
+        streamed = slice.weights.streamTotals
         keepNew(slice.weights)
     }
 

@@ -274,7 +274,7 @@ struct StageHolder {
             digest = assignment.modelDigest
         }
         try weights!.start(pool: pool)
-        streamed = StreamTotals()
+        streamed = weights!.streamTotals
         let (made, kept) = try past.stage(assignment, weights!, pool, configuration.instructionSet)
         stage = made
         traffic = StageTraffic(weights: weights!, kvType: Engine.KVType(assignment.kvType))
