@@ -7,11 +7,27 @@ extension Coordinator {
         let layerCount = configuration.model.layerBytes.count
         return plan.stages.reduce(0) { sum, stage in
             guard let worker = membership.workers[stage.worker] else { return sum }
-            let capabilities = worker.hello.capabilities
-            var candidate = Planner.Candidate(
-                key: stage.worker, memoryBytes: capabilities.memoryBytes, readBytesPerSecond: capabilities.readBytesPerSecond)
-            candidate.streams(beyond: capabilities.weightsMemoryBytes, bytesPerSecond: capabilities.diskBytesPerSecond)
-            return sum + cost.diskSeconds(candidate, stage.layers, hasHead: stage.layers.upperBound == layerCount)
+            return sum + cost.diskSeconds(streamer(worker), stage.layers, hasHead: stage.layers.upperBound == layerCount)
         }
+    }
+
+    /// What a worker whose weights are bounded needs while it changes from some layers to others: its old weights go before the new ones come. `nil`
+    /// for other workers.
+    func streamedHandoverBytes(
+        _ worker: WorkerMember, _ old: Range<Int>, _ new: Range<Int>, _ cost: StageCost, blocks: Int
+    ) -> UInt64? {
+        guard worker.hello.capabilities.weightsMemoryBytes > 0 else { return nil }
+        let layerCount = configuration.model.layerBytes.count
+        let fixed = [old, new].map { cost.fixedBytes(streamer(worker), $0, hasHead: $0.upperBound == layerCount) }
+        return max(fixed[0], fixed[1]) + cost.kvBytes(blocks: blocks, layers: old.count + new.count)
+    }
+
+    /// The worker as far as it streams.
+    private func streamer(_ worker: WorkerMember) -> Planner.Candidate {
+        let capabilities = worker.hello.capabilities
+        var candidate = Planner.Candidate(
+            key: worker.key, memoryBytes: capabilities.memoryBytes, readBytesPerSecond: capabilities.readBytesPerSecond)
+        candidate.streams(beyond: capabilities.weightsMemoryBytes, bytesPerSecond: capabilities.diskBytesPerSecond)
+        return candidate
     }
 }
