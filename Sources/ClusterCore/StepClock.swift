@@ -43,8 +43,8 @@ package struct StepClock: Hashable, Sendable {
         let known = expectedNanoseconds(rows: step.rowCount)
         // A step that nobody has is not for want of time.
         let (patience, overflowed) = max(known ?? 0, isLost ? 0 : predictedNanoseconds).multipliedReportingOverflow(by: factor)
-        let floorMs = known == nil ? max(floorMs, unmeasuredMs) : floorMs
-        return begin.advanced(milliseconds: max(floorMs, overflowed ? .max : patience / 1_000_000))
+        let atLeastMs = known == nil ? max(floorMs, unmeasuredMs) : floorMs
+        return begin.advanced(milliseconds: max(atLeastMs, overflowed ? .max : patience / 1_000_000))
     }
 
     /// From its own class, else scaled up from the next smaller one, else as long as the next larger one. `nil` before any was measured.
