@@ -35,7 +35,8 @@ package struct SyntheticModel {
         }
     }
 
-    /// Every second megabyte of a tensor is zeros, which in a file are holes: it takes about half of its size of the disk, and its logits are as finite.
+    /// Every second megabyte of a tensor is zeros, which in a file are holes: it takes about half of its size of the disk, and its logits are as
+    /// finite.
     package var isHalfHollow = false
 
     /// Bytes of all tensors.
