@@ -11,8 +11,8 @@ package enum DiskProbe {
     /// As `LayerStream` reads.
     private static let blockBytes = LayerStream.blockChunks * PackedTable.chunkBytes
 
-    /// Bytes in a second, read in blocks by as many threads as stream weights, from a file that it writes and removes. A disk that keeps what was just
-    /// written somewhere faster looks better than it is. Throws `cacheUnusable` where nothing can be written.
+    /// Bytes in a second, read in blocks by as many threads as stream weights, from a file that it writes and removes. A disk that keeps somewhere
+    /// faster what was just written looks better than it is. Throws `cacheUnusable` where nothing can be written.
     package static func bytesPerSecond(_ cache: PackedCache) throws(EngineError) -> Double {
         try PackedRoom(cache: cache).makeFolder(cache.folder)
         let descriptor = try ownFile(in: cache.folder)
