@@ -87,7 +87,8 @@ enum HostFile {
         compute-gop-per-s = 900   # and as COMPUTE, all threads together
         count = 3                 # box-a-1, box-a-2, box-a-3
         # Of weights that are larger, what does not fit is streamed from disk:
-        # weights-memory-gib = 24, disk-gb-per-s = 3
+        # weights-memory-gib = 24
+        # disk-gb-per-s = 3
         """
 
     private enum Table { case none, link, host }
