@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #if defined(__linux__)
 
@@ -54,12 +55,18 @@ int32_t sk_processors_allowed(int32_t *cpus, int32_t count) {
 
 int32_t sk_processor_now(void) { return sched_getcpu(); }
 
+void sk_processors_as_first_thread(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(getpid(), sizeof set, &set) == 0) pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+}
+
 #else
 
 cpu_places *sk_cpu_places(void) { return NULL; }
 void sk_cpu_return(const cpu_places *places) { (void)places; }
 void sk_cpu_pin(int32_t cpu) { (void)cpu; }
 int32_t sk_processor_now(void) { return -1; }
+void sk_processors_as_first_thread(void) {}
 
 int32_t sk_processors_allowed(int32_t *cpus, int32_t count) {
     (void)cpus;

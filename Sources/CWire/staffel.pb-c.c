@@ -4084,7 +4084,7 @@ const ProtobufCMessageDescriptor staffel__v1__worker_hello__descriptor =
   (ProtobufCMessageInit) staffel__v1__worker_hello__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__worker_capabilities__field_descriptors[7] =
+static const ProtobufCFieldDescriptor staffel__v1__worker_capabilities__field_descriptors[9] =
 {
   {
     "memory_bytes",
@@ -4170,8 +4170,33 @@ static const ProtobufCFieldDescriptor staffel__v1__worker_capabilities__field_de
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "weights_memory_bytes",
+    180,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__WorkerCapabilities, has_weights_memory_bytes),
+    offsetof(Staffel__V1__WorkerCapabilities, weights_memory_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "disk_bytes_per_second",
+    181,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_DOUBLE,
+    offsetof(Staffel__V1__WorkerCapabilities, has_disk_bytes_per_second),
+    offsetof(Staffel__V1__WorkerCapabilities, disk_bytes_per_second),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__worker_capabilities__field_indices_by_name[] = {
+  8,   /* field[8] = disk_bytes_per_second */
   5,   /* field[5] = float_ops_per_second */
   2,   /* field[2] = isa */
   6,   /* field[6] = machine */
@@ -4179,12 +4204,14 @@ static const unsigned staffel__v1__worker_capabilities__field_indices_by_name[] 
   4,   /* field[4] = ops_per_second */
   3,   /* field[3] = read_bytes_per_second */
   1,   /* field[1] = threads */
+  7,   /* field[7] = weights_memory_bytes */
 };
-static const ProtobufCIntRange staffel__v1__worker_capabilities__number_ranges[2 + 1] =
+static const ProtobufCIntRange staffel__v1__worker_capabilities__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 70, 6 },
-  { 0, 7 }
+  { 180, 7 },
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor staffel__v1__worker_capabilities__descriptor =
 {
@@ -4194,10 +4221,10 @@ const ProtobufCMessageDescriptor staffel__v1__worker_capabilities__descriptor =
   "Staffel__V1__WorkerCapabilities",
   "staffel.v1",
   sizeof(Staffel__V1__WorkerCapabilities),
-  7,
+  9,
   staffel__v1__worker_capabilities__field_descriptors,
   staffel__v1__worker_capabilities__field_indices_by_name,
-  2,  staffel__v1__worker_capabilities__number_ranges,
+  3,  staffel__v1__worker_capabilities__number_ranges,
   (ProtobufCMessageInit) staffel__v1__worker_capabilities__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -6277,7 +6304,7 @@ const ProtobufCMessageDescriptor staffel__v1__step_frame__descriptor =
   (ProtobufCMessageInit) staffel__v1__step_frame__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descriptors[5] =
+static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descriptors[7] =
 {
   {
     "queue_nanoseconds",
@@ -6339,6 +6366,30 @@ static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "streamed_bytes",
+    180,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageTiming, has_streamed_bytes),
+    offsetof(Staffel__V1__StageTiming, streamed_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stream_wait_nanoseconds",
+    181,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageTiming, has_stream_wait_nanoseconds),
+    offsetof(Staffel__V1__StageTiming, stream_wait_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__stage_timing__field_indices_by_name[] = {
   1,   /* field[1] = compute_nanoseconds */
@@ -6346,12 +6397,15 @@ static const unsigned staffel__v1__stage_timing__field_indices_by_name[] = {
   2,   /* field[2] = idle_nanoseconds */
   0,   /* field[0] = queue_nanoseconds */
   4,   /* field[4] = read_bytes */
+  6,   /* field[6] = stream_wait_nanoseconds */
+  5,   /* field[5] = streamed_bytes */
 };
-static const ProtobufCIntRange staffel__v1__stage_timing__number_ranges[2 + 1] =
+static const ProtobufCIntRange staffel__v1__stage_timing__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 70, 4 },
-  { 0, 5 }
+  { 180, 5 },
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor =
 {
@@ -6361,10 +6415,10 @@ const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor =
   "Staffel__V1__StageTiming",
   "staffel.v1",
   sizeof(Staffel__V1__StageTiming),
-  5,
+  7,
   staffel__v1__stage_timing__field_descriptors,
   staffel__v1__stage_timing__field_indices_by_name,
-  2,  staffel__v1__stage_timing__number_ranges,
+  3,  staffel__v1__stage_timing__number_ranges,
   (ProtobufCMessageInit) staffel__v1__stage_timing__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -8586,7 +8640,7 @@ const ProtobufCMessageDescriptor staffel__v1__stage_report__descriptor =
   (ProtobufCMessageInit) staffel__v1__stage_report__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__stage_sums__field_descriptors[7] =
+static const ProtobufCFieldDescriptor staffel__v1__stage_sums__field_descriptors[9] =
 {
   {
     "steps",
@@ -8672,6 +8726,30 @@ static const ProtobufCFieldDescriptor staffel__v1__stage_sums__field_descriptors
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "streamed_bytes",
+    180,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_streamed_bytes),
+    offsetof(Staffel__V1__StageSums, streamed_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stream_wait_nanoseconds",
+    181,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageSums, has_stream_wait_nanoseconds),
+    offsetof(Staffel__V1__StageSums, stream_wait_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__stage_sums__field_indices_by_name[] = {
   1,   /* field[1] = compute_nanoseconds */
@@ -8681,12 +8759,15 @@ static const unsigned staffel__v1__stage_sums__field_indices_by_name[] = {
   6,   /* field[6] = read_bytes */
   5,   /* field[5] = sent_bytes */
   0,   /* field[0] = steps */
+  8,   /* field[8] = stream_wait_nanoseconds */
+  7,   /* field[7] = streamed_bytes */
 };
-static const ProtobufCIntRange staffel__v1__stage_sums__number_ranges[2 + 1] =
+static const ProtobufCIntRange staffel__v1__stage_sums__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 70, 6 },
-  { 0, 7 }
+  { 180, 7 },
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor staffel__v1__stage_sums__descriptor =
 {
@@ -8696,10 +8777,10 @@ const ProtobufCMessageDescriptor staffel__v1__stage_sums__descriptor =
   "Staffel__V1__StageSums",
   "staffel.v1",
   sizeof(Staffel__V1__StageSums),
-  7,
+  9,
   staffel__v1__stage_sums__field_descriptors,
   staffel__v1__stage_sums__field_indices_by_name,
-  2,  staffel__v1__stage_sums__number_ranges,
+  3,  staffel__v1__stage_sums__number_ranges,
   (ProtobufCMessageInit) staffel__v1__stage_sums__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

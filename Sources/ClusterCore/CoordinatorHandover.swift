@@ -92,7 +92,8 @@ extension Coordinator {
             let isOne = before.layers.overlaps(stage.layers) || before.layers.upperBound == stage.layers.lowerBound
                 || stage.layers.upperBound == before.layers.lowerBound
             let both = min(before.layers.lowerBound, stage.layers.lowerBound)..<max(before.layers.upperBound, stage.layers.upperBound)
-            let needed = isOne ? bytes(both) : bytes(before.layers) + bytes(stage.layers)
+            let needed = streamedHandoverBytes(worker, before.layers, stage.layers, cost, blocks: blocksUsed)
+                ?? (isOne ? bytes(both) : bytes(before.layers) + bytes(stage.layers))
             if needed > worker.hello.capabilities.memoryBytes {
                 return "worker \(worker.hello.name) would need \(ByteCount(needed)) for its old and its new layers together"
             }

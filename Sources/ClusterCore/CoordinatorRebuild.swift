@@ -112,6 +112,7 @@ extension Coordinator {
 
     /// All workers have loaded: sequences that kept something go on from there.
     mutating func beginSteps(of replica: Int, _ plan: Plan, _ stages: [Deployment.Loading], _ effects: inout [Effect]) {
+        fleet[replica].scheduler.expectSteps(seconds: streamedStepSeconds(plan))
         let layerCount = configuration.model.layerBytes.count
         let inFlightMax = plan.stages.count * configuration.stepsInFlightPerStage
         let epoch = fleet[replica].deployment.epoch
@@ -177,7 +178,7 @@ struct StageRoom {
 
     /// KV blocks that the worker has room for beside these layers; `nil` where they are too few for one context.
     func blocks(_ worker: Planner.Candidate, _ layers: Range<Int>) -> Int? {
-        let fixed = cost.fixedBytes(layers, hasHead: layers.upperBound == layerCount)
+        let fixed = cost.fixedBytes(worker, layers, hasHead: layers.upperBound == layerCount)
         guard fixed <= worker.memoryBytes else { return nil }
         let block = max(1, cost.kvBytes(blocks: 1, layers: layers.count))
         let blocks = Int(min((worker.memoryBytes - fixed) / block, UInt64(kvBlocksMax)))

@@ -18,6 +18,7 @@ extension Coordinator {
             correction: speeds.correction(of: worker.key, isComputing: fleet.replica(of: worker.key) != nil, at: now))
         candidate.rowCosts = speeds.rowCosts(of: worker.key)
         candidate.machine = capabilities.machine
+        candidate.streams(beyond: capabilities.weightsMemoryBytes, bytesPerSecond: capabilities.diskBytesPerSecond)
         return candidate
     }
 
@@ -115,6 +116,7 @@ extension PlanForecast.Cause {
     /// For a person.
     package var words: String {
         switch self {
+        case .disk: "the disk that weights are streamed from"
         case .bandwidth: "memory bandwidth (reading its weights takes longest)"
         case .arithmetic: "arithmetic (the products of its weights take longest)"
         case .attention: "attention (the keys and values of long contexts take longest)"

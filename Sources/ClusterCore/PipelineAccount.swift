@@ -86,6 +86,8 @@ package struct PipelineAccount: Hashable, Sendable {
         totals[index].add(timing, sentBytes: bytes)
         slices[slice].stages[index].addRead(timing.readBytes)
         totals[index].addRead(timing.readBytes)
+        slices[slice].stages[index].addStreamed(timing.streamedBytes, waitNanoseconds: timing.streamWaitNanoseconds)
+        totals[index].addStreamed(timing.streamedBytes, waitNanoseconds: timing.streamWaitNanoseconds)
         totals[index].addCompute(place.endedAt.nanoseconds(since: place.startedAt))
         // A stage was idle since it was loaded; what lies before the epoch serves is no part of it.
         let started = place.startedAt.nanoseconds

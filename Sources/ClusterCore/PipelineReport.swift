@@ -94,6 +94,9 @@ package struct StageSums: Hashable, Sendable {
     package var sentBytes: UInt64 = 0
     /// See `StageTiming.readBytes`.
     package var readBytes: UInt64 = 0
+    /// See `StageTiming`.
+    package var streamedBytes: UInt64 = 0
+    package var streamWaitNanoseconds: UInt64 = 0
 
     package init() {}
 
@@ -127,6 +130,11 @@ package struct StageSums: Hashable, Sendable {
 
     mutating func addRead(_ bytes: UInt64) { readBytes = saturatingSum(readBytes, bytes) }
 
+    mutating func addStreamed(_ bytes: UInt64, waitNanoseconds: UInt64) {
+        streamedBytes = saturatingSum(streamedBytes, bytes)
+        streamWaitNanoseconds = saturatingSum(streamWaitNanoseconds, waitNanoseconds)
+    }
+
     mutating func addCompute(_ nanoseconds: UInt64) { computeNanoseconds = saturatingSum(computeNanoseconds, nanoseconds) }
     mutating func addIdle(_ nanoseconds: UInt64) { idleNanoseconds = saturatingSum(idleNanoseconds, nanoseconds) }
 
@@ -138,5 +146,6 @@ package struct StageSums: Hashable, Sendable {
         handOverNanoseconds = saturatingSum(handOverNanoseconds, other.handOverNanoseconds)
         sentBytes = saturatingSum(sentBytes, other.sentBytes)
         addRead(other.readBytes)
+        addStreamed(other.streamedBytes, waitNanoseconds: other.streamWaitNanoseconds)
     }
 }

@@ -53,6 +53,10 @@ package struct WorkerCapabilities: Hashable, Sendable {
     package var floatOpsPerSecond: Double
     /// The same for all workers of one machine, whose processors and memory they share. 0 from a worker that does not say.
     package var machine: UInt64
+    /// What weights may take of the memory; layers beyond are streamed from the worker's disk with every step. 0: all of them are in memory.
+    package var weightsMemoryBytes: UInt64 = 0
+    /// What reading from that disk was measured to give. 0 from a worker that streams nothing.
+    package var diskBytesPerSecond: Double = 0
 
     package init(
         memoryBytes: UInt64, threads: Int, isa: String, readBytesPerSecond: Double, opsPerSecond: Double, floatOpsPerSecond: Double = 0,

@@ -5,6 +5,8 @@ package struct PlanForecast: Sendable {
         package var layers: Range<Int>
         package var weightBytes: UInt64
         package var kvBytes: UInt64
+        /// From its worker's disk for each step; 0 where all weights are in memory.
+        package var streamedBytes: UInt64
         /// Of a decode step of the demand's rows.
         package var decode: StageCost.Parts
         /// Of a chunk of the demand's prefill rows in the middle of a prompt as long as the demand's context.
@@ -13,7 +15,7 @@ package struct PlanForecast: Sendable {
 
     /// Why the slowest part of the pipeline is not faster.
     package enum Cause: String, Hashable, Sendable {
-        case bandwidth, arithmetic, attention, overhead, wire, memory
+        case bandwidth, arithmetic, attention, overhead, wire, memory, disk
     }
 
     /// The stage whose turn is the longest; `nil` when hops are.
@@ -54,6 +56,7 @@ package struct PlanForecast: Sendable {
                     worker: stage.worker, layers: stage.layers,
                     weightBytes: cost.weightBytes(stage.layers, hasHead: index == plan.stages.count - 1),
                     kvBytes: cost.kvBytes(blocks: plan.kvBlocks, layers: stage.layers.count),
+                    streamedBytes: cost.streamedBytes(self.workers[index], stage.layers, hasHead: index == plan.stages.count - 1),
                     decode: parts(index, .decode(rows: demand.decodeRows, context: context)), prefill: parts(index, middle)))
         }
     }

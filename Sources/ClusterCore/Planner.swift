@@ -22,6 +22,15 @@ package struct Planner: Sendable {
         package var rowCosts = RowCosts()
         /// Workers of the same machine share its memory's bandwidth; 0: unknown, a machine of its own.
         package var machine: UInt64 = 0
+        /// What weights may take of the memory, and how fast the rest is read from disk with every step; 0 where nothing is streamed.
+        package private(set) var weightsMemoryBytes: UInt64 = 0
+        package private(set) var diskBytesPerSecond = 0.0
+
+        /// Its stages may be larger than their memory.
+        package mutating func streams(beyond bytes: UInt64, bytesPerSecond: Double) {
+            guard bytes > 0 else { return }
+            (weightsMemoryBytes, diskBytesPerSecond) = (bytes, Self.usable(bytesPerSecond))
+        }
 
         /// What a prediction for a step of so many rows is multiplied by.
         package func factor(rows: Int) -> Double { correction * rowCosts.factor(rows: rows) }
@@ -245,7 +254,7 @@ package struct Planner: Sendable {
     func kvBlocks(_ stages: [StagePlan]) -> Int {
         stages.reduce(kvBlocksMax) { blocks, stage in
             guard let worker = workers.first(where: { $0.key == stage.worker }) else { preconditionFailure("stages come from workers") }
-            let room = worker.memoryBytes - cost.fixedBytes(stage.layers, hasHead: stage.layers.upperBound == layerCount)
+            let room = worker.memoryBytes - cost.fixedBytes(worker, stage.layers, hasHead: stage.layers.upperBound == layerCount)
             let bytesPerBlock = cost.kvBytes(blocks: 1, layers: stage.layers.count)
             return bytesPerBlock == 0 ? blocks : min(blocks, Int(clamping: room / bytesPerBlock))
         }
@@ -256,7 +265,7 @@ package struct Planner: Sendable {
     func fits(_ worker: Candidate, _ layers: Range<Int>, limit: Double, last: Bool? = nil) -> Bool {
         let last = last ?? (layers.upperBound == layerCount)
         guard layers.upperBound <= layerCount else { return false }
-        return cost.fixedBytes(layers, hasHead: last) + kvBytesMin(layers) <= worker.memoryBytes && time(worker, layers, last: last) <= limit
+        return cost.fixedBytes(worker, layers, hasHead: last) + kvBytesMin(layers) <= worker.memoryBytes && time(worker, layers, last: last) <= limit
     }
 
     func time(_ worker: Candidate, _ layers: Range<Int>, last: Bool? = nil) -> Double {

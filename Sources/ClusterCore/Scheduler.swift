@@ -96,6 +96,8 @@ package struct Scheduler: Sendable {
     package var openCount: Int { sequences.count }
     package subscript(id: SequenceID) -> GeneratedSequence? { sequences[id] }
 
+    /// See `StepClock.expect`.
+    package mutating func expectSteps(seconds: Double) { clock.expect(seconds: seconds) }
     // MARK: - Epochs
 
     /// The stages of `epoch` are ready and hold no sequence.

@@ -6,7 +6,8 @@
 ///     head       = the same for its matrix; where that is quantised, with two rows for each token, since its input is taken in two parts
 ///     attention  = Σ over layers  max( bytes of the keys and values read / readRate, 4 · queryWidth · positions seen / floatRate )
 ///     overhead   = layers · layerOverheadSeconds
-///     stage      = correction · rowCosts(r) · (products + head + attention + overhead)
+///     disk       = bytes streamed from disk / diskRate, of a worker whose weights are larger than their memory (`StreamedWeights`)
+///     stage      = correction · rowCosts(r) · max( products + head + attention + overhead, disk )
 ///
 /// Of experts, W counts the weights that a row uses and B the bytes of those that r rows are expected to choose, all · (1 − (1 − used / count)^r).
 /// In a layer with a window a row sees no more positions than that.
@@ -88,23 +89,28 @@ package struct StageCost: Sendable {
         package var arithmetic = 0.0
         package var attention = 0.0
         package var overhead = 0.0
+        /// What the disk takes beyond all that, where weights are streamed from it.
+        package var disk = 0.0
 
         /// What takes most of it.
         package var largest: PlanForecast.Cause {
             let causes: [(Double, PlanForecast.Cause)] = [
                 (reading, .bandwidth), (arithmetic, .arithmetic), (attention, .attention), (overhead, .overhead),
+                (disk > 0 ? total : 0, .disk),
             ]
             return causes.reduce(causes[0]) { $1.0 > $0.0 ? $1 : $0 }.1
         }
 
-        package var total: Double { reading + arithmetic + attention + overhead }
+        package var total: Double { reading + arithmetic + attention + overhead + disk }
 
         mutating func addLarger(reading: Double, arithmetic: Double) {
             if reading >= arithmetic { self.reading += reading } else { self.arithmetic += arithmetic }
         }
 
         func scaled(by factor: Double) -> Parts {
-            Parts(reading: reading * factor, arithmetic: arithmetic * factor, attention: attention * factor, overhead: overhead * factor)
+            Parts(
+                reading: reading * factor, arithmetic: arithmetic * factor, attention: attention * factor, overhead: overhead * factor,
+                disk: disk * factor)
         }
     }
 
@@ -132,6 +138,7 @@ package struct StageCost: Sendable {
             parts.attention += windowed * attention(read: min(load.positionsRead, rows * window), seen: min(load.positionsSeen, rows * window))
         }
         parts.overhead = count * Self.layerOverheadSeconds
+        parts.disk = max(0, diskSeconds(worker, layers, hasHead: hasHead) - parts.total)
         return parts.scaled(by: worker.factor(rows: load.rows))
     }
 

@@ -125,6 +125,10 @@ package struct StageTiming: Hashable, Sendable {
     package var handOverNanoseconds: UInt64
     /// Weights, keys and values that it had to read, each counted once. 0 where nobody counted.
     package var readBytes: UInt64
+    /// Weights that came from disk since the step before, for this one or ahead; 0 where all are in memory.
+    package var streamedBytes: UInt64 = 0
+    /// Of its computing, the time in which it waited for them.
+    package var streamWaitNanoseconds: UInt64 = 0
 
     package init(
         queueNanoseconds: UInt64, computeNanoseconds: UInt64, idleNanoseconds: UInt64 = 0, handOverNanoseconds: UInt64 = 0, readBytes: UInt64 = 0

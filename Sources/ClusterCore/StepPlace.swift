@@ -29,7 +29,9 @@ package struct StepPlace: Hashable, Sendable {
         switch suspect {
         case .worker(let worker):
             witness = work == nil ? nil : worker
-            let stuck = since.advanced(milliseconds: patience.stuckMs(rows: step.rowCount, isFirst: isFirst, configuration))
+            // A layer that is streamed from disk may take as long as all of a stage did that was not.
+            let stuckMs = max(patience.stuckMs(rows: step.rowCount, isFirst: isFirst, configuration), clock.predictedMs)
+            let stuck = since.advanced(milliseconds: stuckMs)
             let end = clock.deadline(of: step, isGettingOn: work != nil)
             isForStanding = work != nil && stuck <= end
             giveUpAt = isForStanding ? stuck : end

@@ -353,6 +353,7 @@ package struct Worker: Sendable {
         stage!.lastComputed = number
         var timing = timing(of: outcome, computing, now)
         timing.readBytes = outcome.readBytes
+        (timing.streamedBytes, timing.streamWaitNanoseconds) = (outcome.streamedBytes, outcome.streamWaitNanoseconds)
         metrics.computed(computing.frame.step, timing)
         computing.frame.timings.append(timing)
         // Whoever saw it first names the layers.

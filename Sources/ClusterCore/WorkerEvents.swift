@@ -16,6 +16,9 @@ package struct StepOutcome: Hashable, Sendable {
     package var startedAt: Instant?
     /// As in `StageTiming`.
     package var readBytes: UInt64
+    /// As in `StageTiming`.
+    package var streamedBytes: UInt64 = 0
+    package var streamWaitNanoseconds: UInt64 = 0
 
     package init(
         poisoned: [PoisonedSequence] = [], tokens: [SampledToken] = [], computeNanoseconds: UInt64, startedAt: Instant? = nil,

@@ -8,6 +8,9 @@ package struct WorkerMetrics: Hashable, Sendable {
     package var handOverNanoseconds: UInt64 = 0
     /// See `StageTiming.readBytes`.
     package var readBytes: UInt64 = 0
+    /// See `StageTiming`.
+    package var streamedBytes: UInt64 = 0
+    package var streamWaitNanoseconds: UInt64 = 0
     package var reconnects: UInt64 = 0
     package var dropped = DropCounts()
 
@@ -21,6 +24,8 @@ package struct WorkerMetrics: Hashable, Sendable {
         idleNanoseconds &+= timing.idleNanoseconds
         handOverNanoseconds &+= timing.handOverNanoseconds
         readBytes &+= timing.readBytes
+        streamedBytes &+= timing.streamedBytes
+        streamWaitNanoseconds &+= timing.streamWaitNanoseconds
     }
 
     /// While it computed. With many rows the arithmetic is the limit, and this is far below what memory gives.

@@ -19,6 +19,9 @@ package enum EngineErrorCode: String, Sendable, CaseIterable {
     case contextExceeded = "context_exceeded"
     /// Packed weights can't be kept: no folder, no room, no permission. Costs time at the next start, nothing else.
     case cacheUnusable = "cache_unusable"
+    /// Weights that are streamed from disk can't be read back as they were written. The stage that has them is of no use any more; the next
+    /// load packs them anew.
+    case weightsLost = "weights_lost"
 }
 
 /// The one error of this library.

@@ -47,7 +47,9 @@ struct ForwardPass {
         turnTables(spans: spans)
         let scratch = try work.scratch(bytes: max(projections.workspaceBytes(rows: rows, threads: pool.threads), attentionBytes(spans: spans)))
         for index in wanted {
-            let layer = projections.layers[index]
+            // Waits for the disk where the layer does not stay in memory.
+            let place = try weights.streamed?.acquire(layer: index) ?? 0
+            let layer = projections.layers[index][place]
             // h += residualScale · Wo · attention(rope(Wq n(h) + bq), rope(Wk n(h) + bk), Wv n(h) + bv)
             project(layer.qkv, rows: rows, scratch)
             attend(layer: index, rows: rows, spans: spans, scratch)
@@ -61,6 +63,7 @@ struct ForwardPass {
                 sk_feed_experts(kernels, pool.pool, experts, Int32(rows), scratch)
                 pool.workDone?.note()
             }
+            weights.streamed?.release(layer: index)
             // After every layer, so that a cut changes nothing.
             if boundary == .bf16 { sk_round_bf16(kernels, work.hidden, rows * model.hidden) }
         }
@@ -108,10 +111,15 @@ struct ForwardPass {
     // MARK: Ends
 
     /// h = E[token] · embeddingScale, into `work.hidden` from row `first` on.
-    func embed(_ tokens: [Int32], first: Int) {
-        var embedding = weights.embedding!
+    func embed(_ tokens: [Int32], first: Int) throws(EngineError) {
         for (index, token) in tokens.enumerated() {
-            sk_packed_row_to_f32(&embedding, token, work.hidden + (first + index) * model.hidden)
+            let row = work.hidden + (first + index) * model.hidden
+            if let rows = weights.embeddingRows {
+                try rows.look(up: token, to: row)
+            } else {
+                var embedding = weights.embedding!
+                sk_packed_row_to_f32(&embedding, token, row)
+            }
         }
         if model.embeddingScale != 1 {
             sk_scale(kernels, work.hidden + first * model.hidden, model.embeddingScale, tokens.count * model.hidden)

@@ -17,6 +17,8 @@ package final class LocalGenerator {
         package var instructionSet: InstructionSet?
         /// Where packed weights are looked for before they are packed; nothing is written there.
         package var cache: PackedCache?
+        /// Weights that would take more bytes are streamed from `cache`, which then gets what it lacks.
+        package var weightsMemory: Int?
         package init() {}
     }
 
@@ -51,7 +53,9 @@ package final class LocalGenerator {
         instructionSet = try options.instructionSet ?? InstructionSet.fromEnvironment()
         self.options = options
         pool = try ComputePool(threads: options.threads)
-        weights = try StageWeights(file: file, model: model, slice: .whole(model), pool: pool, cache: options.cache, progress: progress)
+        weights = try StageWeights(
+            file: file, model: model, slice: .whole(model), pool: pool, cache: options.cache, memoryMax: options.weightsMemory,
+            progress: progress)
         weightBytes = weights.byteCount
     }
 

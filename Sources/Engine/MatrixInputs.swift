@@ -43,13 +43,17 @@ package final class MatrixInputs {
         places.removeAll()
         for (layer, bound) in zip(layers, projections.layers) {
             let names = ModelTensors.layer(layer)
-            place(bound.qkv, [names.query, names.key, names.value])
-            place(bound.attentionOutput, [names.attentionOutput])
-            // What experts are given is not seen: each sees rows of its own, inside one kernel.
-            if case .dense(let gateUp, let down) = bound.feedForward {
-                place(gateUp, [names.gate, names.up])
-                place(down, [names.down])
-            }
+            for bound in bound { bind(to: bound, names) }
+        }
+    }
+
+    private func bind(to bound: StageProjections.Layer, _ names: ModelTensors.LayerTensors) {
+        place(bound.qkv, [names.query, names.key, names.value])
+        place(bound.attentionOutput, [names.attentionOutput])
+        // What experts are given is not seen: each sees rows of its own, inside one kernel.
+        if case .dense(let gateUp, let down) = bound.feedForward {
+            place(gateUp, [names.gate, names.up])
+            place(down, [names.down])
         }
     }
 

@@ -11,7 +11,7 @@
 /// worker has it mapped ends that worker, as with any mapping.)
 final class PackedFile: @unchecked Sendable {
     let table: PackedTable
-    private let descriptor: Int32
+    let descriptor: Int32
     private let checksums: [UInt64]
     /// Changed by the loading thread only, while no other one uses this object.
     private var mapping: UnsafeRawBufferPointer?
@@ -102,6 +102,9 @@ final class PackedFile: @unchecked Sendable {
         #endif
         return PackedChecksum.of(chunk) == checksums[index]
     }
+
+    /// The same for a chunk that somebody read.
+    func isIntact(_ index: Int, _ bytes: UnsafeRawBufferPointer) -> Bool { PackedChecksum.of(bytes) == checksums[index] }
 
     // MARK: Copied
 

@@ -21,6 +21,8 @@ struct PackedWriter {
     /// Bytes that may wait for the disk. More of them would only take memory from others, and make the last call wait.
     private static let unwrittenBytesMax = 64 << 20
 
+    /// What will be read past the system's cache need not stay in it.
+    private let leavesNothingCached: Bool
     private let path: String
     private var partial: String { path + Self.partialSuffix }
     private let descriptor: Int32
@@ -30,6 +32,20 @@ struct PackedWriter {
     static func write(
         _ entry: PackedEntry, _ weights: WeightBytes, in cache: PackedCache, isCancelled: () -> Bool
     ) throws(EngineError) -> Outcome {
+        do {
+            return try write(entry, in: cache, isCancelled: isCancelled) { UnsafeRawBufferPointer(rebasing: weights.buffer[$0]) }
+        } catch let error as EngineError {
+            throw error
+        } catch {
+            preconditionFailure("memory that throws")
+        }
+    }
+
+    /// The same for weights that are made as they are written: `chunk` gives the bytes of each chunk, in order, valid until the next call.
+    static func write(
+        _ entry: PackedEntry, in cache: PackedCache, leavesNothingCached: Bool = false, isCancelled: () -> Bool,
+        _ chunk: (_ bytes: Range<Int>) throws -> UnsafeRawBufferPointer
+    ) throws -> Outcome {
         let path = cache.path(entry)
         let room = PackedRoom(cache: cache)
         try room.makeFolder("\(cache.folder)/\(entry.model)")
@@ -40,9 +56,9 @@ struct PackedWriter {
         // Closing it gives the lock back.
         defer { close(descriptor) }
         guard flock(descriptor, LOCK_EX | LOCK_NB) == 0, isStill(partial, descriptor) else { return .busy }
-        let writer = PackedWriter(path: path, descriptor: descriptor)
+        let writer = PackedWriter(leavesNothingCached: leavesNothingCached, path: path, descriptor: descriptor)
         do {
-            let outcome = try writer.write(entry.table, weights, isCancelled: isCancelled)
+            let outcome = try writer.write(entry.table, isCancelled: isCancelled, chunk)
             if outcome != .written { unlink(partial) }
             return outcome
         } catch {
@@ -58,13 +74,15 @@ struct PackedWriter {
         return fstat(descriptor, &opened) == 0 && lstat(partial, &named) == 0 && opened.st_ino == named.st_ino
     }
 
-    private func write(_ table: PackedTable, _ weights: WeightBytes, isCancelled: () -> Bool) throws(EngineError) -> Outcome {
+    private func write(
+        _ table: PackedTable, isCancelled: () -> Bool, _ give: (Range<Int>) throws -> UnsafeRawBufferPointer
+    ) throws -> Outcome {
         guard ftruncate(descriptor, 0) == 0 else { throw failure("The cache file can't be emptied") }
         var checksums: [UInt64] = []
         for index in 0..<table.chunkCount {
             if isCancelled() { return .cancelled }
             let range = table.chunk(index)
-            let chunk = UnsafeRawBufferPointer(rebasing: weights.buffer[range])
+            let chunk = try give(range)
             checksums.append(PackedChecksum.of(chunk))
             try write(chunk, at: range.lowerBound)
             if range.upperBound % Self.unwrittenBytesMax == 0 { try bringToDisk() }
@@ -92,6 +110,9 @@ struct PackedWriter {
 
     private func bringToDisk() throws(EngineError) {
         guard fsync(descriptor) == 0 else { throw failure("The cache file can't be brought to the disk") }
+        #if os(Linux)
+            if leavesNothingCached { _ = posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) }
+        #endif
     }
 
     private func failure(_ what: String) -> EngineError { Self.failure("\(what) ('\(partial)')") }

@@ -82,7 +82,7 @@ package final class Stage {
     /// Forgets all sequences; their blocks are free.
     package func reset() { table.removeAll() }
 
-    /// Computes one batch. Where it throws `badBatch` or `badSampling`, nothing has changed.
+    /// Computes one batch. Where it throws `badBatch` or `badSampling`, nothing has changed; after `weightsLost` the stage is of no use any more.
     ///
     /// Allocates nothing, but for the growth of what a sequence remembers (its tokens, its blocks: by doubling), the forms
     /// of its log-probabilities, and new arrays for the result where the caller still holds those of the result before.
@@ -147,7 +147,7 @@ package final class Stage {
         guard rows > 0 else { return }
         placeSpans(batch)
         if weights.slice.hasEmbedding {
-            embed(batch)
+            try embed(batch)
         } else {
             pass.take(input, rows: rows)
         }
@@ -161,10 +161,10 @@ package final class Stage {
         }
     }
 
-    func embed(_ batch: StageBatch) {
+    func embed(_ batch: StageBatch) throws(EngineError) {
         var first = 0
         for segment in batch.segments {
-            pass.embed(segment.tokens, first: first)
+            try pass.embed(segment.tokens, first: first)
             first += segment.tokens.count
         }
     }

@@ -19,7 +19,8 @@ final class StageProjections {
         case experts(UnsafePointer<sk_experts>)
     }
 
-    let layers: [Layer]
+    /// By layer, and by the place in memory that it lies in where it is streamed.
+    let layers: [[Layer]]
     /// work.logits = Whead work.headInput, whose rows are normed already; nil on stages without the head.
     let head: UnsafePointer<sk_projection>?
 
@@ -29,23 +30,25 @@ final class StageProjections {
         let storage = Storage(weights)
         self.storage = storage
         let model = weights.model
-        layers = weights.layers.map { layer in
-            var qkv = storage.projection(layer.qkv, of: work.hidden, width: model.hidden, into: work.qkv)
-            qkv.norm = storage.norm(layer.attentionNorm, model)
-            qkv.bias = layer.qkvBias
-
-            var output = storage.projection(layer.attentionOutput, of: work.attended, width: model.queryWidth, into: work.delta)
-            output.bias = layer.attentionOutputBias
-            output.residual = work.hidden
-            output.ldr = model.hidden
-            output.residual_scale = model.residualScale
-            return Layer(
-                qkv: storage.keep(qkv), attentionOutput: storage.keep(output),
-                feedForward: Self.feedForward(layer, model: model, work: work, storage: storage))
-        }
+        layers = weights.layerPlaces.map { places in places.map { Self.layer($0, model: model, work: work, storage: storage) } }
         head = weights.head.map { head in
             storage.keep(storage.projection(head.output, of: work.headInput, width: model.hidden, into: work.logits))
         }
+    }
+
+    private static func layer(_ layer: LayerWeights, model: ModelConfiguration, work: Workspace, storage: Storage) -> Layer {
+        var qkv = storage.projection(layer.qkv, of: work.hidden, width: model.hidden, into: work.qkv)
+        qkv.norm = storage.norm(layer.attentionNorm, model)
+        qkv.bias = layer.qkvBias
+
+        var output = storage.projection(layer.attentionOutput, of: work.attended, width: model.queryWidth, into: work.delta)
+        output.bias = layer.attentionOutputBias
+        output.residual = work.hidden
+        output.ldr = model.hidden
+        output.residual_scale = model.residualScale
+        return Layer(
+            qkv: storage.keep(qkv), attentionOutput: storage.keep(output),
+            feedForward: feedForward(layer, model: model, work: work, storage: storage))
     }
 
     private static func feedForward(_ layer: LayerWeights, model: ModelConfiguration, work: Workspace, storage: Storage) -> FeedForward {
@@ -100,12 +103,13 @@ final class StageProjections {
         private(set) var expertsCount = 0
 
         init(_ weights: StageWeights) {
-            let count = 4 * weights.layers.count + 1
-            let ofExperts = weights.layers.count * 3 * (weights.model.experts?.count ?? 0)
+            let layers = weights.layerPlaces.reduce(0) { $0 + $1.count }
+            let count = 4 * layers + 1
+            let ofExperts = layers * 3 * (weights.model.experts?.count ?? 0)
             projections = .allocate(capacity: count)
             norms = .allocate(capacity: count)
             matrices = .allocate(capacity: count * Int(SK_PROJECTION_MATRICES_MAX) + ofExperts)
-            experts = .allocate(capacity: weights.layers.count)
+            experts = .allocate(capacity: layers)
         }
 
         deinit {

@@ -29,7 +29,7 @@ extension Stage {
         if hasInputs {
             try takeKept(batch, behind: rebuild.layers.lowerBound)
         } else if weights.slice.hasEmbedding {
-            embed(batch)
+            try embed(batch)
         } else {
             pass.take(input, rows: rows)
         }

@@ -1,7 +1,8 @@
 import CKernels
 import ModelFiles
 
-/// The weights of one stage, packed for the kernels, in memory or mapped from the cache.
+/// The weights of one stage, packed for the kernels, in memory or mapped from the cache; or, where they may not take so much memory, streamed from
+/// the cache with every step (`StreamedUnits`).
 ///
 /// Queries and keys keep the row order of GGUF files. Those of Llama and Granite hold them in pairs of adjacent rows, those of Qwen2
 /// in halves, and RoPE turns the pairs that `ModelConfiguration.Rope.pairing` names: nothing is permuted here, and a folder's rows come in
@@ -18,7 +19,12 @@ package final class StageWeights: @unchecked Sendable {
 
     /// nil unless the slice has the embedding. Shares its bytes with the head where the model ties them and the stage has both.
     let embedding: sk_matrix?
-    let layers: [LayerWeights]
+    /// Of each layer one, or where it is streamed one for each place of the ring that it may lie in, which all have the same shapes.
+    let layerPlaces: [[LayerWeights]]
+    /// nil where all weights are in memory.
+    let streamed: StreamedUnits?
+    /// Where the embedding stays on the disk, it is looked up there.
+    let embeddingRows: EmbeddingRows?
     /// nil unless the slice has the head.
     let head: HeadWeights?
     /// Angle by which RoPE turns pair i per position, scaling included.
@@ -36,37 +42,94 @@ package final class StageWeights: @unchecked Sendable {
     ///
     /// What `held`, of the same model, has is not loaded again but used in common. `placement`: nil for what suits the pool.
     ///
+    /// With `memoryMax`, weights that would take more bytes are streamed from `cache`: what it lacks is written there first, and nothing of `held` is
+    /// used. `isStartedLater`: they take no memory until `start`.
+    ///
     /// Throws `EngineError`, and `ModelFileError` when the file can't be read.
     package init(
         file: any ModelSource, model: ModelConfiguration, slice: StageSlice, pool: ComputePool, cache: PackedCache? = nil, sharing held: Units? = nil,
-        placement: WeightPlacement? = nil, progress: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void = { _, _ in }
+        placement: WeightPlacement? = nil, memoryMax: Int? = nil, isStartedLater: Bool = false,
+        progress: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void = { _, _ in }
     ) throws {
         let places = try Places(file: file, model: model, slice: slice)
-        let missing = places.layouts.filter { held?.units[$0.unit] == nil }
-        let loader = try WeightLoader(missing, file: file, cache: cache, placement: placement ?? .suiting(pool), pool: pool)
-        let loaded = try withoutActuallyEscaping(progress) { try loader.load($0) }
-        let own = Dictionary(uniqueKeysWithValues: zip(missing.map(\.unit), loaded.weights))
-        let weights = places.layouts.map { own[$0.unit] ?? held!.units[$0.unit]! }
+        let brought = try withoutActuallyEscaping(progress) { progress -> Brought in
+            if let memoryMax,
+                let residency = try WeightResidency(places.layouts, bytesMax: memoryMax, embeddingIsHead: slice.hasHead && model.tiedHead)
+            {
+                return try Self.streamed(places, residency, file, pool, cache, isStartedLater, progress)
+            }
+            return try Self.inMemory(places, file, pool, cache, held, placement ?? .suiting(pool), progress)
+        }
         self.model = model
         self.slice = slice
         self.cache = cache
-        byteCount = places.byteCount
-        origin = loaded.report
-        let units = Dictionary(uniqueKeysWithValues: zip(places.layouts.map(\.unit), weights))
-        self.units = units
-        let packed = loader.entries.map { entries in loaded.packed.map { (entries[$0], loaded.weights[$0]) } } ?? []
-        unkept = packed + (held?.unkept.filter { units[$0.entry.table.unit] != nil } ?? [])
-        let tokens = places.embedding.map { weights[$0.unit].matrix($0.matrix) }
+        streamed = brought.streamed
+        byteCount = brought.streamed?.residency.byteCount ?? places.byteCount
+        origin = brought.report
+        units = brought.units
+        unkept = brought.unkept
+        let weights = brought.weights
+        let tokens = places.embedding.flatMap { place in weights[place.unit].first?.matrix(place.matrix) }
         embedding = slice.hasEmbedding ? tokens : nil
-        layers = places.layers.map { LayerWeights($0.places, in: weights[$0.unit]) }
+        embeddingRows = brought.streamed?.rows
+        layerPlaces = places.layers.map { layer in weights[layer.unit].map { LayerWeights(layer.places, in: $0) } }
         head = places.head.map { head in
-            let memory = weights[head.unit]
+            let memory = weights[head.unit][0]
             return HeadWeights(
                 norm: memory.vector(head.norm), output: Projection([head.matrix.map(memory.matrix) ?? tokens!]), bias: head.bias.map(memory.vector))
         }
         ropeFrequencies = model.rope.frequencies()
         ropeLongFrequencies = model.rope.switchesAt == nil ? [] : model.rope.frequencies(isLong: true)
     }
+
+    /// What became of a slice's layouts.
+    private struct Brought {
+        /// By layout: where it lies or may lie.
+        var weights: [[WeightBytes]]
+        var report: LoadReport
+        var units: [WeightUnit: WeightBytes] = [:]
+        var unkept: [(entry: PackedEntry, weights: WeightBytes)] = []
+        var streamed: StreamedUnits?
+    }
+
+    private static func inMemory(
+        _ places: Places, _ file: any ModelSource, _ pool: ComputePool, _ cache: PackedCache?, _ held: Units?, _ placement: WeightPlacement,
+        _ progress: @escaping (Int, Int) throws -> Void
+    ) throws -> Brought {
+        let missing = places.layouts.filter { held?.units[$0.unit] == nil }
+        let loader = try WeightLoader(missing, file: file, cache: cache, placement: placement, pool: pool)
+        let loaded = try loader.load(progress)
+        let own = Dictionary(uniqueKeysWithValues: zip(missing.map(\.unit), loaded.weights))
+        let weights = places.layouts.map { own[$0.unit] ?? held!.units[$0.unit]! }
+        let units = Dictionary(uniqueKeysWithValues: zip(places.layouts.map(\.unit), weights))
+        let packed = loader.entries.map { entries in loaded.packed.map { (entries[$0], loaded.weights[$0]) } } ?? []
+        return Brought(
+            weights: weights.map { [$0] }, report: loaded.report, units: units,
+            unkept: packed + (held?.unkept.filter { units[$0.entry.table.unit] != nil } ?? []))
+    }
+
+    private static func streamed(
+        _ places: Places, _ residency: WeightResidency, _ file: any ModelSource, _ pool: ComputePool, _ cache: PackedCache?,
+        _ isStartedLater: Bool, _ progress: @escaping (Int, Int) throws -> Void
+    ) throws -> Brought {
+        let loader = try StreamedLoader(places.layouts, residency, file: file, cache: cache, pool: pool)
+        let loaded = try loader.load(isStartedLater: isStartedLater, progress)
+        let weights = places.layouts.enumerated().map { loaded.units.places($0, byteCount: $1.byteCount) }
+        return Brought(weights: weights, report: loaded.report, streamed: loaded.units)
+    }
+
+    /// Of streamed weights: fills the memory that they take and begins to read ahead, where that was left for later. To be called by the thread that
+    /// will run the stage. Throws `weightsLost`.
+    package func start(pool: ComputePool) throws { try streamed?.start(pool: pool) { _ in } }
+
+    /// From the disk for a step; 0 where all weights are in memory.
+    package var streamedBytesPerStep: Int { streamed?.bytesPerStep ?? 0 }
+
+    /// Since the weights were loaded.
+    package var streamTotals: StreamTotals { streamed?.totals ?? StreamTotals() }
+
+    /// Each layer once, for what does not depend on where it lies.
+    var layers: [LayerWeights] { layerPlaces.map { $0[0] } }
 
     /// The memory that the packed weights of a slice will take; reads no tensor.
     package static func byteCount(file: any ModelSource, model: ModelConfiguration, slice: StageSlice) throws(EngineError) -> Int {

@@ -183,10 +183,14 @@ package struct LoadReport: Sendable {
     package var hugePageBytes = 0
     /// Read from the cache into memory.
     package var copiedBytes = 0
+    /// Read from the cache into memory that the weights may take, where they may not take as much as they are...
+    package var residentBytes = 0
+    /// ... and read from it with every step.
+    package var streamedBytes = 0
     /// Files of the cache that were not used, and why.
     package var refused: [(unit: WeightUnit, refusal: PackedRefusal)] = []
 
-    package var cachedBytes: Int { mappedBytes + copiedBytes }
+    package var cachedBytes: Int { mappedBytes + copiedBytes + residentBytes }
 }
 
 /// How far a load is: bytes of the model file that are in memory, or need not be read because the cache had them.

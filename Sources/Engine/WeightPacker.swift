@@ -9,12 +9,18 @@ struct WeightPacker {
     typealias Target = (layout: WeightLayout, base: UnsafeMutableRawPointer)
 
     /// Some rows of one matrix, the first a multiple of the kernels' row group.
-    private struct Piece {
+    struct Piece {
         let tensor: Tensor
         let place: WeightLayout.MatrixPlace
         let rows: Range<Int>
-        let base: UnsafeMutableRawPointer
+        /// Where the unit's memory begins.
+        var base: UnsafeMutableRawPointer
         var fileRange: Range<Int> { rows.lowerBound * tensor.rowBytes..<rows.upperBound * tensor.rowBytes }
+        /// In the unit's memory.
+        var packedRange: Range<Int> {
+            let end = rows.upperBound == place.rows ? place.offset + place.packedBytes : place.offset(ofRow: rows.upperBound)
+            return place.offset(ofRow: rows.lowerBound)..<end
+        }
     }
 
     /// Bytes of the buffers with which a pool of `threads` packs these units.
@@ -47,18 +53,23 @@ struct WeightPacker {
 
     private func fillVectors(_ target: Target, _ progress: inout LoadProgress) throws(ModelFileError) {
         for source in target.layout.vectors {
-            let tensor = source.tensor
-            let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: tensor.byteCount, alignment: 8)
-            defer { bytes.deallocate() }
-            try tensor.read(0..<tensor.byteCount, into: bytes)
-            let floats = (target.base + source.place.offset).bindMemory(to: Float.self, capacity: source.place.count)
-            let status = sk_dequantize_row(tensor.type.rawValue, bytes.baseAddress!, floats, source.place.count)
-            precondition(status == 0, "CKernels cannot widen \(tensor.type.name)")
-            progress.add(tensor.byteCount)
+            try Self.fill(source, at: target.base)
+            progress.add(source.tensor.byteCount)
         }
     }
 
-    private func pieces(_ targets: [Target]) -> [Piece] {
+    /// `base`: where the unit's memory begins.
+    static func fill(_ source: WeightLayout.VectorSource, at base: UnsafeMutableRawPointer) throws(ModelFileError) {
+        let tensor = source.tensor
+        let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: tensor.byteCount, alignment: 8)
+        defer { bytes.deallocate() }
+        try tensor.read(0..<tensor.byteCount, into: bytes)
+        let floats = (base + source.place.offset).bindMemory(to: Float.self, capacity: source.place.count)
+        let status = sk_dequantize_row(tensor.type.rawValue, bytes.baseAddress!, floats, source.place.count)
+        precondition(status == 0, "CKernels cannot widen \(tensor.type.name)")
+    }
+
+    func pieces(_ targets: [Target]) -> [Piece] {
         targets.flatMap { target in
             target.layout.matrices.flatMap { source in
                 let rows = Self.pieceRows(source.tensor)
@@ -79,7 +90,7 @@ struct WeightPacker {
         return start..<end
     }
 
-    private func pack(_ pieces: ArraySlice<Piece>, _ buffers: AlignedMemory) throws(ModelFileError) {
+    func pack(_ pieces: ArraySlice<Piece>, _ buffers: AlignedMemory) throws(ModelFileError) {
         let share = buffers.byteCount / pool.threads
         var failures = [ModelFileError?](repeating: nil, count: pool.threads)
         failures.withUnsafeMutableBufferPointer { failures in

@@ -13,18 +13,26 @@ package enum MachineProbe {
 
     /// Takes about a fifth of a second, with threads on the processors where the stage's will be (nil: anywhere). Throws `EngineError`
     /// when threads or memory cannot be had.
+    ///
+    /// - Parameter streaming: where weights that are larger than so many bytes are streamed from; its disk is measured too.
     package static func capabilities(
-        threads: Int, processors: [Int32]? = nil, memoryBytes: UInt64, instructionSet: InstructionSet
+        threads: Int, processors: [Int32]? = nil, memoryBytes: UInt64, instructionSet: InstructionSet,
+        streaming: (memory: Int, cache: PackedCache)? = nil
     ) throws -> WorkerCapabilities {
         let pool = try ComputePool(threads: threads, processors: processors)
         let probe = try ReadProbe(bytes: probeBytes, instructionSet: instructionSet)
         let turn = takeTurn()
         defer { if turn >= 0 { close(turn) } }
         let read = (0..<readRounds).map { _ in probe.bytesPerSecond(pool) }.max()!
-        return WorkerCapabilities(
+        var capabilities = WorkerCapabilities(
             memoryBytes: memoryBytes, threads: threads, isa: instructionSet.rawValue, readBytesPerSecond: max(1, read),
             opsPerSecond: max(1, try ComputeProbe.operationsPerSecond(pool, instructionSet: instructionSet)),
             floatOpsPerSecond: max(1, floatOperationsPerSecond(pool, instructionSet)), machine: MachineIdentity.current)
+        if let streaming {
+            capabilities.weightsMemoryBytes = UInt64(streaming.memory)
+            capabilities.diskBytesPerSecond = max(1, try DiskProbe.bytesPerSecond(streaming.cache))
+        }
+        return capabilities
     }
 
     /// The peak of f32 arithmetic: the best of some rounds of about two milliseconds.

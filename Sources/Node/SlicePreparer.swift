@@ -164,7 +164,8 @@ final class SlicePreparer: Sendable {
         // Lives only as long as the loading; the stage thread's own pool goes on computing.
         let pool = try ComputePool(threads: configuration.threads, processors: configuration.processors)
         let weights = try StageWeights(
-            file: file, model: model, slice: StageSlice(assignment), pool: pool, cache: configuration.cache, sharing: job.held
+            file: file, model: model, slice: StageSlice(assignment), pool: pool, cache: configuration.cache, sharing: job.held,
+            memoryMax: configuration.weightsMemory, isStartedLater: true
         ) { done, total in try progressed(fetched + done, fetched + total) }
         var keysAndValues: [Int: KVLayer] = [:]
         for layer in assignment.layers where !job.kept.contains(layer) {

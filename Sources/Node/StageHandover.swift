@@ -96,13 +96,16 @@ extension StageHolder {
             rowsMax: Limits.stepRowsMax, pool: pool, instructionSet: configuration.instructionSet)
         // What only the old stage had goes with its last owner: not on this thread, which has a step to compute.
         try past.adopted(assignment, next, after: stage)
-        preparer.dispose(weights)
+        if slice.weights.streamedBytesPerStep == 0 { preparer.dispose(weights) }
         for layer in stage?.weights.slice.layers ?? 0..<0 { preparer.dispose(stage?.keysAndValues(ofLayer: layer)) }
         stage = next
         weights = slice.weights
         traffic = StageTraffic(weights: slice.weights, kvType: Engine.KVType(assignment.kvType))
         digest = assignment.modelDigest
         incoming = nil
+        // Not before the old ones are gone: what weights may take of the memory holds for both together.
+        try slice.weights.start(pool: pool)
+        streamed = slice.weights.streamTotals
         keepNew(slice.weights)
     }
 

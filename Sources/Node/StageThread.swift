@@ -131,6 +131,8 @@ package struct StageThreadConfiguration: Sendable {
     package var modelPath: String?
     /// Where packed weights are kept from one start to the next; `nil` for nowhere.
     package var cache: PackedCache?
+    /// What weights may take of the memory: a slice that has more is streamed from the cache. `nil`: all of it is in memory.
+    package var weightsMemory: Int?
     /// Whether a processor is kept from halting while a lone stream's next step is expected, unless a control group limits processor time.
     package var staysAwake: Bool
     /// Hears how loading goes; `nil` for silence.
@@ -140,13 +142,14 @@ package struct StageThreadConfiguration: Sendable {
 
     package init(
         threads: Int, processors: [Int32]? = nil, instructionSet: InstructionSet, modelPath: String?, cache: PackedCache? = nil,
-        staysAwake: Bool = true, logger: Logger? = nil
+        weightsMemory: Int? = nil, staysAwake: Bool = true, logger: Logger? = nil
     ) {
         self.threads = threads
         self.processors = processors
         self.instructionSet = instructionSet
         self.modelPath = modelPath
         self.cache = cache
+        self.weightsMemory = weightsMemory
         self.staysAwake = staysAwake
         self.logger = logger
     }
@@ -174,6 +177,8 @@ struct StageHolder {
     var traffic: StageTraffic?
     /// What was prepared beside it and is being filled.
     var incoming: SlicePreparer.Slice?
+    /// What the weights had streamed when the last step ended.
+    var streamed = StreamTotals()
     private var watch: ProcessorWatch?
     private var expectation = StepExpectation()
     // Filled anew with each step.
@@ -219,6 +224,8 @@ struct StageHolder {
                 report(.computed(frame.step.epoch, frame.step.number, outcome, output: output))
                 if let window = expectation.ended(frame.step, at: MonotonicClock.now) { watch?.keep(nanoseconds: window) }
             } catch {
+                // Their file is gone, and the next load packs them anew.
+                if (error as? EngineError)?.code == .weightsLost { unload() }
                 report(.failed(frame.step.epoch, frame.step.number, Failure(.internalError, "\(error)")))
             }
         case .prepare(let assignment): prepare(assignment)
@@ -275,11 +282,14 @@ struct StageHolder {
         let pool = try ownPool()
         if weights?.slice != slice || digest != assignment.modelDigest {
             // Layers that stay here are not loaded again; the others go at once, for the new ones may need their room.
-            let held = digest == assignment.modelDigest ? weights?.part(slice) : nil
+            // Where memory is bounded nothing is held: what was in memory comes from the cache.
+            let held = digest == assignment.modelDigest && configuration.weightsMemory == nil ? weights?.part(slice) : nil
             unloadWeights()
             weights = try loadWeights(assignment, slice, pool, held, report)
             digest = assignment.modelDigest
         }
+        try weights!.start(pool: pool)
+        streamed = weights!.streamTotals
         let (made, kept) = try past.stage(assignment, weights!, pool, configuration.instructionSet)
         stage = made
         traffic = StageTraffic(weights: weights!, kvType: Engine.KVType(assignment.kvType))
@@ -326,7 +336,8 @@ struct StageHolder {
             try progressed(done, total)
         }
         let weights = try StageWeights(
-            file: file, model: ModelConfiguration(source: file), slice: slice, pool: pool, cache: configuration.cache, sharing: held
+            file: file, model: ModelConfiguration(source: file), slice: slice, pool: pool, cache: configuration.cache, sharing: held,
+            memoryMax: configuration.weightsMemory
         ) { done, total in try progressed(fetched + done, fetched + total) }
         log(weights, milliseconds: MonotonicClock.now.milliseconds(since: started))
         keepNew(weights)
@@ -345,6 +356,7 @@ struct StageHolder {
                 "first_layer": "\(weights.slice.layers.lowerBound)", "layers": "\(weights.slice.layers.count)", "ms": "\(milliseconds)",
                 "mib": "\(weights.byteCount >> 20)", "packed_mib": "\(origin.packedBytes >> 20)", "cached_mib": "\(origin.cachedBytes >> 20)",
                 "mapped_mib": "\(origin.mappedBytes >> 20)", "huge_mib": "\(origin.hugePageBytes >> 20)",
+                "streamed_mib_per_step": "\(weights.streamedBytesPerStep >> 20)",
             ])
     }
 
@@ -366,6 +378,10 @@ struct StageHolder {
         let nanoseconds = MonotonicClock.now.nanoseconds(since: started)
         nextOutcome = (nextOutcome + 1) % Self.outcomesKept
         var outcome = StepOutcome(result, computeNanoseconds: nanoseconds, startedAt: started, tokens: &outcomes[nextOutcome])
+        let totals = weights.streamTotals
+        outcome.streamedBytes = totals.bytes - streamed.bytes
+        outcome.streamWaitNanoseconds = totals.waitNanoseconds - streamed.waitNanoseconds
+        streamed = totals
         if batch.rebuild == nil { outcome.readBytes = UInt64(traffic?.bytes(batch) ?? 0) }
         return (outcome, output)
     }

@@ -51,7 +51,17 @@ package enum StatusText {
                 "trouble", "recoveries \(report.recoveries)"
                     + (report.lastRecoveryNanoseconds > 0 ? " (last pause \(nanoseconds(report.lastRecoveryNanoseconds)))" : "")
                     + ", frames dropped \(report.framesDropped)"),
-        ] + handovers(report) + shares(report)
+        ] + disk(report) + handovers(report) + shares(report)
+    }
+
+    /// Only where weights are streamed: what the disks allow, beside what is reached.
+    private static func disk(_ report: StatusReport) -> [String] {
+        guard let bound = report.diskBound else { return [] }
+        return [
+            line(
+                "disk", String(format: "%.2f GB a step, which disks read in %.2f s; a step takes %.2f s", bound.bytesPerStep / 1e9, bound.boundSeconds, bound.stepSeconds)
+                    + " (\(percent(bound.reachedShare)) of the bound)")
+        ]
     }
 
     /// Only where there were any.

@@ -139,6 +139,8 @@ extension PackArena {
             (m.has_ops_per_second, m.ops_per_second) = (1, value.opsPerSecond)
             if value.floatOpsPerSecond > 0 { (m.has_float_ops_per_second, m.float_ops_per_second) = (1, value.floatOpsPerSecond) }
             if value.machine != 0 { (m.has_machine, m.machine) = (1, value.machine) }
+            if value.weightsMemoryBytes > 0 { (m.has_weights_memory_bytes, m.weights_memory_bytes) = (1, value.weightsMemoryBytes) }
+            if value.diskBytesPerSecond > 0 { (m.has_disk_bytes_per_second, m.disk_bytes_per_second) = (1, value.diskBytesPerSecond) }
         }
     }
 

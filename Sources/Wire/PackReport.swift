@@ -58,6 +58,8 @@ extension PackArena {
             (m.has_hand_over_nanoseconds, m.hand_over_nanoseconds) = (1, value.handOverNanoseconds)
             (m.has_sent_bytes, m.sent_bytes) = (1, value.sentBytes)
             if value.readBytes > 0 { (m.has_read_bytes, m.read_bytes) = (1, value.readBytes) }
+            if value.streamedBytes > 0 { (m.has_streamed_bytes, m.streamed_bytes) = (1, value.streamedBytes) }
+            if value.streamWaitNanoseconds > 0 { (m.has_stream_wait_nanoseconds, m.stream_wait_nanoseconds) = (1, value.streamWaitNanoseconds) }
         }
     }
 }

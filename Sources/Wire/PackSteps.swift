@@ -117,6 +117,10 @@ extension PackArena {
                 (m.has_hand_over_nanoseconds, m.hand_over_nanoseconds) = (1, min(value.handOverNanoseconds, WireLimits.nanosecondsMax))
             }
             if value.readBytes > 0 { (m.has_read_bytes, m.read_bytes) = (1, min(value.readBytes, WireLimits.bytesMax)) }
+            if value.streamedBytes > 0 { (m.has_streamed_bytes, m.streamed_bytes) = (1, min(value.streamedBytes, WireLimits.bytesMax)) }
+            if value.streamWaitNanoseconds > 0 {
+                (m.has_stream_wait_nanoseconds, m.stream_wait_nanoseconds) = (1, min(value.streamWaitNanoseconds, WireLimits.nanosecondsMax))
+            }
         }
     }
 

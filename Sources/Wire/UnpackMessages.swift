@@ -120,7 +120,7 @@ extension Unpack {
     static func capabilities(_ p: UnsafePointer<Staffel__V1__WorkerCapabilities>) throws(WireError) -> WorkerCapabilities {
         let f = Fields("WorkerCapabilities")
         let m = p.pointee
-        return WorkerCapabilities(
+        var capabilities = WorkerCapabilities(
             memoryBytes: try f.counter(m.has_memory_bytes, m.memory_bytes, "memory_bytes", atMost: WireLimits.bytesMax),
             threads: try f.integer(m.has_threads, m.threads, "threads", 1...WireLimits.threadsMax), isa: try f.name(m.has_isa, m.isa, "isa"),
             readBytesPerSecond: try f.rate(m.has_read_bytes_per_second, m.read_bytes_per_second, "read_bytes_per_second"),
@@ -128,6 +128,12 @@ extension Unpack {
             floatOpsPerSecond: m.has_float_ops_per_second == 0
                 ? 0 : try f.rate(m.has_float_ops_per_second, m.float_ops_per_second, "float_ops_per_second"),
             machine: m.has_machine == 0 ? 0 : m.machine)
+        capabilities.weightsMemoryBytes = try f.counterOrZero(
+            m.has_weights_memory_bytes, m.weights_memory_bytes, "weights_memory_bytes", atMost: WireLimits.bytesMax)
+        if m.has_disk_bytes_per_second != 0 {
+            capabilities.diskBytesPerSecond = try f.rate(m.has_disk_bytes_per_second, m.disk_bytes_per_second, "disk_bytes_per_second")
+        }
+        return capabilities
     }
 
     static func heldSlice(_ p: UnsafePointer<Staffel__V1__HeldSlice>) throws(WireError) -> HeldSlice {

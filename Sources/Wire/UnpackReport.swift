@@ -75,6 +75,8 @@ extension Unpack {
         sums.handOverNanoseconds = try f.counter(m.has_hand_over_nanoseconds, m.hand_over_nanoseconds, "hand_over_nanoseconds")
         sums.sentBytes = try f.counter(m.has_sent_bytes, m.sent_bytes, "sent_bytes")
         sums.readBytes = try f.counterOrZero(m.has_read_bytes, m.read_bytes, "read_bytes")
+        sums.streamedBytes = try f.counterOrZero(m.has_streamed_bytes, m.streamed_bytes, "streamed_bytes")
+        sums.streamWaitNanoseconds = try f.counterOrZero(m.has_stream_wait_nanoseconds, m.stream_wait_nanoseconds, "stream_wait_nanoseconds")
         return sums
     }
 }

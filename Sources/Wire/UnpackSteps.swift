@@ -166,7 +166,7 @@ extension Unpack {
     static func timing(_ p: UnsafePointer<Staffel__V1__StageTiming>) throws(WireError) -> StageTiming {
         let f = Fields("StageTiming")
         let m = p.pointee
-        return StageTiming(
+        var timing = StageTiming(
             queueNanoseconds: try f.counter(m.has_queue_nanoseconds, m.queue_nanoseconds, "queue_nanoseconds", atMost: WireLimits.nanosecondsMax),
             computeNanoseconds: try f.counter(
                 m.has_compute_nanoseconds, m.compute_nanoseconds, "compute_nanoseconds", atMost: WireLimits.nanosecondsMax),
@@ -174,6 +174,10 @@ extension Unpack {
             handOverNanoseconds: try f.counterOrZero(
                 m.has_hand_over_nanoseconds, m.hand_over_nanoseconds, "hand_over_nanoseconds", atMost: WireLimits.nanosecondsMax),
             readBytes: try f.counterOrZero(m.has_read_bytes, m.read_bytes, "read_bytes", atMost: WireLimits.bytesMax))
+        timing.streamedBytes = try f.counterOrZero(m.has_streamed_bytes, m.streamed_bytes, "streamed_bytes", atMost: WireLimits.bytesMax)
+        timing.streamWaitNanoseconds = try f.counterOrZero(
+            m.has_stream_wait_nanoseconds, m.stream_wait_nanoseconds, "stream_wait_nanoseconds", atMost: WireLimits.nanosecondsMax)
+        return timing
     }
 
     static func poisonedSequence(_ p: UnsafePointer<Staffel__V1__PoisonedSequence>) throws(WireError) -> PoisonedSequence {

@@ -19,6 +19,7 @@ struct Synth: ParsableCommand {
     @Option(help: "Decides every weight.") var seed: UInt64 = 1
     @Option(help: "Threads that make weights.") var threads = ProcessInfo.processInfo.activeProcessorCount
     @Flag(help: "Holes in place of weights: for 'staffel plan', which reads the header only.") var hollow = false
+    @Flag(help: "Every second megabyte of a tensor is zeros, and a hole in the file: it takes half of its size of the disk.") var halfHollow = false
     @Argument(help: "The GGUF file to write.") var output: String
 
     func validate() throws {
@@ -28,8 +29,9 @@ struct Synth: ParsableCommand {
     }
 
     func run() throws {
-        let model = try SyntheticModel(
+        var model = try SyntheticModel(
             shape: SyntheticShape.named(shape)!, recipe: SyntheticRecipe(name: type)!, layers: layers, vocabulary: vocabulary, seed: seed)
+        model.isHalfHollow = halfHollow
         if hollow {
             try model.writeHollow(to: output)
             return print("\(output): \(model.configuration.name), \(type), a header and holes")

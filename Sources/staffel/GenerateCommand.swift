@@ -67,6 +67,7 @@ struct GenerateCommand: AsyncParsableCommand {
     @Option(help: "What passes between layers: f32 or bf16.")
     var boundary = "f32"
 
+    @OptionGroup var weights: WeightsMemoryOption
     @OptionGroup var caching: CacheOptions
     @OptionGroup var generating: GenerationConfigOptions
     @OptionGroup var quantizing: QuantizeOption
@@ -83,8 +84,9 @@ struct GenerateCommand: AsyncParsableCommand {
         let tokens = try promptTokens(prompting)
         let sampling = try samplingSettings(generating.usesModelDefaults(settings) ? prompting.defaults : SamplingDefaults())
         var options = try options()
-        // Uses what workers have kept and keeps nothing: a command that runs once should not fill a disk.
+        // Uses what workers have kept and keeps nothing, unless it streams: a command that runs once should not fill a disk.
         options.cache = try caching.packedCache(settings)
+        options.weightsMemory = try weights.bytes(settings)
         let generator = try LocalGenerator(file: file, options: options) { done, total in
             showProgress("\rloading \(done * 100 / max(1, total)) %")
         }

@@ -11,6 +11,7 @@ struct HostFields {
 
     static let names = [
         "name", "memory-gib", "read-gb-per-s", "compute-gop-per-s", "threads", "link-gbit-per-s", "link-latency-us", "count",
+        "weights-memory-gib", "disk-gb-per-s",
     ]
 
     /// Where the host begins.
@@ -40,6 +41,12 @@ struct HostFields {
             opsPerSecond: try number("compute-gop-per-s", of: name.text, atMost: 1e9) * 1e9, threads: try whole("threads", of: name.text, atMost: 1024))
         if values["link-gbit-per-s"] != nil { host.linkBytesPerSecond = try number("link-gbit-per-s", of: name.text, atMost: 1e6) * 1e9 / 8 }
         if values["link-latency-us"] != nil { host.linkLatencySeconds = try number("link-latency-us", of: name.text, atMost: 1e7) * 1e-6 }
+        if values["weights-memory-gib"] != nil || values["disk-gb-per-s"] != nil {
+            host.streaming = (
+                UInt64(try number("weights-memory-gib", of: name.text, atMost: 1e6) * 0x1p30),
+                try number("disk-gb-per-s", of: name.text, atMost: 1e6) * 1e9
+            )
+        }
         guard let count = try whole("count", of: name.text, atMost: Limits.workersMax), count > 1 else { return [host] }
         return (1...count).map { number in
             var copy = host
@@ -79,6 +86,9 @@ enum HostFile {
         read-gb-per-s = 40        # what 'staffel status' shows as READ of a worker there
         compute-gop-per-s = 900   # and as COMPUTE, all threads together
         count = 3                 # box-a-1, box-a-2, box-a-3
+        # Of weights that are larger, what does not fit is streamed from disk:
+        # weights-memory-gib = 24
+        # disk-gb-per-s = 3
         """
 
     private enum Table { case none, link, host }

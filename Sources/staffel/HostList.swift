@@ -5,7 +5,7 @@ import Foundation
 import SystemPackage
 
 /// A host to plan over: what a worker on it would say of itself.
-struct PlanHost: Equatable {
+struct PlanHost {
     static let form = "NAME:MEMORY_GIB:READ_GB_PER_S:GOP_PER_S[:THREADS]"
 
     var name: String
@@ -17,6 +17,8 @@ struct PlanHost: Equatable {
     /// Of its own link to the others; nil: what `--link` says.
     var linkBytesPerSecond: Double?
     var linkLatencySeconds: Double?
+    /// What weights may take of the memory, the rest streamed from a disk of this bandwidth; nil: all are in memory.
+    var streaming: (weightsMemoryBytes: UInt64, diskBytesPerSecond: Double)?
 
     init(name: String, memoryBytes: UInt64, readBytesPerSecond: Double, opsPerSecond: Double, threads: Int? = nil) {
         self.name = name
@@ -66,6 +68,9 @@ struct PlanHost: Equatable {
         readBytesPerSecond = read.doubleValue
         opsPerSecond = ops.doubleValue
         threads = (worker["threads"] as? NSNumber)?.intValue
+        if let weights = worker["weights_memory_bytes"] as? NSNumber, let disk = worker["disk_bytes_per_second"] as? NSNumber, disk.doubleValue > 0 {
+            streaming = (weights.uint64Value, disk.doubleValue)
+        }
     }
 }
 

@@ -43,8 +43,10 @@ struct PlanReport {
                 demand: demand)
         }
         let workers = hosts.enumerated().map { index, host in
-            Planner.Candidate(
+            var worker = Planner.Candidate(
                 key: Self.key(index), memoryBytes: host.memoryBytes, readBytesPerSecond: host.readBytesPerSecond, opsPerSecond: host.opsPerSecond)
+            if let streaming = host.streaming { worker.streams(beyond: streaming.weightsMemoryBytes, bytesPerSecond: streaming.diskBytesPerSecond) }
+            return worker
         }
         switch solve(workers) {
         case .success(let found): solution = found
@@ -104,6 +106,7 @@ struct PlanReport {
             "KV for \(solution.plan.kvBlocks * Limits.positionsPerBlock) tokens in all, \(contextTokens) at most in one stream",
             "\(concurrency) streams of \(contextTokens) tokens fit at once",
             "bottleneck: " + bottleneckWords,
+        ] + streamingLines + [
             "pipelines: " + replicaWords,
             quality,
         ]
@@ -130,6 +133,16 @@ struct PlanReport {
         let turn = Self.time(bottleneck.seconds) + " of every step"
         guard let stage = bottleneck.stage else { return "the links between stages, \(turn)" }
         return "stage \(stage) (\(host(forecast.stages[stage].worker).name)), \(turn): \(bottleneck.cause.words)"
+    }
+
+    /// Of each stage that streams: what, from which disk, and so how long a step takes at least.
+    private var streamingLines: [String] {
+        forecast.stages.enumerated().compactMap { index, stage in
+            guard stage.streamedBytes > 0, let streaming = host(stage.worker).streaming else { return nil }
+            let seconds = Double(stage.streamedBytes) / streaming.diskBytesPerSecond
+            return "stage \(index) streams \(ByteCount(stage.streamedBytes)) a step from a disk of "
+                + String(format: "%.2f GB/s: ", streaming.diskBytesPerSecond / 1e9) + Self.time(seconds)
+        }
     }
 
     private var replicaWords: String {
@@ -160,7 +173,7 @@ struct PlanReport {
         let stages: [[String: Any]] = forecast.stages.map { stage in
             [
                 "host": host(stage.worker).name, "layers": [stage.layers.lowerBound, stage.layers.upperBound], "weight_bytes": stage.weightBytes,
-                "kv_bytes": stage.kvBytes, "decode_seconds": stage.decode.total, "prefill_seconds": stage.prefill.total,
+                "kv_bytes": stage.kvBytes, "streamed_bytes": stage.streamedBytes, "decode_seconds": stage.decode.total, "prefill_seconds": stage.prefill.total,
                 "bound_by": stage.decode.largest.rawValue,
             ]
         }

@@ -31,6 +31,10 @@ struct StatusCommand: AsyncParsableCommand {
                 "read_bytes_per_second": worker.capabilities.readBytesPerSecond, "ops_per_second": worker.capabilities.opsPerSecond,
                 "memory_bytes": worker.capabilities.memoryBytes, "threads": worker.capabilities.threads, "isa": worker.capabilities.isa,
             ]
+            if worker.capabilities.weightsMemoryBytes > 0 {
+                entry["weights_memory_bytes"] = worker.capabilities.weightsMemoryBytes
+                entry["disk_bytes_per_second"] = worker.capabilities.diskBytesPerSecond
+            }
             if !worker.held.isEmpty { entry["layers_ahead"] = [worker.held.lowerBound, worker.held.upperBound] }
             if let share = worker.loadedShare { entry["loaded_share"] = share }
             return entry
@@ -54,9 +58,15 @@ struct StatusCommand: AsyncParsableCommand {
             "faults": Dictionary(uniqueKeysWithValues: report.faults.byKind.map { ($0.kind, $0.count) }),
             "recoveries": report.recoveries, "recovery_seconds": seconds(report.recoveryNanoseconds),
             "last_recovery_seconds": seconds(report.lastRecoveryNanoseconds), "workers": workers, "replicas": report.replicas.map { json($0) },
-            "pipeline": pipeline(report), "planning": StatusPlanning.json(report),
+            "pipeline": pipeline(report), "planning": StatusPlanning.json(report), "disk": disk(report),
         ]
         return String(decoding: try JSONSerialization.data(withJSONObject: object, options: [.prettyPrinted, .sortedKeys]), as: UTF8.self)
+    }
+
+    /// Empty where nothing is streamed.
+    private static func disk(_ report: StatusReport) -> [String: Any] {
+        guard let bound = report.diskBound else { return [:] }
+        return ["bytes_per_step": bound.bytesPerStep, "bound_seconds": bound.boundSeconds, "step_seconds": bound.stepSeconds]
     }
 
     private static func rebuilds(_ counts: RebuildCounts) -> [String: Any] {
@@ -98,7 +108,7 @@ struct StatusCommand: AsyncParsableCommand {
         [
             "steps": sums.steps, "compute_seconds": seconds(sums.computeNanoseconds), "idle_seconds": seconds(sums.idleNanoseconds),
             "queue_seconds": seconds(sums.queueNanoseconds), "hand_over_seconds": seconds(sums.handOverNanoseconds), "sent_bytes": sums.sentBytes,
-            "read_bytes": sums.readBytes, "achieved_read_bytes_per_second": sums.readBytesPerSecond,
+            "streamed_bytes": sums.streamedBytes, "stream_wait_seconds": seconds(sums.streamWaitNanoseconds), "read_bytes": sums.readBytes, "achieved_read_bytes_per_second": sums.readBytesPerSecond,
         ]
     }
 

@@ -13,8 +13,8 @@ struct UpCommand: AsyncParsableCommand {
 
     /// The whole cluster must answer within this after its start.
     static let readyTimeoutSeconds = 600.0
-    /// Between two looks whether it serves.
-    static let probeIntervalMs = 50
+    /// The same where weights that are larger than memory may have to be packed to disk first.
+    static let readyStreamingTimeoutSeconds = 3_600.0
     /// Of the memory that is free now, for weights and KV of all workers; the rest is for everything else.
     static let memoryShare = 0.8
 
@@ -57,6 +57,7 @@ struct UpCommand: AsyncParsableCommand {
     @Option(help: "Serve the coordinator's metrics on this port of 127.0.0.1, the workers' on those that follow. (default: none)")
     var metricsPort: Int?
 
+    @OptionGroup var weights: WeightsMemoryOption
     @OptionGroup var caching: CacheOptions
     @OptionGroup var quantizing: QuantizeOption
     @OptionGroup var queueing: QueueOptions
@@ -76,13 +77,13 @@ struct UpCommand: AsyncParsableCommand {
         }
 
         // A wrong size ends this command, not its children one by one.
-        _ = try caching.packedCache(settings)
+        _ = try weights.streaming(settings, memory: plan.memoryBytes, cache: caching.packedCache(settings))
         _ = try generating.usesModelDefaults(settings)
         _ = try speculating.mode(settings)
         _ = try speculating.draft(settings, servedPath: plan.model, contextTokens: 1)
         let children = try plan.children(
             in: directory.path, passing: common.forwardedFlags, coordinator: speculating.forwardedFlags + queueing.forwardedFlags,
-            workers: caching.forwardedFlags, gateway: generating.forwardedFlags)
+            workers: caching.forwardedFlags + weights.forwardedFlags, gateway: generating.forwardedFlags)
         let broken = Mutex<String?>(nil)
         let onEnd: @Sendable (ChildProcess.End) -> Void = { end in
             switch end {
@@ -97,6 +98,7 @@ struct UpCommand: AsyncParsableCommand {
         for child in children { try child.start(onEnd: onEnd) }
 
         let started = Date.now
+        let readySeconds = try weights.bytes(settings) == nil ? Self.readyTimeoutSeconds : Self.readyStreamingTimeoutSeconds
         var told = false
         while !interrupted.happened {
             if let reason = broken.withLock({ $0 }) { throw CommandFailure(reason) }
@@ -105,8 +107,8 @@ struct UpCommand: AsyncParsableCommand {
                 for child in children { child.markServing() }
                 FileHandle.standardOutput.write(Data((plan.greeting + "\n").utf8))
             }
-            if !told, Date.now.timeIntervalSince(started) > Self.readyTimeoutSeconds {
-                throw CommandFailure("the cluster was not ready within \(Int(Self.readyTimeoutSeconds)) s: its log above says what it waits for")
+            if !told, Date.now.timeIntervalSince(started) > readySeconds {
+                throw CommandFailure("the cluster was not ready within \(Int(readySeconds)) s: its log above says what it waits for")
             }
             // Once it serves, all that may come is the end of a child or of this process.
             await interrupted.wait(milliseconds: told ? nil : Self.probeIntervalMs)

@@ -28,6 +28,8 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: "For weights and KV, such as 48GiB. (default: 80 % of what is free)")
     var memory: String?
 
+    @OptionGroup var weights: WeightsMemoryOption
+
     @Option(help: "This box's copy of the model. (default: the path at which the coordinator has it)")
     var model: String?
 
@@ -62,14 +64,16 @@ struct WorkerCommand: AsyncParsableCommand {
         let processors = try choice.processors(threads: threads, topology: .current())
         let memory = try settings.bytes("memory", flag: memory) ?? UInt64(Double(MachineMemory.availableBytes) * Self.memoryShare)
         let cache = try caching.packedCache(settings)
+        let streaming = try weights.streaming(settings, memory: memory, cache: cache)
         let instructionSet = try InstructionSet.fromEnvironment()
         let membership = try joining.membership(settings, role: .worker, name: name)
         let capabilities = try MachineProbe.capabilities(
-            threads: threads, processors: processors, memoryBytes: memory, instructionSet: instructionSet)
+            threads: threads, processors: processors, memoryBytes: memory, instructionSet: instructionSet, streaming: streaming)
         logger.info(
             "measured this machine",
             metadata: [
                 "threads": "\(threads)", "cpus": "\(processors.map { ProcessorChoice.listed($0).text } ?? "any")", "isa": "\(instructionSet.rawValue)", "memory_gib": "\(memory >> 30)",
+                "weights_memory_mib": "\(capabilities.weightsMemoryBytes >> 20)", "disk_mb_per_s": "\(Int(capabilities.diskBytesPerSecond / 1e6))",
                 "read_gb_per_s": "\(Int(capabilities.readBytesPerSecond / 1e9))", "gop_per_s": "\(Int(capabilities.opsPerSecond / 1e9))",
             ])
         // With a parent all of its children end together: there is nobody to hand over to.
@@ -85,6 +89,7 @@ struct WorkerCommand: AsyncParsableCommand {
                 capabilities: capabilities, dataListen: listen, dataAdvertise: advertise,
                 stage: StageThreadConfiguration(
                     threads: threads, processors: processors, instructionSet: instructionSet, modelPath: path, cache: cache,
+                    weightsMemory: streaming?.memory,
                     staysAwake: try CoordinatorCommand.onOrOff("stay-awake", settings.string("stay-awake", flag: stayAwake)) ?? true,
                     logger: logger))
         try fetching.apply(to: &workerSettings, settings, caching: caching)

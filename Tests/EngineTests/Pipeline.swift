@@ -11,7 +11,7 @@ final class Pipeline {
     init(
         _ tiny: TinyModel, cuts: [Int] = [], threads: Int = 1, instructionSet: InstructionSet = .supported.last!, kvType: KVType = .f16,
         boundary: BoundaryType = .f32, kvBlocks: Int = 64, rowsMax: Int = 640,
-        pool: ComputePool? = nil
+        pool: ComputePool? = nil, cache: PackedCache? = nil, memoryMax: Int? = nil
     ) throws {
         let model = tiny.configuration
         self.model = model
@@ -20,7 +20,7 @@ final class Pipeline {
         let pool = try pool ?? ComputePool(threads: threads)
         stages = try zip(starts, ends).map { start, end in
             let slice = StageSlice(layers: start..<end, hasEmbedding: start == 0, hasHead: end == model.layers)
-            let weights = try StageWeights(file: tiny.file, model: model, slice: slice, pool: pool)
+            let weights = try StageWeights(file: tiny.file, model: model, slice: slice, pool: pool, cache: cache, memoryMax: memoryMax)
             return try Stage(
                 weights: weights, kvBlocks: kvBlocks, kvType: kvType, boundary: boundary, rowsMax: rowsMax, pool: pool,
                 instructionSet: instructionSet)

@@ -176,8 +176,9 @@ final class Worked: Sendable {
     private let first = Mutex<((Worked) -> Void)?>(nil)
     private let made = Mutex<StageThread?>(nil)
 
-    init() {
-        let configuration = StageThreadConfiguration(threads: 2, instructionSet: .portable, modelPath: nil)
+    init(cache: PackedCache? = nil, weightsMemory: Int? = nil) {
+        let configuration = StageThreadConfiguration(
+            threads: 2, instructionSet: .portable, modelPath: nil, cache: cache, weightsMemory: weightsMemory)
         let thread = StageThread(configuration: configuration) { [self] in take($0) }
         made.withLock { $0 = thread }
     }

@@ -185,9 +185,11 @@ extension Seeded {
             FailureCode.allCases.randomElement(using: &self)!, sentence(), retryAfterSeconds: maybe { $0.int(1...Limits.retryAfterSecondsMax) })
     }
     mutating func timing() -> StageTiming {
-        StageTiming(
+        var timing = StageTiming(
             queueNanoseconds: next() >> 14, computeNanoseconds: next() >> 14, idleNanoseconds: bool() ? 0 : next() >> 14,
             handOverNanoseconds: bool() ? 0 : next() >> 14, readBytes: bool() ? 0 : next() >> 14)
+        if bool() { (timing.streamedBytes, timing.streamWaitNanoseconds) = (next() >> 14, next() >> 14) }
+        return timing
     }
     mutating func heartbeat() -> Heartbeat {
         var heartbeat = Heartbeat(
@@ -203,11 +205,13 @@ extension Seeded {
     }
 
     mutating func capabilities() -> WorkerCapabilities {
-        WorkerCapabilities(
+        var capabilities = WorkerCapabilities(
             memoryBytes: next() >> 14, threads: int(1...WireLimits.threadsMax), isa: name(),
             readBytesPerSecond: Double.random(in: 0...1e12, using: &self),
             opsPerSecond: Double.random(in: 0...1e15, using: &self),
             floatOpsPerSecond: bool() ? 0 : Double.random(in: 1...1e15, using: &self), machine: bool() ? 0 : next())
+        if bool() { (capabilities.weightsMemoryBytes, capabilities.diskBytesPerSecond) = (next() >> 14, Double.random(in: 1...1e12, using: &self)) }
+        return capabilities
     }
 
     mutating func emitted() -> EmittedToken {
@@ -321,6 +325,7 @@ extension Seeded {
         var sums = StageSums()
         (sums.steps, sums.computeNanoseconds, sums.idleNanoseconds) = (count(), count(), count())
         (sums.queueNanoseconds, sums.handOverNanoseconds, sums.sentBytes, sums.readBytes) = (count(), count(), count(), count())
+        (sums.streamedBytes, sums.streamWaitNanoseconds) = (count(), count())
         return sums
     }
 

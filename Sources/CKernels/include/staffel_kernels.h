@@ -83,6 +83,8 @@ int32_t sk_processor_now(void);
 /// The processors that the calling thread may run on, ascending; writes at most `count` of them to cpus and returns how many there are.
 /// 0 where the system does not say.
 int32_t sk_processors_allowed(int32_t *cpus, int32_t count);
+/// Lets the calling thread run wherever the process's first one may: a thread that a pinned one made is pinned with it.
+void sk_processors_as_first_thread(void);
 /// Calls `fn` once for each share and returns when all have returned. Share i is thread i's, unless that thread is late: then the
 /// caller takes it, so one thread that has lost its processor stops nobody. What is kept for each `thread` is therefore kept for each
 /// share, and used by one at a time. Everything written before the call is seen by every share, everything they wrote is seen after

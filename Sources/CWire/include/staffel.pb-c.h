@@ -396,10 +396,17 @@ struct  Staffel__V1__WorkerCapabilities
    */
   protobuf_c_boolean has_machine;
   uint64_t machine;
+  /*
+   * Absent: all weights are in memory.
+   */
+  protobuf_c_boolean has_weights_memory_bytes;
+  uint64_t weights_memory_bytes;
+  protobuf_c_boolean has_disk_bytes_per_second;
+  double disk_bytes_per_second;
 };
 #define STAFFEL__V1__WORKER_CAPABILITIES__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__worker_capabilities__descriptor) \
-    , 0, 0, 0, 0, 0, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__HeldSlice
@@ -886,10 +893,14 @@ struct  Staffel__V1__StageTiming
   uint64_t hand_over_nanoseconds;
   protobuf_c_boolean has_read_bytes;
   uint64_t read_bytes;
+  protobuf_c_boolean has_streamed_bytes;
+  uint64_t streamed_bytes;
+  protobuf_c_boolean has_stream_wait_nanoseconds;
+  uint64_t stream_wait_nanoseconds;
 };
 #define STAFFEL__V1__STAGE_TIMING__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_timing__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__PoisonedSequence
@@ -1396,14 +1407,18 @@ struct  Staffel__V1__StageSums
   protobuf_c_boolean has_sent_bytes;
   uint64_t sent_bytes;
   /*
-   * Left out where it is zero.
+   * Left out where they are zero.
    */
   protobuf_c_boolean has_read_bytes;
   uint64_t read_bytes;
+  protobuf_c_boolean has_streamed_bytes;
+  uint64_t streamed_bytes;
+  protobuf_c_boolean has_stream_wait_nanoseconds;
+  uint64_t stream_wait_nanoseconds;
 };
 #define STAFFEL__V1__STAGE_SUMS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_sums__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__PlanningStatus

@@ -138,6 +138,17 @@ package enum ClusterMetrics {
         family("staffel_stage_read_bytes_per_second", "gauge", "Read bandwidth that its worker measured at start.") { stage in
             report.workers.first { $0.key == stage.worker }?.capabilities.readBytesPerSecond ?? 0
         }
+        family("staffel_stage_streamed_bytes_total", "counter", "Weights that came from disk for its steps.") { Double($0.total.streamedBytes) }
+        family("staffel_stage_stream_wait_seconds_total", "counter", "Of its computing, the time in which it waited for the disk.") {
+            seconds($0.total.streamWaitNanoseconds)
+        }
+        family("staffel_stage_disk_bytes_per_second", "gauge", "Bandwidth of its worker's disk, measured at start where weights are streamed.") { stage in
+            report.workers.first { $0.key == stage.worker }?.capabilities.diskBytesPerSecond ?? 0
+        }
+        let bound = report.diskBound
+        text.gauge("staffel_disk_bytes_per_step", "Weights that a step streams from disk in all stages.", [], bound?.bytesPerStep ?? 0)
+        text.gauge("staffel_disk_bound_seconds", "What the disks need for the bytes of a step: no step comes sooner.", [], bound?.boundSeconds ?? 0)
+        text.gauge("staffel_disk_step_seconds", "What a step takes in all stages where weights are streamed.", [], bound?.stepSeconds ?? 0)
         family("staffel_stage_busy_share", "gauge", "Share of the last seconds in which the stage computed.") { $0.window.busyShare }
         family("staffel_stage_idle_share", "gauge", "Share of the last seconds in which it had nothing to compute.") { $0.window.idleShare }
     }

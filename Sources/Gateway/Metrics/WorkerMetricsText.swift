@@ -34,6 +34,15 @@ package enum WorkerMetricsText {
         text.gauge(
             "staffel_worker_achieved_read_bytes_per_second", "Those bytes over the time in which the stage computed, since its start.", labels,
             metrics.readBytesPerSecond)
+        text.gauge(
+            "staffel_worker_weights_memory_bytes", "What weights may take of the memory, where the rest is streamed from disk; else 0.", labels,
+            report.capabilities.weightsMemoryBytes)
+        text.gauge(
+            "staffel_worker_disk_bytes_per_second", "Bandwidth of the disk that weights are streamed from, measured at start.", labels,
+            report.capabilities.diskBytesPerSecond)
+        text.counter("staffel_worker_streamed_bytes_total", "Weights that came from disk for steps.", labels, metrics.streamedBytes)
+        text.counter(
+            "staffel_worker_stream_wait_seconds_total", "Time in which steps waited for the disk.", labels, seconds(metrics.streamWaitNanoseconds))
         let weights = report.weights
         text.counter("staffel_worker_weights_fetched_bytes_total", "Bytes of weights that came from others and were right.", labels, weights.fetched.bytes)
         text.counter(

@@ -35,6 +35,10 @@ package struct SyntheticModel {
         }
     }
 
+    /// Every second megabyte of a tensor is zeros, which in a file are holes: it takes about half of its size of the disk, and its logits are as
+    /// finite.
+    package var isHalfHollow = false
+
     /// Bytes of all tensors.
     package var byteCount: Int { plan.reduce(0) { $0 + $1.byteCount } }
 
@@ -63,7 +67,7 @@ package struct SyntheticModel {
 
     private func writer(threads: Int, progress: @escaping (Int, Int) -> Void) throws(ModelFileError) -> GGUFWriter {
         var writer = GGUFWriter(metadata: metadata)
-        let stream = try SyntheticStream(threads: threads, bytesTotal: byteCount, progress: progress)
+        let stream = try SyntheticStream(threads: threads, bytesTotal: byteCount, isHalfHollow: isHalfHollow, progress: progress)
         for tensor in plan {
             writer.add(tensor.wanted.name, type: tensor.type, shape: tensor.wanted.shape) { (sink) throws(ModelFileError) in
                 let blocks = SyntheticBlocks(type: tensor.type, deviation: tensor.deviation, mean: tensor.mean)

@@ -12,15 +12,18 @@ final class SyntheticStream {
     private let threads: Int
     private let bytesTotal: Int
     private var bytesDone = 0
+    private let isHalfHollow: Bool
     private let progress: (_ bytesDone: Int, _ bytesTotal: Int) -> Void
     private var buffer: [UInt8] = []
 
-    init(threads: Int, bytesTotal: Int, progress: @escaping (Int, Int) -> Void) throws(ModelFileError) {
+    /// - Parameter isHalfHollow: every second piece is a hole.
+    init(threads: Int, bytesTotal: Int, isHalfHollow: Bool = false, progress: @escaping (Int, Int) -> Void) throws(ModelFileError) {
         guard (1...1024).contains(threads), let pool = sk_pool_create(Int32(threads), nil) else {
             throw ModelFileError(.invalidValue, "\(threads) threads were asked for, which the system would not give. Ask for fewer.")
         }
         self.pool = pool
         self.threads = threads
+        self.isHalfHollow = isHalfHollow
         self.bytesTotal = bytesTotal
         self.progress = progress
     }
@@ -35,7 +38,17 @@ final class SyntheticStream {
         for start in stride(from: 0, to: byteCount, by: waveBytes) {
             let count = min(waveBytes, byteCount - start)
             fill(blocks, count: count, pieceBytes: pieceBytes, seeds: &seeds)
-            if count == buffer.count { try sink.write(buffer) } else { try sink.write(buffer[..<count]) }
+            if isHalfHollow {
+                // Waves are an even number of pieces: the number of threads decides nothing.
+                for first in stride(from: 0, to: count, by: 2 * pieceBytes) {
+                    try sink.write(buffer[first..<min(first + pieceBytes, count)])
+                    try sink.skip(max(0, min(pieceBytes, count - first - pieceBytes)))
+                }
+            } else if count == buffer.count {
+                try sink.write(buffer)
+            } else {
+                try sink.write(buffer[..<count])
+            }
             bytesDone += count
             progress(bytesDone, bytesTotal)
         }
