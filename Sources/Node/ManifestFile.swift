@@ -35,7 +35,7 @@ extension WeightManifest {
                 byteCount: extent.byteCount, digest: ContentDigest(bytes: ContentHash.sha256(hashes))!, chunkHashes: hashes)
         }
         let digest = ClusterCore.ModelDigest(bytes: ModelFiles.ModelDigest(file).bytes)!
-        guard let made = WeightManifest(modelDigest: digest, partBytes: file.partBytes, extents: extents) else {
+        guard let made = WeightManifest(modelDigest: digest, partBytes: file.partBytes, partNames: file.partNames, extents: extents) else {
             preconditionFailure("a model file that was checked has no manifest")
         }
         self = made
@@ -97,7 +97,7 @@ struct ManifestFile {
 extension WeightManifest {
     /// Whether it speaks of this file's bytes, whatever these are.
     func fits(_ file: any ModelSource) -> Bool {
-        modelDigest.bytes == ModelFiles.ModelDigest(file).bytes && partBytes == file.partBytes
+        modelDigest.bytes == ModelFiles.ModelDigest(file).bytes && partBytes == file.partBytes && partNames == file.partNames
             && extents.map { [$0.part, $0.offset, $0.byteCount] } == file.extents.map { [$0.part, $0.offset, $0.byteCount] }
     }
 }

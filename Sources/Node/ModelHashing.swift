@@ -46,9 +46,6 @@ final class ModelHashing: Sendable {
 
     private func run(_ tell: (HashedWeights) -> Void) throws {
         let file = try ModelOpener.open(path: path)
-        guard file is GGUFFile else {
-            throw NodeError(.weightsUnusable, "'\(path)' is a folder, and slices are fetched of GGUF files only: copy the folder to each worker's box")
-        }
         let total = UInt64(file.fileBytes)
         let kept = ManifestFile(of: file, fallback: fallback)
         let manifest = try kept.read() ?? make(file, kept, tell)
