@@ -64,7 +64,7 @@ final class ModelHashing: Sendable {
                 logger.info("hashing the model file", metadata: ["done_mib": "\(done >> 20)", "of_mib": "\(total >> 20)"])
             }
         }
-        let manifest = EncodedManifest(WeightManifest(file, hashes: hashes))
+        let manifest = EncodedManifest(try WeightManifest(file, hashes: hashes))
         guard manifest.bytes.count <= Limits.manifestBytesMax else {
             throw NodeError(.weightsUnusable, "its manifest has \(manifest.bytes.count) bytes, at most \(Limits.manifestBytesMax) can be sent")
         }

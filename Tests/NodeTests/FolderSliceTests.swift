@@ -14,7 +14,7 @@ import Testing
 
     private static func manifest(_ model: HFModel) throws -> EncodedManifest {
         let hashes = try WeightHasher(model, chunkBytes: WeightManifest.chunkBytes).hashes(threads: 2) { _, _ in }
-        return EncodedManifest(WeightManifest(model, hashes: hashes))
+        return EncodedManifest(try WeightManifest(model, hashes: hashes))
     }
 
     private func store(_ indices: [Int], of model: HFModel, in slice: SliceFile) throws {
@@ -105,6 +105,37 @@ import Testing
         #expect(ManifestFile(of: other.model, fallback: nil).read() == nil)
     }
 
+    /// The world may have models that are too large for a manifest; that is no fault of ours.
+    @Test func aModelOfTooManyPartsIsRefused() throws {
+        let tiny = try FolderModel(folder)
+        let parts = ManyParts(tiny.model.folder, count: Limits.modelPartsMax + 1)
+        let error = try #require(throws: NodeError.self) { try WeightManifest(parts, hashes: parts.extents.map { _ in [] }) }
+        #expect(error.code == .weightsUnusable && error.message.contains("\(Limits.modelPartsMax + 1) parts"))
+    }
+
+    /// Nothing but parts, all of them empty.
+    private struct ManyParts: ModelSource {
+        let folder: HFFolder
+        let partNames: [String]
+        let partBytes: [Int]
+
+        init(_ folder: HFFolder, count: Int) {
+            self.folder = folder
+            partNames = (0..<count).map { "part \($0)" }
+            partBytes = [Int](repeating: 0, count: count)
+        }
+
+        var tensors: [Tensor] { [] }
+        func tensor(_ name: String) -> Tensor? { nil }
+        var paths: [String] { partNames }
+        var metadata: Metadata { folder.metadata }
+        var headerBytes: [UInt8] { [] }
+        var headers: [UnsafeRawBufferPointer] { partBytes.map { _ in UnsafeRawBufferPointer(start: nil, count: 0) } }
+        var partsDescription: [UInt8] { [] }
+        var stamps: [FileStamp] { [] }
+        func read(part: Int, at offset: Int, into buffer: UnsafeMutableRawBufferPointer) {}
+    }
+
     /// A model of several GGUF files is fetched under names that follow from their numbers.
     @Test func aSliceOfSeveralFiles() throws {
         let whole = try TinyModel(folder)
@@ -120,7 +151,7 @@ import Testing
         }
         let file = try GGUFFile(path: folder.file("split-00001-of-00002.gguf"))
         let hashes = try WeightHasher(file, chunkBytes: WeightManifest.chunkBytes).hashes(threads: 1) { _, _ in }
-        let manifest = EncodedManifest(WeightManifest(file, hashes: hashes))
+        let manifest = EncodedManifest(try WeightManifest(file, hashes: hashes))
         #expect(manifest.manifest.partNames == [] && manifest.manifest.partBytes.count == 2)
         let slice = try SliceFile(folder: folder.file("slice"), manifest: manifest)
         let wanted = manifest.manifest.chunks(ofLayers: 1..<2, isFirst: false, isLast: false)
