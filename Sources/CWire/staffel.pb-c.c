@@ -9286,7 +9286,7 @@ const ProtobufCMessageDescriptor staffel__v1__weights_fetchers__descriptor =
   (ProtobufCMessageInit) staffel__v1__weights_fetchers__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__weight_manifest__field_descriptors[4] =
+static const ProtobufCFieldDescriptor staffel__v1__weight_manifest__field_descriptors[5] =
 {
   {
     "model_digest",
@@ -9336,17 +9336,31 @@ static const ProtobufCFieldDescriptor staffel__v1__weight_manifest__field_descri
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "part_names",
+    170,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Staffel__V1__WeightManifest, n_part_names),
+    offsetof(Staffel__V1__WeightManifest, part_names),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__weight_manifest__field_indices_by_name[] = {
   1,   /* field[1] = chunk_bytes */
   3,   /* field[3] = extents */
   0,   /* field[0] = model_digest */
   2,   /* field[2] = part_bytes */
+  4,   /* field[4] = part_names */
 };
-static const ProtobufCIntRange staffel__v1__weight_manifest__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__weight_manifest__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 170, 4 },
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor staffel__v1__weight_manifest__descriptor =
 {
@@ -9356,10 +9370,10 @@ const ProtobufCMessageDescriptor staffel__v1__weight_manifest__descriptor =
   "Staffel__V1__WeightManifest",
   "staffel.v1",
   sizeof(Staffel__V1__WeightManifest),
-  4,
+  5,
   staffel__v1__weight_manifest__field_descriptors,
   staffel__v1__weight_manifest__field_indices_by_name,
-  1,  staffel__v1__weight_manifest__number_ranges,
+  2,  staffel__v1__weight_manifest__number_ranges,
   (ProtobufCMessageInit) staffel__v1__weight_manifest__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

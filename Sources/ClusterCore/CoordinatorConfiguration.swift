@@ -9,6 +9,8 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     package var modelBytes: UInt64
     /// Where workers fetch weights from the coordinator's own file; `nil` for nowhere.
     package var weightsPeer: StagePeer?
+    /// The lowest protocol whose workers can fetch the model.
+    package var weightsMinor: UInt32 = 0
 
     /// Prompt and output together; never above the model's own.
     package var contextTokens: Int

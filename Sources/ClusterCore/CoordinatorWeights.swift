@@ -48,6 +48,11 @@ extension Coordinator {
     /// Tells a worker that has no model file where its bytes are. Those who have them hear first that it may ask.
     mutating func weightsQueried(_ model: ModelDigest, by worker: PeerKey, _ effects: inout [Effect]) {
         guard model == configuration.model.digest else { return drop(.invalid, from: worker, &effects) }
+        if let member = membership.workers[worker], member.hello.version.minor < configuration.weightsMinor {
+            let failure = partsUnknown(to: member.hello.version)
+            log(.warning, "a worker cannot fetch this model", [.init("peer", worker), .init("reason", failure.message)], &effects)
+            return effects.append(.send(.refused(failure), to: worker))
+        }
         if weights.insert(worker) {
             log(.info, "a worker fetches weights", [.init("peer", worker)], &effects)
             tellFetchers(&effects)
@@ -61,6 +66,13 @@ extension Coordinator {
             modelDigest: model, manifest: weights.hashed.manifest, hashedBytes: weights.hashed.hashedBytes,
             totalBytes: weights.hashed.totalBytes, sources: sources)
         effects.append(.send(.weightsOffer(offer), to: worker))
+    }
+
+    private func partsUnknown(to theirs: ProtocolVersion) -> Failure {
+        Failure(
+            .versionMismatch,
+            "the model is a folder, and a worker of protocol \(theirs) cannot fetch folders, which takes \(theirs.major).\(configuration.weightsMinor): update that worker's release, or copy the folder to its box and name it with --model"
+        )
     }
 
     mutating func endFetch(of worker: PeerKey, _ effects: inout [Effect]) {

@@ -88,6 +88,8 @@ package enum Limits {
     package static let stepOpenTokensMax = 1 << 20
     // Weights from peers.
     package static let modelPartsMax = 10_000
+    /// Of a folder's file, as file systems have it.
+    package static let partNameBytesMax = 255
     package static let tensorsMax = 65_536
     package static let dimensionsMax = 4
     /// A part's file: 16 TiB.

@@ -60,14 +60,20 @@ package struct WeightManifest: Hashable, Sendable {
     package let modelDigest: ModelDigest
     /// Bytes of each part's file.
     package let partBytes: [Int]
+    /// Of a Hugging Face folder, under which name each part lies in it; empty for GGUF files, whose names follow from their number.
+    package let partNames: [String]
     package let extents: [Extent]
     /// For each extent the number of its first chunk; one more than the last at the end.
     private let firstChunks: [Int]
 
-    /// `nil` unless extents lie inside their parts, in order and apart, each part begins with its one header, and each chunk has a hash.
-    package init?(modelDigest: ModelDigest, partBytes: [Int], extents: [Extent]) {
+    /// `nil` unless extents lie inside their parts, in order and apart, each part begins with its one header, each chunk has a hash, and
+    /// either no part has a name or each has one of its own that `isPartName`. Only a part with a name may be empty, as texts are.
+    package init?(modelDigest: ModelDigest, partBytes: [Int], partNames: [String] = [], extents: [Extent]) {
+        let bytesMin = partNames.isEmpty ? 1 : 0
         guard (1...Limits.modelPartsMax).contains(partBytes.count), extents.count <= Limits.tensorsMax + partBytes.count,
-            partBytes.allSatisfy({ (1...Limits.partBytesMax).contains($0) })
+            partBytes.allSatisfy({ (bytesMin...Limits.partBytesMax).contains($0) }),
+            partNames.isEmpty || partNames.count == partBytes.count, Set(partNames).count == partNames.count,
+            partNames.allSatisfy(Self.isPartName)
         else { return nil }
         var firstChunks = [0]
         var part = -1
@@ -75,7 +81,7 @@ package struct WeightManifest: Hashable, Sendable {
         for extent in extents {
             if extent.isHeader { (part, end) = (part + 1, 0) }
             guard extent.part == part, part < partBytes.count, !extent.isHeader || extent.offset == 0 && extent.shape.isEmpty,
-                extent.isHeader || !extent.shape.isEmpty, extent.offset >= end, extent.byteCount > 0,
+                extent.isHeader || !extent.shape.isEmpty, extent.offset >= end, extent.byteCount >= (extent.isHeader ? bytesMin : 1),
                 extent.offset <= partBytes[part], extent.byteCount <= partBytes[part] - extent.offset,
                 extent.chunkHashes.count == extent.chunkCount * ContentDigest.byteCount
             else { return nil }
@@ -85,8 +91,16 @@ package struct WeightManifest: Hashable, Sendable {
         guard part == partBytes.count - 1, firstChunks.last! <= Limits.manifestChunksMax else { return nil }
         self.modelDigest = modelDigest
         self.partBytes = partBytes
+        self.partNames = partNames
         self.extents = extents
         self.firstChunks = firstChunks
+    }
+
+    /// Whether a file of this name is a file of the folder that it is put into, and no other one: no path, nothing hidden, nothing that does
+    /// not print.
+    package static func isPartName(_ name: String) -> Bool {
+        (1...Limits.partNameBytesMax).contains(name.utf8.count) && name.utf8.first != 0x2E
+            && name.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F && $0 != 0x2F && $0 != 0x5C }
     }
 
     package var chunkCount: Int { firstChunks.last! }
@@ -135,17 +149,41 @@ package struct WeightManifest: Hashable, Sendable {
     /// The chunks that a stage with these layers is made of, ascending: all headers, its layers' tensors, what stands outside of layers
     /// where the first or last stage needs it. A tied head is the embedding.
     package func chunks(ofLayers layers: Range<Int>, isFirst: Bool, isLast: Bool) -> [Int] {
-        let hasHead = extents.contains { $0.name == "output.weight" }
+        let hasHead = extents.contains { $0.use == .head }
         return chunks { extent in
-            if extent.isHeader { return true }
-            let parts = extent.name.split(separator: ".", maxSplits: 2)
-            if parts.count == 3, parts[0] == "blk", let layer = Int(parts[1]) { return layers.contains(layer) }
-            switch extent.name {
-            case "token_embd.weight": return isFirst || isLast && !hasHead
-            case "output.weight", "output_norm.weight": return isLast
-            // What else there is, such as RoPE's divisors, every stage holds.
-            default: return true
+            switch extent.use {
+            case .everywhere: true
+            case .layer(let layer): layers.contains(layer)
+            case .embedding: isFirst || isLast && !hasHead
+            case .head, .tail: isLast
             }
+        }
+    }
+}
+
+extension WeightManifest.Extent {
+    /// Which stages hold it.
+    enum Use: Equatable {
+        case layer(Int)
+        case embedding
+        case head
+        /// Beside the head.
+        case tail
+        /// Headers, and what else there is, such as RoPE's divisors.
+        case everywhere
+    }
+
+    /// Told from the name: GGUF's "blk.12.ffn_up.weight", or "model.layers.12.mlp.up_proj.weight" in a folder.
+    var use: Use {
+        let words = name.split(separator: ".", maxSplits: 3)
+        if words.count >= 3, words[0] == "blk", let layer = Int(words[1]) { return .layer(layer) }
+        if words.count == 4, words[0] == "model", words[1] == "layers", let layer = Int(words[2]) { return .layer(layer) }
+        return switch name {
+        case "token_embd.weight", "model.embed_tokens.weight", "model.tok_embeddings.weight": .embedding
+        // InternLM2's folders call it as GGUF does.
+        case "output.weight", "lm_head.weight": .head
+        case "output_norm.weight", "model.norm.weight", "lm_head.bias": .tail
+        default: .everywhere
         }
     }
 }

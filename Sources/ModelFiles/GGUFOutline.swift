@@ -23,6 +23,27 @@ extension GGUFFile {
         return try outline(header: copy.bytes, name: copy.name)
     }
 
+    /// What a folder with this config.json would be as a file: weights in `type`, norms and biases in F32. Throws as `HFModel.init` does.
+    package static func outline(config: JSONObject, name: String, path: String, type: TensorType) throws(ModelFileError) -> GGUFFile {
+        let members = HFMembers(object: config, file: path)
+        let model = try HFConfigurationReader(config: members, name: name, tensors: ModelConfiguration.TensorFacts()).read()
+        // As in a folder, whose tensors bound it; a layer's name alone takes more than a byte of a header.
+        guard model.layers * (model.experts == nil ? 12 : 10) <= ModelFileLimits.tensorsMax else {
+            throw ModelFileError(.limitExceeded, "\(path) speaks of \(model.layers) layers, more than any model has. The file is damaged; fetch it again.")
+        }
+        var writer = GGUFWriter()
+        try model.write(to: &writer.metadata)
+        let unread: GGUFWriter.Producer = { (_) throws(ModelFileError) in preconditionFailure("an outline has no bytes") }
+        let layers = (0..<model.layers).flatMap { ModelTensors.wanted(layer: $0, model) }
+        for wanted in ModelTensors.wantedOutsideLayers(model) + layers {
+            writer.add(wanted.name, type: wanted.isVector ? .f32 : type, shape: wanted.shape, produce: unread)
+        }
+        for (name, floats) in model.ropeTensors { writer.add(name, type: .f32, shape: [floats.count], produce: unread) }
+        let copy = FileBytes(copying: try writer.headerBytes(), name: path)
+        defer { withExtendedLifetime(copy) {} }
+        return try outline(header: copy.bytes, name: path)
+    }
+
     private static func outline(header: UnsafeRawBufferPointer, name: String) throws(ModelFileError) -> GGUFFile {
         var reader = ByteReader(bytes: header, name: name)
         let head = try GGUFHeaderReader.readHead(&reader)
@@ -38,7 +59,8 @@ extension GGUFFile {
             }
             end = max(end, start + Int(tensor.offset) + tensor.byteCount)
         }
-        let divisors = tensors.filter { $0.name == ModelTensors.ropeDivisors && $0.type == .f32 }
+        let names = [ModelTensors.ropeDivisors, ModelTensors.ropeShort, ModelTensors.ropeLong]
+        let divisors = tensors.filter { names.contains($0.name) && $0.type == .f32 }
         let bytes = try FileBytes(prefix: UnsafeRawBufferPointer(rebasing: header[..<reader.offset]), size: end, name: name) { memory in
             for tensor in divisors {
                 for offset in stride(from: 0, to: tensor.byteCount, by: 4) {

@@ -85,6 +85,8 @@ package final class HFFolder: ModelSource {
         return shard
     }
 
+    package var partNames: [String] { fileNames }
+
     package func tensor(_ name: String) -> Tensor? { tensorIndex[name].map { tensors[$0] } }
 
     package var headerBytes: [UInt8] { metadata.ggufHeaderBytes }

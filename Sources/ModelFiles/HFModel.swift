@@ -34,7 +34,13 @@ package final class HFModel: ModelSource {
     /// By GGUF's name, or else by the folder's own.
     package func tensor(_ name: String) -> Tensor? { roleIndex[name].map { roles[$0] } ?? folder.tensor(name) }
 
+    /// By GGUF's name alone.
+    func tensor(role: String) -> Tensor? { roleIndex[role].map { roles[$0] } }
+
     package var tensors: [Tensor] { folder.tensors }
+    /// A head beside a tied embedding, and what RoPE divides by, are there for other readers.
+    package var weights: [Tensor] { folder.tensors.filter { !HFTensors.isIgnored($0.name, configuration) } }
+    package var partNames: [String] { folder.fileNames }
     package var paths: [String] { folder.paths }
     package var metadata: Metadata { folder.metadata }
     package var headerBytes: [UInt8] { folder.headerBytes }

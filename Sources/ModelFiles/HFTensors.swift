@@ -43,6 +43,11 @@ struct HFTensors {
 
     private static let heads = ["lm_head.weight", "output.weight"]
 
+    /// Whether a tensor that a folder may hold is not looked at.
+    static func isIgnored(_ name: String, _ model: ModelConfiguration) -> Bool {
+        model.tiedHead && heads.contains(name) || name.hasSuffix(".self_attn.rotary_emb.inv_freq")
+    }
+
     // MARK: Attention
 
     private mutating func takeAttention(_ own: String, _ names: ModelTensors.LayerTensors) throws(ModelFileError) {
@@ -163,7 +168,7 @@ struct HFTensors {
 }
 
 extension Tensor {
-    fileprivate func named(_ name: String) -> Tensor {
+    func named(_ name: String) -> Tensor {
         Tensor(name: name, type: type, shape: shape, part: part, fileOffset: fileOffset, storage: storage, order: order)
     }
 }

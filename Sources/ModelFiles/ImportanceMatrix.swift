@@ -91,9 +91,15 @@ package struct ImportanceMatrix: Sendable {
 
     // MARK: Use
 
+    /// What is said of a tensor's inputs: queries, keys and values that are one tensor take what queries alone do.
+    package func inputs(of name: String) -> [Float]? {
+        let fused = ".attn_qkv.weight"
+        return values[name] ?? (name.hasSuffix(fused) ? values[name.dropLast(fused.count) + ".attn_q.weight"] : nil)
+    }
+
     /// The weights of a tensor's matrices, or nil where there are none for it. Throws when their number fits no tensor of this shape.
     func weights(for tensor: Tensor) throws(ModelFileError) -> [Float]? {
-        guard let found = values[tensor.name] else { return nil }
+        guard let found = inputs(of: tensor.name) else { return nil }
         let matrices = tensor.shape.count > 2 ? tensor.shape[2] : 1
         guard found.count == tensor.columns * matrices else {
             throw ModelFileError(

@@ -47,10 +47,14 @@ package struct ModelCard: Sendable, Encodable, CustomStringConvertible {
     package let license: String?
     /// Licence, restrictions and provenance, as far as the file says.
     package let origin: ModelOrigin
-    package let digest: String
-    package let ggufVersion: Int
+    /// nil where no weights are at hand.
+    package let digest: String?
+    /// nil for a folder.
+    package let ggufVersion: Int?
     package let fileBytes: Int
     package let parameters: Int
+    /// Of these, what one token's pass multiplies; nil where it is all of them.
+    package let activeParameters: Int?
     package let contextLength: Int?
     package let vocabulary: Int?
     package let tokenizer: String?
@@ -58,6 +62,8 @@ package struct ModelCard: Sendable, Encodable, CustomStringConvertible {
     /// Largest share of bytes first.
     package let types: [Share]
     package let decoder: Decoder?
+    /// What the figures of bytes rest on where there are no weights: "BF16, which config.json names".
+    package let assumed: String?
     /// Why the model cannot be served; nil where it can.
     package let refusal: String?
 
@@ -80,14 +86,59 @@ package struct ModelCard: Sendable, Encodable, CustomStringConvertible {
         tokenizer = ModelCard.tokenizer(metadata)
         hasChatTemplate = metadata["tokenizer.chat_template"] != nil
         types = ModelCard.shares(file.tensors)
+        assumed = nil
         do {
             let model = try ModelConfiguration(file: file)
             decoder = ModelCard.decoder(model, ModelSizes(file: file, model: model), ropeKind: ModelCard.ropeKind(file, architecture))
+            activeParameters = model.experts.map { _ in model.activeParameterCount }
             refusal = nil
         } catch {
             decoder = nil
+            activeParameters = nil
             refusal = error.message
         }
+    }
+
+    /// What a folder's card is made of; the fields are those of the card.
+    struct Folder {
+        var path: String
+        var name: String
+        var family: String
+        var metadata: Metadata
+        var files: [String] = []
+        var fileBytes = 0
+        var digest: String?
+        var tensors: [Tensor] = []
+        var assumed: String?
+        var model: ModelConfiguration?
+        var sizes: ModelSizes?
+        var refusal: String?
+    }
+
+    init(_ folder: Folder) {
+        paths = folder.files.isEmpty ? [folder.path] : folder.files
+        name = folder.name
+        architecture = folder.family
+        license = try? folder.metadata.string("general.license")
+        origin = ModelOrigin(folder.metadata)
+        digest = folder.digest
+        ggufVersion = nil
+        fileBytes = folder.fileBytes
+        parameters = folder.model?.parameterCount ?? folder.tensors.reduce(0) { $0 + $1.elementCount }
+        activeParameters = folder.model.flatMap { model in model.experts.map { _ in model.activeParameterCount } }
+        contextLength = folder.model?.contextLength
+        vocabulary = folder.model?.vocabulary
+        let kinds = [(HFKey.tokenizer, "tokenizer.json"), (HFKey.sentencePiece, "tokenizer.model")]
+        tokenizer = kinds.first { folder.metadata[$0.0] != nil }?.1
+        hasChatTemplate = folder.metadata[HFKey.chatTemplate] != nil
+        types = ModelCard.shares(folder.tensors)
+        assumed = folder.assumed
+        if let model = folder.model, let sizes = folder.sizes {
+            decoder = ModelCard.decoder(model, sizes, ropeKind: model.rope.scaling.kind)
+        } else {
+            decoder = nil
+        }
+        refusal = folder.refusal
     }
 
     /// The card as JSON with sorted keys, one object.
@@ -104,9 +155,9 @@ package struct ModelCard: Sendable, Encodable, CustomStringConvertible {
             ("model", name),
             ("architecture", architecture),
             ("licence", origin.licenseLine),
-            ("parameters", ModelCard.decimal(parameters)),
+            ("parameters", ModelCard.decimal(parameters) + (activeParameters.map { ", of which \(ModelCard.decimal($0)) for each token" } ?? "")),
             ("file", ModelCard.fileLine(paths: paths, bytes: fileBytes, version: ggufVersion)),
-            ("digest", digest),
+            ("digest", digest ?? "none without weights"),
             ("context", contextLength.map { "\($0) tokens" } ?? "unknown"),
             ("vocabulary", vocabulary.map { "\($0) tokens" + (tokenizer.map { ", \($0)" } ?? "") } ?? "unknown"),
             ("chat template", hasChatTemplate ? "yes" : "no"),
@@ -116,6 +167,7 @@ package struct ModelCard: Sendable, Encodable, CustomStringConvertible {
             let text = "\(share.type): \(share.tensors) tensors, \(ModelCard.size(share.bytes))"
             lines.append((index == 0 ? "weights" : "", text))
         }
+        if let assumed { lines.append(("weights", "none here; bytes are foretold for \(assumed)")) }
         if let decoder { lines += ModelCard.lines(decoder) }
         if let refusal { lines.append(("cannot be served", refusal)) }
 
@@ -146,9 +198,9 @@ package struct ModelCard: Sendable, Encodable, CustomStringConvertible {
         ]
     }
 
-    private static func fileLine(paths: [String], bytes: Int, version: Int) -> String {
+    private static func fileLine(paths: [String], bytes: Int, version: Int?) -> String {
         let parts = paths.count == 1 ? paths[0] : "\(paths[0]) and \(paths.count - 1) more"
-        return "\(parts), \(size(bytes)), GGUF version \(version)"
+        return "\(parts), \(size(bytes))" + (version.map { ", GGUF version \($0)" } ?? "")
     }
 
     private static func tokenizer(_ metadata: Metadata) -> String? {

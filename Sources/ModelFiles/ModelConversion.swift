@@ -93,7 +93,7 @@ package enum ModelConversion {
         metadata.remove("general.quantization_version")
         if !recipe.preset.type.isFloat { metadata.set("general.quantization_version", .uint32(2)) }
         // So that the digest of what is made tells from which model, whatever else the two headers have in common.
-        if let file = file as? GGUFFile { metadata.set("quantize.source.digest", .string(ModelDigest(file).hexadecimal)) }
+        metadata.set("quantize.source.digest", .string(ModelDigest(file).hexadecimal))
         if let importance {
             // Keys that other programs write and show.
             if let dataset = importance.datasets.first { metadata.set("quantize.imatrix.dataset", .string(dataset)) }

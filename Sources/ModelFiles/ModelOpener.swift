@@ -11,6 +11,12 @@ package enum ModelOpener {
         try isFolder(path) ? HFModel(HFFolder(path: path)) : GGUFFile(path: path)
     }
 
+    /// Whether a path names a folder's config.json, which says all but the weights.
+    package static func isConfig(_ path: String) -> Bool { path.hasSuffix(".json") }
+
+    /// Whether a folder has its weights, and not only a config.json.
+    package static func hasWeights(_ folder: String) -> Bool { (try? FolderFiles(path: folder).hasWeights) ?? false }
+
     package static func isFolder(_ path: String) -> Bool {
         var status = stat()
         return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR

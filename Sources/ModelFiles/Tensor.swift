@@ -13,6 +13,8 @@ package struct Tensor: Sendable {
     let storage: FileBytes
     /// Which rows of the file these are; nil for those from `fileOffset` on, in order.
     var order: RowOrder?
+    /// Where these are several tensors, one behind the other; empty for one of its own.
+    var stack: [Tensor] = []
 
     /// Elements of a row; a whole number of blocks.
     package var columns: Int { shape[0] }
@@ -36,6 +38,7 @@ package struct Tensor: Sendable {
     /// Copies some of the tensor's bytes into all of `buffer`; unlike `bytes` it leaves no page of the file in this process.
     package func read(_ range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer) throws(ModelFileError) {
         precondition(range.lowerBound >= 0 && range.upperBound <= byteCount && buffer.count == range.count, "bytes \(range) of '\(name)'")
+        guard stack.isEmpty else { return try readStack(range, into: buffer) }
         try eachRun(of: range) { (at, source) throws(ModelFileError) in
             try storage.read(at: source.lowerBound, into: UnsafeMutableRawBufferPointer(rebasing: buffer[at..<at + source.count]))
         }
@@ -56,6 +59,7 @@ package struct Tensor: Sendable {
 
     /// Lets the system fetch bytes that `read` will ask for soon.
     package func willRead(_ range: Range<Int>) {
+        guard stack.isEmpty else { return }
         guard let order else { return storage.willRead(at: fileOffset + range.lowerBound, count: range.count) }
         guard !range.isEmpty else { return }
         // Rows that are asked for together lie near each other, with few others between them.
@@ -82,6 +86,7 @@ package struct Tensor: Sendable {
         let elements = wanted.count * columns
         precondition(output.count >= elements, "\(output.count) floats of room for \(elements)")
         guard elements > 0 else { return }
+        guard stack.isEmpty else { return dequantizeStack(rows: wanted, into: output) }
         let byteCount = wanted.count * rowBytes
         let isAligned = !type.isFloat || (Int(bitPattern: storage.bytes.baseAddress!) + fileOffset) % type.blockBytes == 0
         if order == nil, isAligned {

@@ -22,6 +22,10 @@ package protocol ModelSource: TensorSource {
     var headers: [UnsafeRawBufferPointer] { get }
     /// What tells the parts' headers apart where they do not say it themselves; the digest covers it.
     var partsDescription: [UInt8] { get }
+    /// The file names by which this model's reader finds the parts in one folder; empty where their numbers say that (GGUF).
+    var partNames: [String] { get }
+    /// Of `tensors`, those that the model is computed with.
+    var weights: [Tensor] { get }
     /// Bytes of each part, in order.
     var partBytes: [Int] { get }
     /// Size and time of each part, in order.
@@ -33,6 +37,8 @@ package protocol ModelSource: TensorSource {
 extension ModelSource {
     /// Bytes of all parts together.
     package var fileBytes: Int { partBytes.reduce(0, +) }
+    package var partNames: [String] { [] }
+    package var weights: [Tensor] { tensors }
 }
 
 extension GGUFFile: ModelSource {

@@ -30,7 +30,7 @@ package struct RowOrder: Sendable, Equatable {
 
 extension Tensor {
     /// Whether its rows lie one after the other, so that `bytes` are theirs.
-    package var isInOrder: Bool { order == nil }
+    package var isInOrder: Bool { order == nil && stack.isEmpty }
 
     /// Some of its rows as a matrix of their own.
     package func rows(_ range: Range<Int>, name: String) -> Tensor {

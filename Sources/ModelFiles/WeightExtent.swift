@@ -3,7 +3,8 @@ import Crypto
 /// A run of bytes of a model that is hashed and handed on as one: the header of a part, or one tensor.
 ///
 /// Extents follow from the headers alone, in an order of their own: part after part, of each the header, then its tensors as they
-/// lie in the file. So whoever has a model's headers numbers its bytes as everybody else does. Padding belongs to none.
+/// lie in the file. So whoever has a model's headers numbers its bytes as everybody else does. Padding belongs to none, nor do tensors that
+/// no stage needs.
 package struct WeightExtent: Sendable, Equatable {
     /// The tensor's name; empty for a header.
     package let name: String
@@ -23,7 +24,7 @@ extension ModelSource {
         var byPart = headers.enumerated().map { part, header in
             [WeightExtent(name: "", type: 0, shape: [], part: part, offset: 0, byteCount: header.count)]
         }
-        for tensor in tensors.sorted(by: { ($0.part, $0.fileOffset) < ($1.part, $1.fileOffset) }) {
+        for tensor in weights.sorted(by: { ($0.part, $0.fileOffset) < ($1.part, $1.fileOffset) }) {
             byPart[tensor.part].append(
                 WeightExtent(
                     name: tensor.name, type: tensor.type.rawValue, shape: tensor.shape, part: tensor.part, offset: tensor.fileOffset,

@@ -1,6 +1,7 @@
 import ClusterCore
 import Foundation
 import Logging
+import ModelFiles
 import Wire
 import ZeroMQ
 
@@ -145,6 +146,7 @@ private struct CoordinatorLoop: ~Copyable {
         configuration.tracesSteps = settings.trace != nil
         configuration.hasDraftModel = settings.draftModel != nil
         configuration.weightsPeer = weights.map { StagePeer(key: PeerKey(keys.publicKey), endpoint: $0.endpoint) }
+        if ModelOpener.isFolder(model.path) { configuration.weightsMinor = ProtocolVersion.namedPartsMinor }
         self.machine = Coordinator(configuration: configuration, at: MonotonicClock.now)
         self.model = model
         self.logger = logger

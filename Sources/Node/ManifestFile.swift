@@ -27,16 +27,20 @@ struct EncodedManifest: Sendable {
 }
 
 extension WeightManifest {
-    /// `hashes` as `WeightHasher` gives them.
-    init(_ file: any ModelSource, hashes: [[UInt8]]) {
+    /// `hashes` as `WeightHasher` gives them. Throws `weightsUnusable` for a model beyond what a manifest may say (`Limits`).
+    init(_ file: any ModelSource, hashes: [[UInt8]]) throws {
         let extents = zip(file.extents, hashes).map { extent, hashes in
             Extent(
                 name: extent.name, type: Int(extent.type), shape: extent.shape, part: extent.part, offset: extent.offset,
                 byteCount: extent.byteCount, digest: ContentDigest(bytes: ContentHash.sha256(hashes))!, chunkHashes: hashes)
         }
         let digest = ClusterCore.ModelDigest(bytes: ModelFiles.ModelDigest(file).bytes)!
-        guard let made = WeightManifest(modelDigest: digest, partBytes: file.partBytes, extents: extents) else {
-            preconditionFailure("a model file that was checked has no manifest")
+        guard let made = WeightManifest(modelDigest: digest, partBytes: file.partBytes, partNames: file.partNames, extents: extents) else {
+            let chunks = extents.reduce(0) { $0 + $1.chunkCount }
+            throw NodeError(
+                .weightsUnusable,
+                "its \(file.partBytes.count) parts make \(chunks) chunks, at most \(Limits.modelPartsMax) and \(Limits.manifestChunksMax) can be handed on: copy the model to each worker's box"
+            )
         }
         self = made
     }
@@ -97,7 +101,7 @@ struct ManifestFile {
 extension WeightManifest {
     /// Whether it speaks of this file's bytes, whatever these are.
     func fits(_ file: any ModelSource) -> Bool {
-        modelDigest.bytes == ModelFiles.ModelDigest(file).bytes && partBytes == file.partBytes
+        modelDigest.bytes == ModelFiles.ModelDigest(file).bytes && partBytes == file.partBytes && partNames == file.partNames
             && extents.map { [$0.part, $0.offset, $0.byteCount] } == file.extents.map { [$0.part, $0.offset, $0.byteCount] }
     }
 }

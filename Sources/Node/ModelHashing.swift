@@ -46,9 +46,6 @@ final class ModelHashing: Sendable {
 
     private func run(_ tell: (HashedWeights) -> Void) throws {
         let file = try ModelOpener.open(path: path)
-        guard file is GGUFFile else {
-            throw NodeError(.weightsUnusable, "'\(path)' is a folder, and slices are fetched of GGUF files only: copy the folder to each worker's box")
-        }
         let total = UInt64(file.fileBytes)
         let kept = ManifestFile(of: file, fallback: fallback)
         let manifest = try kept.read() ?? make(file, kept, tell)
@@ -67,7 +64,7 @@ final class ModelHashing: Sendable {
                 logger.info("hashing the model file", metadata: ["done_mib": "\(done >> 20)", "of_mib": "\(total >> 20)"])
             }
         }
-        let manifest = EncodedManifest(WeightManifest(file, hashes: hashes))
+        let manifest = EncodedManifest(try WeightManifest(file, hashes: hashes))
         guard manifest.bytes.count <= Limits.manifestBytesMax else {
             throw NodeError(.weightsUnusable, "its manifest has \(manifest.bytes.count) bytes, at most \(Limits.manifestBytesMax) can be sent")
         }

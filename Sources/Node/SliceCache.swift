@@ -87,7 +87,8 @@ package struct SliceCache: Sendable, Hashable {
             let path = "\(folder)/\(name)"
             var status = stat()
             var kept = Kept(path: path, bytes: 0, used: timespec())
-            for file in (try? files.contentsOfDirectory(atPath: path)) ?? [] where lstat("\(path)/\(file)", &status) == 0 {
+            // With what lies in folders below it.
+            for file in (try? files.subpathsOfDirectory(atPath: path)) ?? [] where lstat("\(path)/\(file)", &status) == 0 {
                 kept.bytes += Int(status.st_blocks) * 512
                 if file == SliceFile.recordName { kept.used = status.st_mtim }
             }

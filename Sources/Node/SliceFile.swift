@@ -3,8 +3,8 @@ import Foundation
 import ModelFiles
 import Synchronization
 
-/// A model's file of which only some chunks are there: it has the model's size and each byte has its place, so that who reads
-/// layers of it reads it as any model file; the rest is a hole that takes no room.
+/// A model's files of which only some chunks are there: they have the model's sizes and names and each byte has its place, so that who reads
+/// layers of it reads it as any model; the rest is a hole that takes no room.
 ///
 /// Beside it lie the manifest and a record of the chunks that were found right, one a line: `chunk 17` behind each that was written,
 /// `sealed N` when all that the record's first N bytes say is on the disk, `dropped 17` when room was made. What stands before the last
@@ -15,6 +15,8 @@ import Synchronization
 final class SliceFile: Sendable {
     static let recordName = "verified"
     private static let manifestName = "manifest"
+    /// Parts with names are in a folder of their own, where they meet no file of ours.
+    private static let partsName = "model"
     private static let recordBytesMax = 64 << 20
 
     let manifest: EncodedManifest
@@ -39,6 +41,10 @@ final class SliceFile: Sendable {
         self.manifest = manifest
         do {
             try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            if !manifest.manifest.partNames.isEmpty {
+                try FileManager.default.createDirectory(
+                    atPath: folder + "/" + Self.partsName, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            }
             let kept = folder + "/" + Self.manifestName
             if FileManager.default.contents(atPath: kept).map([UInt8].init) != manifest.bytes {
                 try Data(manifest.bytes).write(to: URL(fileURLWithPath: kept), options: .atomic)
@@ -78,11 +84,12 @@ final class SliceFile: Sendable {
     }
 
     private static func paths(_ folder: String, _ manifest: WeightManifest) -> [String] {
-        GGUFFile.partPaths(in: folder, count: manifest.partBytes.count)
+        guard manifest.partNames.isEmpty else { return manifest.partNames.map { "\(folder)/\(partsName)/\($0)" } }
+        return GGUFFile.partPaths(in: folder, count: manifest.partBytes.count)
     }
 
-    /// What a model reader opens.
-    var path: String { Self.paths(folder, manifest.manifest)[0] }
+    /// What a model reader opens: a file, or a folder.
+    var path: String { manifest.manifest.partNames.isEmpty ? Self.paths(folder, manifest.manifest)[0] : "\(folder)/\(Self.partsName)" }
 
     /// The manifest that is kept in `folder`, if it is this one.
     static func keptManifest(in folder: String, digest: ContentDigest) -> EncodedManifest? {

@@ -81,7 +81,7 @@ final class WeightSupply: Sendable {
         }
         logger?.info("no model file here is used; fetching the slice from others", metadata: ["reason": "\(reason.map { "\($0)" } ?? "as asked")"])
         let slice = try fetch(assignment, cache, tick: tick)
-        let file = try GGUFFile(path: slice.path)
+        let file = try ModelOpener.open(path: slice.path)
         guard ModelFiles.ModelDigest(file).bytes == assignment.modelDigest.bytes else {
             throw NodeError(.weightsUnusable, "the coordinator's manifest is of another model than its plan: start it anew")
         }

@@ -108,6 +108,7 @@ extension PackArena {
             (m.has_chunk_bytes, m.chunk_bytes) = (1, UInt32(WeightManifest.chunkBytes))
             (m.n_part_bytes, m.part_bytes) = (value.partBytes.count, copy(value.partBytes.map(UInt64.init)))
             (m.n_extents, m.extents) = (value.extents.count, table(value.extents, weightExtent))
+            (m.n_part_names, m.part_names) = (value.partNames.count, copy(value.partNames.map { data(Array($0.utf8)) }))
         }
     }
 
@@ -194,10 +195,24 @@ extension Unpack {
         for index in 0..<m.n_part_bytes { parts.append(try bytes(1, m.part_bytes[index], "part_bytes", f)) }
         let extents = try f.list(m.n_extents, m.extents, "extents", atMost: Limits.tensorsMax + Limits.modelPartsMax, weightExtent)
         let model = try f.digest(m.has_model_digest, m.model_digest, "model_digest")
-        guard let manifest = WeightManifest(modelDigest: model, partBytes: parts, extents: extents) else {
+        let names = try partNames(m, parts.count, f)
+        guard let manifest = WeightManifest(modelDigest: model, partBytes: parts, partNames: names, extents: extents) else {
             throw f.invalid("extents", "do not lie in their parts in order, or lack hashes")
         }
         return manifest
+    }
+
+    /// A name becomes a file's, so it is looked at before anything is made of it.
+    private static func partNames(_ m: Staffel__V1__WeightManifest, _ parts: Int, _ f: Fields) throws(WireError) -> [String] {
+        try f.require(m.n_part_names == 0 || m.n_part_names == parts, "part_names", "has \(m.n_part_names) entries for \(parts) parts")
+        var names: [String] = []
+        for index in 0..<m.n_part_names {
+            let name = try f.text(1, m.part_names[index], "part_names", .path, bytesMax: Limits.partNameBytesMax)
+            try f.require(WeightManifest.isPartName(name), "part_names", "has a name that is no file's of one folder")
+            names.append(name)
+        }
+        try f.requireDistinct(names, "part_names")
+        return names
     }
 
     private static func weightExtent(_ p: UnsafePointer<Staffel__V1__WeightExtent>) throws(WireError) -> WeightManifest.Extent {

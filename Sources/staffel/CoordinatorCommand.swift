@@ -73,13 +73,14 @@ struct CoordinatorCommand: AsyncParsableCommand {
         guard let named = settings.string("model", flag: model) else {
             throw ValidationError("--model is missing: name a GGUF file, or a model in the local store")
         }
-        let path = try quantizing.path(for: ModelPath.resolve(named), settings, cache: nil)
+        let original = try ModelPath.resolve(named)
+        let path = try quantizing.path(for: original, settings, cache: nil)
         let kvType = try Self.kvType(settings.string("kv-type", flag: kvType))
         let metadata = try ModelOpener.open(path: path).metadata
         logger.notice("licence of the model", metadata: ["licence": "\(ModelOrigin(metadata).licenseLine)"])
         let tokenizer = try Tokenizer(metadata: metadata)
-        let served = try ServedModel(
-            path: path, name: settings.string("model-name", flag: modelName), endTokens: tokenizer.endTokens, kvType: kvType)
+        let name = try settings.string("model-name", flag: modelName) ?? quantizing.name(of: original, settings)
+        let served = try ServedModel(path: path, name: name, endTokens: tokenizer.endTokens, kvType: kvType)
 
         var configuration = CoordinatorConfiguration(
             session: UInt64.random(in: 1 ... .max), model: served.profile, modelPath: path,

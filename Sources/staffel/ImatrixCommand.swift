@@ -15,7 +15,7 @@ struct ImatrixCommand: AsyncParsableCommand {
             get none: 'staffel quantize' weighs them evenly.
             """)
 
-    @Argument(help: "A GGUF file, or the name of a model in the local store.") var model: String
+    @Argument(help: "A GGUF file, a Hugging Face folder, or the name of a model in the local store.") var model: String
     @Argument(help: "A text file; '-' reads stdin.") var text: String
     @Option(name: [.short, .long], help: "The file to write.") var output: String
     @OptionGroup var evaluation: TextEvaluation

@@ -6,14 +6,15 @@ import ModelFiles
 struct InspectCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(commandName: "inspect", abstract: "Show what a model file holds and what it needs.")
 
-    @Argument(help: "A GGUF file, or the name of a model in the local store.")
+    @Argument(help: "A GGUF file, a Hugging Face folder or its config.json, or the name of a model in the local store.")
     var model: String
 
     @Flag(help: "Print JSON.")
     var json = false
 
     func run() async throws {
-        let card = ModelCard(try Self.open(ModelPath.resolve(model)))
+        let path = try ModelPath.resolve(model)
+        let card = try ModelOpener.isFolder(path) || ModelOpener.isConfig(path) ? ModelCard(folder: path) : ModelCard(Self.open(path))
         print(json ? card.json : card.description)
     }
 

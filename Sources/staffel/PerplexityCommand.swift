@@ -14,7 +14,7 @@ struct PerplexityCommand: AsyncParsableCommand {
             and at the end PPL = exp(mean of -log p) with its standard error.
             """)
 
-    @Argument(help: "A GGUF file, or the name of a model in the local store.") var model: String
+    @Argument(help: "A GGUF file, a Hugging Face folder, or the name of a model in the local store.") var model: String
     @Argument(help: "A text file; '-' reads stdin.") var text: String
     @OptionGroup var evaluation: TextEvaluation
     @Option(help: "How keys and values are kept: f16, f32 or q8_0 (8 bits).") var kvType = "f16"

@@ -16,11 +16,11 @@ struct PlanCommand: AsyncParsableCommand {
 
             \(HostFile.example.split(separator: "\n", omittingEmptySubsequences: false).map { "    " + $0 }.joined(separator: "\n"))
 
-            Hops are as slow as the slowest link of all hosts. Of MODEL only the header is read: the front of a GGUF file is enough. Types with \
-            fewer bits than the file has are foretold from its tensors' shapes.
+            Hops are as slow as the slowest link of all hosts. Of MODEL only the header is read: the front of a GGUF file, or a folder's \
+            config.json, is enough. Types with fewer bits than the file has are foretold from its tensors' shapes.
             """)
 
-    @Argument(help: "A GGUF file, or the name of a model in the local store.")
+    @Argument(help: "A GGUF file, a Hugging Face folder or its config.json, or the name of a model in the local store.")
     var model: String
 
     @Option(parsing: .upToNextOption, help: "Hosts (\(PlanHost.form)), or files of them (.yaml, .json).")
@@ -60,7 +60,7 @@ struct PlanCommand: AsyncParsableCommand {
         let words = hosts.isEmpty ? settings.string("hosts", flag: nil).map { [$0] } ?? [] : hosts
         let hosts = try await HostList.read(words)
         let kvType = try CoordinatorCommand.kvType(settings.string("kv-type", flag: kvType))
-        let file = try InspectCommand.open(ModelPath.resolve(model))
+        let file = try FolderModel.openShapes(ModelPath.resolve(model))
         let profile = try Self.profile(file, kvType)
         var demand = PlanDemand()
         try PlanningOptions.set(&demand, settings, rows: ("rows", rows), context: ("context", context), link: link)
@@ -76,7 +76,7 @@ struct PlanCommand: AsyncParsableCommand {
         try show(file, profile, kvType, wish)
     }
 
-    private func show(_ file: GGUFFile, _ profile: ModelProfile, _ kvType: KVType, _ wish: PlanWish) throws {
+    private func show(_ file: any ModelSource, _ profile: ModelProfile, _ kvType: KVType, _ wish: PlanWish) throws {
         let types = try PlanTypes(file, asItIs: profile, kvType, wish)
         switch PlanReport.made(model: profile, wish) {
         case .success(let report):
@@ -88,7 +88,7 @@ struct PlanCommand: AsyncParsableCommand {
     }
 
     /// What the planner knows of a model; an outline is enough.
-    static func profile(_ file: GGUFFile, _ kvType: KVType) throws -> ModelProfile {
+    static func profile(_ file: any ModelSource, _ kvType: KVType) throws -> ModelProfile {
         try ServedModel(file: file, path: file.paths[0], name: nil, endTokens: [], kvType: kvType).profile
     }
 

@@ -19,7 +19,7 @@ struct PlanTypes {
     private var rows: [Row] = []
     private let wish: PlanWish
 
-    init(_ file: GGUFFile, asItIs: ModelProfile, _ kvType: KVType, _ wish: PlanWish) throws {
+    init(_ file: any ModelSource, asItIs: ModelProfile, _ kvType: KVType, _ wish: PlanWish) throws {
         self.wish = wish
         let bits = Self.bitsPerWeight(file)
         rows = [Self.row("as it is", bits, asItIs, wish)]
@@ -32,7 +32,7 @@ struct PlanTypes {
         }
     }
 
-    private static func bitsPerWeight(_ file: GGUFFile) -> Double {
+    private static func bitsPerWeight(_ file: any ModelSource) -> Double {
         let elements = file.tensors.reduce(0) { $0 + $1.elementCount }
         return 8 * Double(file.tensors.reduce(0) { $0 + $1.byteCount }) / Double(max(1, elements))
     }

@@ -12,10 +12,12 @@ struct QuantizeCommand: AsyncParsableCommand {
             where the type has fewer bits. Matrices whose columns are no multiple of 256 get, instead of a K format, the nearest format with \
             blocks of 32. The output is the same bytes for any number of threads and appears under its name only when it is whole.
 
+            Of a folder the tokenizer and the chat template are written too; a tokenizer that GGUF files have no words for is refused by name.
+
             A model that is quantised already loses accuracy twice: begin with F32, F16 or BF16 where you can.
             """)
 
-    @Argument(help: "A GGUF file, or the name of a model in the local store.") var model: String
+    @Argument(help: "A GGUF file, a Hugging Face folder, or the name of a model in the local store.") var model: String
     @Argument(help: "The GGUF file to write; one that is there is replaced.") var output: String
     @Argument(help: "What most matrices become, such as q4_k_m.") var type: String
     @Option(help: "Importance matrix that 'staffel imatrix' made of this model: errors count as much as the inputs they meet.") var imatrix: String?
@@ -30,13 +32,15 @@ struct QuantizeCommand: AsyncParsableCommand {
         guard (1...ModelConversion.threadsMax).contains(threads) else {
             throw ValidationError("--threads is \(threads): give a number in 1...\(ModelConversion.threadsMax)")
         }
-        let file = try GGUFFile(path: ModelPath.resolve(model))
+        let file = try FolderModel.openWhole(ModelPath.resolve(model)) { model in
+            try FolderModel.vocabulary(of: model) { printError("'\(self.model)': \($0).") }
+        }
         let importance = try imatrix.map { try ImportanceMatrix(path: $0) }
         if file.tensors.contains(where: { !$0.type.isFloat }) {
             printError("'\(model)' is quantised already; its errors stay in what is made of it.")
         }
         let unweighed = importance.map { importance in
-            file.tensors.filter { $0.shape.count > 1 && QuantisationMix.isLayerMatrix($0.name) && importance.values[$0.name] == nil }.map(\.name)
+            file.tensors.filter { $0.shape.count > 1 && QuantisationMix.isLayerMatrix($0.name) && importance.inputs(of: $0.name) == nil }.map(\.name)
         } ?? []
         if !unweighed.isEmpty {
             printError("the importance matrix says nothing of \(unweighed.count) matrices, such as '\(unweighed[0])'; their errors all count the same.")

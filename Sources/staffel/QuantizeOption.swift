@@ -9,8 +9,9 @@ struct QuantizeOption: ParsableArguments {
 
     /// The path to use instead of `path`: the model as the wanted type. `path` itself where nothing is asked for, or it is of this type already.
     ///
-    /// The bytes depend on nothing but the model and the type, so every worker that makes them from its own copy has the same. The new
-    /// file's header names the digest of the model that it was made of, so its own digest is another one than that of any other model.
+    /// The bytes depend on nothing but the model and the type, so every worker that makes them from its own copy has the same: a folder's own
+    /// name is not among them. The new file's header names the digest of the model that it was made of, so its own digest is another one than
+    /// that of any other model.
     ///
     /// - Parameter cache: the folder under which it is kept, in `quantized/`.
     func path(for path: String, _ settings: Settings, cache: String?, threads: Int? = nil) throws -> String {
@@ -18,10 +19,7 @@ struct QuantizeOption: ParsableArguments {
         guard let preset = ConversionRecipe.Preset.usual(named: name) else {
             throw ValidationError("quantize is '\(name)': give one of \(ConversionRecipe.Preset.usualNames.joined(separator: ", "))")
         }
-        guard !ModelOpener.isFolder(path) else {
-            throw CommandFailure("\(path) is a folder: only GGUF files can be served in another type yet")
-        }
-        let file = try GGUFFile(path: path)
+        let file = try FolderModel.openWhole(path, vocabulary: Self.vocabulary)
         let recipe = ConversionRecipe(preset)
         if file.tensors.allSatisfy({ $0.type == recipe.type(of: $0, in: file) }) { return path }
         guard file.tensors.allSatisfy({ $0.type.isFloat }) else {
@@ -43,10 +41,23 @@ struct QuantizeOption: ParsableArguments {
         return made
     }
 
+    private static func vocabulary(_ model: HFModel) throws -> Metadata {
+        var metadata = try FolderModel.anyVocabulary(of: model)
+        metadata.set("general.name", .string(model.configuration.architecture.rawValue))
+        return metadata
+    }
+
+    /// What a folder that is served in another type is called: its file in the cache has no name of its own.
+    func name(of path: String, _ settings: Settings) throws -> String? {
+        guard settings.string("quantize", flag: quantize) != nil, ModelOpener.isFolder(path) else { return nil }
+        return try HFFolder(path: path).metadata.string("general.name")
+    }
+
     /// Another name when the model's header, or what the file system says of its files, is another.
-    private static func name(of file: GGUFFile, _ preset: ConversionRecipe.Preset) -> String {
-        let stamps = file.stamps.map { "\($0.byteCount)_\($0.modifiedNanoseconds)_\($0.inode)" }.first ?? ""
-        return "\(ModelDigest(file).hexadecimal.prefix(16))-\(stamps)-\(preset.name).gguf"
+    private static func name(of file: any ModelSource, _ preset: ConversionRecipe.Preset) -> String {
+        let stamps = file.stamps.map { "\($0.byteCount)_\($0.modifiedNanoseconds)_\($0.inode)" }.joined(separator: " ")
+        let told = ContentHash.sha256(Array(stamps.utf8)).prefix(8).map { String(format: "%02x", $0) }.joined()
+        return "\(ModelDigest(file).hexadecimal.prefix(16))-\(told)-\(preset.name).gguf"
     }
 
     /// The same for a child process that has not been given the new path.

@@ -126,6 +126,8 @@ struct UpCommand: AsyncParsableCommand {
 /// What `staffel up` starts, with every number decided.
 private struct Cluster {
     let model: String
+    /// Where it is not the file's own.
+    let modelName: String?
     let license: String
     let workers: Int
     let threads: Int
@@ -142,7 +144,9 @@ private struct Cluster {
     let metricsPort: Int?
 
     init(command: UpCommand, settings: Settings) throws {
-        model = try command.quantizing.path(for: ModelPath.resolve(command.model), settings, cache: command.caching.cache)
+        let original = try ModelPath.resolve(command.model)
+        model = try command.quantizing.path(for: original, settings, cache: command.caching.cache)
+        modelName = settings.string("model-name", flag: nil) == nil ? try command.quantizing.name(of: original, settings) : nil
         license = try ModelOrigin(ModelOpener.open(path: model).metadata).licenseLine
         workers = try settings.integer("workers", flag: command.workers, in: 1...64) ?? 2
         port = try settings.integer("port", flag: command.port, in: 1...65_535) ?? 8080
@@ -191,6 +195,7 @@ private struct Cluster {
         let child = ["--exit-with-stdin"] + flags
         var coordinator = ["coordinator", "--model", model, "--state", local.coordinator, "--listen", local.endpoint,
                            "--expected-workers", "\(workers)"]
+        if let modelName { coordinator += ["--model-name", modelName] }
         if let contextTokens { coordinator += ["--context-tokens", "\(contextTokens)"] }
         if let replicas { coordinator += ["--replicas", replicas] }
         if let tracePath { coordinator += ["--trace", tracePath] }

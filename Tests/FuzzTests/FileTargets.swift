@@ -54,6 +54,39 @@ extension FuzzTarget {
                 }
             }),
         FuzzTarget(
+            name: "safetensors-index", seeds: { [Self.index] },
+            dictionary: ["\"weight_map\"", "\"a\"", "\"b\"", "\"one.safetensors\"", "\"two.safetensors\"", "\"../one.safetensors\"", "\"/etc/x.safetensors\"", "\"config.json\"", "{}", "[", "null"],
+            inputs: 4000,
+            make: {
+                { input in
+                    do {
+                        let files = ["config.json": Array("{}".utf8), "one.safetensors": shard("a"), "two.safetensors": shard("b")]
+                        let index = ["model.safetensors.index.json": input]
+                        let folder = try HFFolder(name: "fuzz", files: files.merging(index) { a, _ in a })
+                        precondition(folder.fileNames.allSatisfy(WeightManifest.isPartName) && folder.tensors.count == 2)
+                        return "took it"
+                    } catch let error as ModelFileError { return error.code.rawValue }
+                }
+            }),
+        FuzzTarget(
+            name: "config-json", seeds: { configurations.map { Array($0.utf8) } },
+            dictionary: [
+                "\"model_type\"", "\"llama\"", "\"qwen2\"", "\"phi3\"", "\"mixtral\"", "\"rope_scaling\"", "\"type\"", "\"longrope\"", "\"yarn\"", "\"linear\"", "0", "-1", "16384", "1e300",
+                "9223372036854775807", "null", "[]", "{}", "NaN",
+            ], inputs: 1500,
+            make: {
+                { input in
+                    do {
+                        guard let config = try JSONValue(json: input, name: "config.json").object else { return "no object" }
+                        let type = GGUFFile.weightType(of: config).type
+                        let outline = try GGUFFile.outline(config: config, name: "fuzz", path: "config.json", type: type)
+                        let model = try ModelConfiguration(file: outline)
+                        precondition(model.parameterCount > 0 && ModelSizes(file: outline, model: model).stage(layers: 0..<model.layers) > 0)
+                        return "took \(model.architecture.rawValue)"
+                    } catch let error as ModelFileError { return error.code.rawValue }
+                }
+            }),
+        FuzzTarget(
             name: "tokenizer-json", seeds: { tokenizers.map { Array($0.utf8) } },
             dictionary: [
                 "\"BPE\"", "\"Unigram\"", "\"ByteLevel\"", "\"Metaspace\"", "\"Split\"", "\"Regex\"", "\"NFKC\"", "\"Replace\"", "\"Fuse\"", "\"Strip\"", "\\\\s+", "(a|b)*", "null", "-1",
@@ -85,6 +118,19 @@ extension FuzzTarget {
         let header = #"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[2],"data_offsets":[8,12]}}"#
         return withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Array($0) } + Array(header.utf8) + [UInt8](repeating: 1, count: 12)
     }
+
+    private static let index = Array(#"{"metadata":{"total_size":8},"weight_map":{"a":"one.safetensors","b":"two.safetensors"}}"#.utf8)
+
+    private static func shard(_ name: String) -> [UInt8] {
+        let header = #"{"\#(name)":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}"#
+        return withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Array($0) } + Array(header.utf8) + [0, 0, 0, 0]
+    }
+
+    private static let configurations = [
+        #"{"model_type":"llama","architectures":["LlamaForCausalLM"],"hidden_size":32,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"intermediate_size":48,"vocab_size":64,"max_position_embeddings":128,"rms_norm_eps":1e-5,"rope_theta":10000.0,"hidden_act":"silu","rope_scaling":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":32},"torch_dtype":"bfloat16"}"#,
+        #"{"model_type":"mixtral","hidden_size":32,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"intermediate_size":48,"vocab_size":64,"max_position_embeddings":128,"rms_norm_eps":1e-5,"rope_theta":1e6,"num_local_experts":4,"num_experts_per_tok":2,"sliding_window":null}"#,
+        #"{"model_type":"phi3","hidden_size":32,"num_hidden_layers":2,"num_attention_heads":4,"intermediate_size":48,"vocab_size":64,"max_position_embeddings":128,"original_max_position_embeddings":32,"rms_norm_eps":1e-5,"rope_theta":1e4,"sliding_window":40,"rope_scaling":{"type":"longrope","short_factor":[1.0,1.1,1.2,1.3],"long_factor":[1.0,2.0,3.0,4.0]}}"#,
+    ]
 
     private static let tokenizers = [
         #"{"added_tokens":[{"id":4,"content":"<s>","special":true,"lstrip":true}],"normalizer":{"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"Replace","pattern":{"Regex":" {2,}"},"content":" "}]},"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":"\\s+|[^\\s]+"},"behavior":"Isolated","invert":false},{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]},"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{"<s>":{"id":"<s>","ids":[4],"tokens":["<s>"]}}},"decoder":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2,"Ġ":3},"merges":[["a","b"]]}}"#,

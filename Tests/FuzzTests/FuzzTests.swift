@@ -20,6 +20,8 @@ import Testing
     @Test func modelHeader() async { await run("model-header") }
     @Test func gguf() async { await run("gguf") }
     @Test func safetensors() async { await run("safetensors") }
+    @Test func safetensorsIndex() async { await run("safetensors-index") }
+    @Test func configJSON() async { await run("config-json") }
     @Test func tokenizerJSON() async { await run("tokenizer-json") }
     @Test func tokenizerModel() async { await run("tokenizer-model") }
 
@@ -39,7 +41,8 @@ import Testing
         #expect(
             Set(FuzzTarget.all.map(\.name)) == [
                 "to-coordinator", "from-coordinator", "step-frame", "transfer-frame", "weights-request", "weights-reply", "weight-manifest", "join-line",
-                "chat-request", "completion-request", "api-keys", "model-header", "gguf", "safetensors", "tokenizer-json", "tokenizer-model",
+                "chat-request", "completion-request", "api-keys", "model-header", "gguf", "safetensors", "safetensors-index", "config-json",
+                "tokenizer-json", "tokenizer-model",
             ])
         for target in FuzzTarget.all { #expect(!target.corpusFiles().isEmpty, "\(target.name) has no corpus") }
     }

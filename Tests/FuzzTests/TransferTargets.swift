@@ -69,13 +69,16 @@ extension FuzzTarget {
             seeds: {
                 var random = Seeded(7)
                 return (0..<8).map { _ in WireCodec.encode(random.weightManifest()) }
-            }, headerBytes: FrameHeader.byteCount,
+            }, dictionary: ["..", "../", "/etc", ".", "\\", "model.layers.1.a.weight", "model.embed_tokens.weight", "lm_head.weight", "blk.0.x"], headerBytes: FrameHeader.byteCount,
             make: {
                 { input in
                     try outcome {
                         let manifest = try input.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeWeightManifest(bytes) }
                         // One manifest has one encoding: its digest names it.
                         precondition(WireCodec.encode(manifest) == input)
+                        // Names become files' names on the disk of whoever takes it.
+                        precondition(manifest.partNames.allSatisfy { !$0.contains("/") && !$0.hasPrefix(".") && (1...255).contains($0.utf8.count) })
+                        precondition(Set(manifest.partNames).count == manifest.partNames.count)
                         for chunk in manifest.chunks(ofLayers: 0..<2, isFirst: true, isLast: true) { _ = manifest.place(of: chunk) }
                         return "took \(min(manifest.chunkCount, 9)) chunks"
                     }

@@ -26,6 +26,12 @@ import Testing
         for (name, entry) in sums.entries { #expect(read.values[name] == entry.sums.map { Float($0) / 4 }) }
     }
 
+    @Test func fusedProjectionsTakeTheInputsOfTheirParts() {
+        let matrix = ImportanceMatrix(values: ["blk.1.attn_q.weight": [1, 2], "blk.1.ffn_up.weight": [3]])
+        #expect(matrix.inputs(of: "blk.1.attn_qkv.weight") == [1, 2] && matrix.inputs(of: "blk.2.attn_qkv.weight") == nil)
+        #expect(matrix.inputs(of: "blk.1.ffn_up.weight") == [3] && matrix.inputs(of: "blk.1.attn_k.weight") == nil)
+    }
+
     @Test func anExpertThatNobodyAskedCountsEvenly() throws {
         let folder = try TemporaryFolder()
         var sums = ImportanceSums()

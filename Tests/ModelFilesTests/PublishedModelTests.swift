@@ -142,6 +142,23 @@ import Testing
         #expect(try configuration(published).parameterCount == published.parameters)
     }
 
+    /// What `staffel inspect` shows of a config.json alone, and of a folder with nothing else.
+    @Test(arguments: all) func cardsOfConfigurations(published: Published) throws {
+        let folder = try TemporaryFolder()
+        try folder.write(Array(published.config.utf8), to: "config.json")
+        let model = try configuration(published)
+        for card in try [ModelCard(folder: folder.path), ModelCard(folder: folder.file("config.json"))] {
+            #expect(card.refusal == nil && card.parameters == published.parameters && card.digest == nil)
+            #expect(card.decoder?.layers == model.layers && card.decoder?.kvBytesPerToken == model.kvBytesPerToken(elementBytes: 2))
+            #expect(card.contextLength == model.contextLength && card.vocabulary == model.vocabulary)
+            #expect(card.activeParameters == (model.experts == nil ? nil : model.activeParameterCount))
+            // Two bytes a weight, vectors four.
+            let sum = (card.decoder?.layerBytesMin ?? 0) * model.layers + (card.decoder?.embeddingBytes ?? 0)
+            #expect(sum > 2 * (published.parameters - model.vocabulary * model.hidden - model.hidden) && sum <= 2 * published.parameters + (1 << 24))
+            #expect(card.description.contains("foretold for BF16") && card.json.contains("\"parameters\" : \(published.parameters)"))
+        }
+    }
+
     /// As the metadata and vectors of a GGUF file, and read from there.
     @Test(arguments: all) func configurationsSurviveInGGUF(published: Published) throws {
         let model = try configuration(published)

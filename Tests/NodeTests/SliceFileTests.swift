@@ -15,7 +15,7 @@ import Testing
         folder = try TemporaryFolder()
         tiny = try TinyModel(folder)
         let hashes = try WeightHasher(tiny.file, chunkBytes: WeightManifest.chunkBytes).hashes(threads: 1) { _, _ in }
-        manifest = EncodedManifest(WeightManifest(tiny.file, hashes: hashes))
+        manifest = EncodedManifest(try WeightManifest(tiny.file, hashes: hashes))
     }
 
     private func bytes(_ index: Int) throws -> [UInt8] {

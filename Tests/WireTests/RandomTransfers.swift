@@ -90,6 +90,7 @@ extension Seeded {
             }
             parts.append(end + int(0...64))
         }
-        return WeightManifest(modelDigest: digest(), partBytes: parts, extents: extents)!
+        let names = next() % 2 == 0 ? [] : parts.indices.map { "part \($0)" + name().filter { $0 != "/" && $0 != "\\" }.prefix(8) }
+        return WeightManifest(modelDigest: digest(), partBytes: parts, partNames: names, extents: extents)!
     }
 }

@@ -61,6 +61,34 @@ func decodeWeightManifest(_ bytes: [UInt8]) throws(WireError) -> WeightManifest 
         #expect(refuses { _, extents in extents = [] })
     }
 
+    /// A name becomes a file's on the disk of whoever takes the manifest.
+    @Test(arguments: ["..", "../x", "a/b", "", ".x", "x\u{1}", String(repeating: "n", count: 256), "same"]) func hostileNamesAreRefused(name: String) throws {
+        var random = Seeded(Self.seed)
+        var manifest = random.weightManifest()
+        while manifest.partBytes.count < 2 { manifest = random.weightManifest() }
+        let arena = PackArena()
+        let message = arena.weightManifest(manifest)
+        let names = manifest.partBytes.indices.map { $0 == 1 ? name : $0 == 0 ? "same" : "part \($0)" }
+        (message.pointee.n_part_names, message.pointee.part_names) = (names.count, arena.copy(names.map { arena.data(Array($0.utf8)) }))
+        let error = try #require(throws: WireError.self) { try decodeWeightManifest(WireCodec.pack(message, .weightManifest, arena)) }
+        #expect(error.field.hasSuffix("part_names"), "\(error)")
+    }
+
+    /// A manifest without names is, to the byte, what releases before them read and write.
+    @Test func aManifestOfFilesIsAsItWas() throws {
+        var random = Seeded(Self.seed)
+        for _ in 0..<50 {
+            let manifest = random.weightManifest()
+            let bytes = WireCodec.encode(manifest)
+            // Field 170, of bytes.
+            let has = bytes.indices.dropLast().contains { bytes[$0] == 0xD2 && bytes[$0 + 1] == 0x0A } && !manifest.partNames.isEmpty
+            #expect(has == !manifest.partNames.isEmpty)
+            guard !manifest.partNames.isEmpty else { continue }
+            let plain = try #require(WeightManifest(modelDigest: manifest.modelDigest, partBytes: manifest.partBytes, extents: manifest.extents))
+            #expect(bytes.starts(with: WireCodec.encode(plain)))
+        }
+    }
+
     /// Every chunk has its place in its extent, and the numbers go through.
     @Test func chunksCoverTheirExtents() {
         var random = Seeded(Self.seed)

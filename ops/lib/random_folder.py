@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""A Hugging Face folder of random BF16 weights, small enough to be made in a second, in the shape of a family with experts.
+"""A Hugging Face folder of random BF16 weights, small enough to be made in a second, in the shape of a family with experts or without.
 
-    ops/lib/random_folder.py granitemoe|mixtral FOLDER
+    ops/lib/random_folder.py granitemoe|mixtral|llama FOLDER [--shards N]
 
 Its tokenizer knows bytes only, its text means nothing; the same name gives the same bytes. Needs nothing but python3.
 """
 
 import json
+import math
 import pathlib
 import random
 import struct
@@ -28,12 +29,17 @@ CONFIGS = {
         "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "intermediate_size": 256, "num_local_experts": 8,
         "num_experts_per_tok": 2, "rms_norm_eps": 1e-5, "tie_word_embeddings": False, "sliding_window": None,
     },
+    "llama": SHARED | {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "intermediate_size": 1024, "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
+    },
 }
+# A chat layout that all templates' readers know.
+TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
 
 
 def shapes(config):
     """Name, shape, and the binary exponent of the values' magnitude; 0: a norm, of values from 1 to 2."""
-    hidden, inner, experts, rows = (config[k] for k in ("hidden_size", "intermediate_size", "num_local_experts", "vocab_size"))
+    hidden, inner, experts, rows = (config.get(k) for k in ("hidden_size", "intermediate_size", "num_local_experts", "vocab_size"))
     keys = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
     yield "model.embed_tokens.weight", (rows, hidden), -3
     yield "model.norm.weight", (hidden,), 0
@@ -45,6 +51,10 @@ def shapes(config):
         yield own + "post_attention_layernorm.weight", (hidden,), 0
         for name, width in (("q", hidden), ("k", keys), ("v", keys), ("o", hidden)):
             yield f"{own}self_attn.{name}_proj.weight", (width, hidden), -5
+        if experts is None:
+            for name, shape in (("gate", (inner, hidden)), ("up", (inner, hidden)), ("down", (hidden, inner))):
+                yield f"{own}mlp.{name}_proj.weight", shape, -5
+            continue
         moe = own + "block_sparse_moe."
         if config["model_type"] == "granitemoe":
             yield moe + "router.layer.weight", (experts, hidden), -5
@@ -88,28 +98,41 @@ def tokenizer():
     }
 
 
-def main():
-    name, folder = sys.argv[1], pathlib.Path(sys.argv[2])
-    config, numbers = CONFIGS[name], random.Random(name)
-    header, body, offset = {}, [], 0
-    for tensor, shape, exponent in shapes(config):
-        count = 1
-        for size in shape:
-            count *= size
-        header[tensor] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + 2 * count]}
-        body.append(values(numbers, count, exponent))
-        offset += 2 * count
+def safetensors(entries):
+    """One file's bytes; `entries`: name, shape and bytes of each tensor."""
+    header, offset = {}, 0
+    for name, shape, data in entries:
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + len(data)]}
+        offset += len(data)
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
+    return b"".join([struct.pack("<Q", len(head)), head, *(data for _, _, data in entries)])
+
+
+def main():
+    name, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+    count = int(sys.argv[4]) if sys.argv[3:4] == ["--shards"] else 1
+    config, numbers = CONFIGS[name], random.Random(name)
+    entries = [(tensor, shape, values(numbers, math.prod(shape), exponent)) for tensor, shape, exponent in shapes(config)]
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "model.safetensors", "wb") as file:
-        file.write(struct.pack("<Q", len(head)) + head)
-        file.writelines(body)
+    if count == 1:
+        (folder / "model.safetensors").write_bytes(safetensors(entries))
+    else:
+        files = [f"model-{number + 1:05}-of-{count:05}.safetensors" for number in range(count)]
+        # Side by side, as publishers cut them, so that a layer may lie in two.
+        shares = [entries[len(entries) * number // count:len(entries) * (number + 1) // count] for number in range(count)]
+        for file, share in zip(files, shares):
+            (folder / file).write_bytes(safetensors(share))
+        places = {tensor: file for file, share in zip(files, shares) for tensor, _, _ in share}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}, indent=1) + "\n")
     for file, content in (
         ("config.json", config), ("tokenizer.json", tokenizer()),
-        ("tokenizer_config.json", {"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": False, "tokenizer_class": "PreTrainedTokenizerFast"}),
+        ("tokenizer_config.json", {
+            "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": False, "tokenizer_class": "PreTrainedTokenizerFast", "chat_template": TEMPLATE}),
+        ("generation_config.json", {"eos_token_id": 257, "temperature": 0.7, "top_k": 40}),
     ):
         (folder / file).write_text(json.dumps(content, indent=1) + "\n")
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\nRandom weights.\n")
 
 
 if __name__ == "__main__":

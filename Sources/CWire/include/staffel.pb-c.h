@@ -1562,10 +1562,15 @@ struct  Staffel__V1__WeightManifest
    */
   size_t n_extents;
   Staffel__V1__WeightExtent **extents;
+  /*
+   * Names of the parts in a Hugging Face folder; none for GGUF files. Since protocol 2.3.
+   */
+  size_t n_part_names;
+  ProtobufCBinaryData *part_names;
 };
 #define STAFFEL__V1__WEIGHT_MANIFEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__weight_manifest__descriptor) \
-    , 0, {0,NULL}, 0, 0, 0,NULL, 0,NULL }
+    , 0, {0,NULL}, 0, 0, 0,NULL, 0,NULL, 0,NULL }
 
 
 struct  Staffel__V1__WeightExtent

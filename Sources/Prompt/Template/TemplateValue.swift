@@ -23,6 +23,9 @@ package struct TemplateObject: Sendable {
         for (key, value) in entries { append(key, value, &places) }
     }
 
+    /// Of keys that are distinct already.
+    init(distinct entries: [(key: String, value: TemplateValue)]) { self.entries = entries }
+
     package subscript(key: String) -> TemplateValue? {
         get { entries.first { sameBytes($0.key, key) }?.value }
         set {

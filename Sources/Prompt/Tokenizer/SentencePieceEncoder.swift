@@ -2,19 +2,38 @@ import ModelFiles
 
 /// Which texts get a space in front, so that a first word is the same token as in mid-sentence. SentencePiece knows only
 /// whole texts; families differ in what that means between added tokens.
-enum SpacePrefix: Sendable {
+enum SpacePrefix: String, Sendable {
     case never
     /// Where nothing but BOS is before. After other added tokens a template writes the spaces that it wants.
-    case atStart
+    case atStart = "at_start"
+    /// The same, and also where a user-defined token begins the text: SentencePiece's own files.
+    case beforeUserDefined = "before_user_defined"
     /// After each added token too, as Phi-3 publishes it.
-    case everyText
+    case everyText = "every_text"
+    /// The same, unless the text has one already: a Metaspace that prepends always.
+    case everyTextWithout = "every_text_without"
+    /// Where nothing at all is before, unless the text has one already: a Metaspace that prepends first.
+    case firstTextWithout = "first_text_without"
 
     init(_ source: VocabularySource) {
         guard source.addSpacePrefix ?? true else {
             self = .never
             return
         }
-        self = source.layout == .phi3 ? .everyText : .atStart
+        // A name of a later release is none of ours, and then what every reader does.
+        self = source.spacePrefix.flatMap(SpacePrefix.init) ?? (source.layout == .phi3 ? .everyText : .atStart)
+    }
+
+    /// Whether a text that begins like this gets one.
+    func isAdded(to text: UnsafeBufferPointer<UInt8>, isAtStart: Bool) -> Bool {
+        let hasOne = text.first == 0x20 || text.starts(with: SpaceEscape.bytes)
+        return switch self {
+        case .never: false
+        case .atStart, .beforeUserDefined: isAtStart
+        case .everyText: true
+        case .everyTextWithout: !hasOne
+        case .firstTextWithout: isAtStart && !hasOne
+        }
     }
 }
 
@@ -47,6 +66,9 @@ struct SentencePieceEncoder: Sendable {
         isWhole = wholeTokens()
     }
 
+    /// Whether a text behind BOS counts as the first one.
+    var startsAfterBOS: Bool { spacePrefix != .firstTextWithout }
+
     private func wholeTokens() -> [Bool] {
         var merger = SymbolMerger()
         return pieces.blob.withUnsafeBufferPointer { blob in
@@ -62,12 +84,12 @@ struct SentencePieceEncoder: Sendable {
     /// Appends the tokens of a text that is free of added tokens; bytes that are not UTF-8 become their bytes' tokens
     /// and cut the text as its end does.
     ///
-    /// - Parameter isAtStart: whether nothing but BOS is before the text.
+    /// - Parameter isAtStart: whether nothing but BOS, or nothing at all (`startsAfterBOS`), is before the text.
     func encode(_ text: UnsafeBufferPointer<UInt8>, isAtStart: Bool, into tokens: inout [Int32]) {
         guard !text.isEmpty else { return }
         var escaped: [UInt8] = []
         escaped.reserveCapacity(text.count + 1)
-        if spacePrefix == .everyText || spacePrefix == .atStart && isAtStart { escaped.append(0x20) }
+        if spacePrefix.isAdded(to: text, isAtStart: isAtStart) { escaped.append(0x20) }
         SpaceEscape.appendUnescaped(text, to: &escaped)
         var output = Output(tokens: tokens)
         var merger = SymbolMerger()

@@ -14,8 +14,8 @@ package struct Tokenizer: Sendable {
     private let encoder: Encoder
     private let addedTokens: AddedTokenMatcher
     /// What `addSpecial` puts around a text.
-    private let prefix: [Int32]
-    private let suffix: [Int32]
+    let prefix: [Int32]
+    let suffix: [Int32]
     /// What decoding takes away at the beginning of a text.
     let leadingSpaces: TokenDecoder.LeadingSpaces
 
@@ -153,11 +153,24 @@ extension Tokenizer {
                 encodeText(UnsafeBufferPointer(rebasing: utf8[start..<end]), isAtStart: isAtStart, into: &tokens)
             }
             guard let match else { return }
+            if end == index, isAtStart { encodeSpace(before: match.token, into: &tokens) }
             tokens.append(match.token)
             index = match.range.upperBound
-            isAtStart = match.token == vocabulary.specialTokens[.bos]
+            isAtStart = match.token == vocabulary.specialTokens[.bos] && startsAfterBOS
             swallowsWhiteSpace = addedTokens.swallowsWhiteSpace(match.token)
         }
+    }
+
+    /// Some texts have their space in front also where no text follows it.
+    private func encodeSpace(before token: Int32, into tokens: inout [Int32]) {
+        guard case .sentencePiece(let encoder) = encoder, encoder.spacePrefix == .beforeUserDefined,
+            vocabulary.types[Int(token)] == .userDefined
+        else { return }
+        [0x20].withUnsafeBufferPointer { encoder.encode($0, isAtStart: false, into: &tokens) }
+    }
+
+    private var startsAfterBOS: Bool {
+        if case .sentencePiece(let encoder) = encoder { encoder.startsAfterBOS } else { true }
     }
 
     private func encodeText(_ text: UnsafeBufferPointer<UInt8>, isAtStart: Bool, into tokens: inout [Int32]) {

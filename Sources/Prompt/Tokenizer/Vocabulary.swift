@@ -79,9 +79,10 @@ struct Vocabulary: Sendable {
     private static func byteLevelBytes(_ text: ArraySlice<UInt8>, _ type: TokenType) -> (bytes: [UInt8], isFindable: Bool) {
         switch type {
         case .control, .userDefined, .unknown: return (Array(text), false)
-        case .normal, .unused, .byte:
+        case .normal, .byte:
             guard let bytes = ByteAlphabet.decode(text) else { return (Array(text), false) }
-            return (bytes, type != .unused)
+            return (bytes, true)
+        case .unused: return ([], false)
         }
     }
 
@@ -92,10 +93,11 @@ struct Vocabulary: Sendable {
         switch type {
         case .control, .unknown: return (Array(text), false)
         case .byte: return ([byteValue(text) ?? 0], false)
-        case .normal, .userDefined, .unused:
-            // A raw space never comes out of SentencePiece's escaping, so such a piece is never found. An unused piece is
-            // never the outcome of SentencePiece either; model files use the type for gaps in the list of ids.
-            return (SpaceEscape.unescaped(text), type != .unused && !text.contains(0x20))
+        case .normal, .userDefined:
+            // A raw space never comes out of SentencePiece's escaping, so such a piece is never found.
+            return (SpaceEscape.unescaped(text), !text.contains(0x20))
+        // Never the outcome of a tokenizer: model files use the type for gaps in the list of ids, which stand for no text.
+        case .unused: return ([], false)
         }
     }
 

@@ -19,6 +19,8 @@ struct VocabularySource: Sendable {
     var addBOS: Bool?
     var addEOS: Bool?
     var addSpacePrefix: Bool?
+    /// `tokenizer.staffel.space_prefix`, a name of `SpacePrefix`: where texts get their space, told more exactly than files usually do.
+    var spacePrefix: String?
     var layout = Layout.standard
 
     /// What a family does around added tokens that no key of its own tells; read from the architecture's name.
@@ -45,6 +47,7 @@ struct VocabularySource: Sendable {
             addBOS = try metadata.bool(VocabularyKey.addBOS)
             addEOS = try metadata.bool(VocabularyKey.addEOS)
             addSpacePrefix = try metadata.bool(VocabularyKey.addSpacePrefix)
+            spacePrefix = try metadata.string(VocabularyKey.spacePrefix)
             if try metadata.string(VocabularyKey.architecture) == "phi3", model == "llama" { layout = .phi3 }
             for key in SpecialTokenKey.allCases { specialTokens[key] = try metadata.int(key.metadataKey) }
         } catch let error as ModelFileError {
@@ -54,6 +57,21 @@ struct VocabularySource: Sendable {
         } catch {
             preconditionFailure("metadata getters throw ModelFileError only: \(error)")
         }
+    }
+
+    /// Sets the keys that `init(metadata:)` reads.
+    func write(to metadata: inout Metadata) {
+        metadata.set(VocabularyKey.model, .string(model))
+        if let pre { metadata.set(VocabularyKey.pre, .string(pre)) }
+        metadata.set(VocabularyKey.tokens, .array(.string(tokens)))
+        if let scores { metadata.set(VocabularyKey.scores, .array(.float32(scores.map { Float($0) }))) }
+        if let types { metadata.set(VocabularyKey.types, .array(.int32(types.map { Int32($0) }))) }
+        if let merges { metadata.set(VocabularyKey.merges, .array(.string(merges))) }
+        for key in SpecialTokenKey.allCases { if let id = specialTokens[key] { metadata.set(key.metadataKey, .uint32(UInt32(id))) } }
+        if let addBOS { metadata.set(VocabularyKey.addBOS, .bool(addBOS)) }
+        if let addEOS { metadata.set(VocabularyKey.addEOS, .bool(addEOS)) }
+        if let addSpacePrefix { metadata.set(VocabularyKey.addSpacePrefix, .bool(addSpacePrefix)) }
+        if let spacePrefix { metadata.set(VocabularyKey.spacePrefix, .string(spacePrefix)) }
     }
 
     static func missing(_ key: String) -> PromptError {
@@ -76,6 +94,7 @@ enum VocabularyKey {
     static let addBOS = "tokenizer.ggml.add_bos_token"
     static let addEOS = "tokenizer.ggml.add_eos_token"
     static let addSpacePrefix = "tokenizer.ggml.add_space_prefix"
+    static let spacePrefix = "tokenizer.staffel.space_prefix"
 }
 
 /// The roles that metadata can give to a token by its id.

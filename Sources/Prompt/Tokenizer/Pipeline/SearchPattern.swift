@@ -11,6 +11,8 @@ final class SearchPattern: @unchecked Sendable {
     private static let matchStepsMax: UInt32 = 5_000_000
     private static let heapKiBMax: UInt32 = 32 << 10
     private static let expressionBytesMax = 16 << 10
+    /// In PCRE2's words.
+    let pattern: String
     private let code: OpaquePointer
     private let hasMachineCode: Bool
 
@@ -23,16 +25,17 @@ final class SearchPattern: @unchecked Sendable {
         // Those of the families we know backtrack at most once over what they match; for them the machine code needs no bound.
         let isOwn = Self.published.contains(expression) || PreTokenizer.allCases.contains { $0.pattern == pattern }
         guard let code = Self.compiled(pattern) else { throw TokenizerJSON.unsupported("has the expression '\(expression)'") }
-        self.init(code, isTrusted: isOwn)
+        self.init(pattern, code, isTrusted: isOwn)
     }
 
     /// - Parameter own: our own constant, in PCRE2's words.
     convenience init(own pattern: String) {
         guard let code = Self.compiled(pattern) else { preconditionFailure("PCRE2 cannot read \(pattern)") }
-        self.init(code, isTrusted: true)
+        self.init(pattern, code, isTrusted: true)
     }
 
-    private init(_ code: OpaquePointer, isTrusted: Bool) {
+    private init(_ pattern: String, _ code: OpaquePointer, isTrusted: Bool) {
+        self.pattern = pattern
         self.code = code
         hasMachineCode = isTrusted && pcre2_jit_compile_8(code, UInt32(PCRE2_JIT_COMPLETE)) == 0
     }
