@@ -15,6 +15,8 @@ struct UpCommand: AsyncParsableCommand {
     static let readyTimeoutSeconds = 600.0
     /// The same where weights that are larger than memory may have to be packed to disk first.
     static let readyStreamingTimeoutSeconds = 3_600.0
+    /// Between two looks whether it serves.
+    static let probeIntervalMs = 50
     /// Of the memory that is free now, for weights and KV of all workers; the rest is for everything else.
     static let memoryShare = 0.8
 
