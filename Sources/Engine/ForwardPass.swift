@@ -59,6 +59,7 @@ struct ForwardPass {
                 project(down, rows: rows, scratch)
             case .experts(let experts):
                 sk_feed_experts(kernels, pool.pool, experts, Int32(rows), scratch)
+                watch?.see(experts, rows: rows, workspace: scratch)
             }
             // After every layer, so that a cut changes nothing.
             if boundary == .bf16 { sk_round_bf16(kernels, work.hidden, rows * model.hidden) }

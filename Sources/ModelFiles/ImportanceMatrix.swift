@@ -126,6 +126,17 @@ package struct ImportanceSums: Sendable {
 
     package init() {}
 
+    /// Experts of all layers, by their ways down; 0 for a model without.
+    package var experts: Int { counts(ofDowns: { _ in true }) }
+    /// Those that no row chose.
+    package var idleExperts: Int { counts(ofDowns: { $0 == 0 }) }
+
+    private func counts(ofDowns isCounted: (Int) -> Bool) -> Int {
+        // Stacked in one tensor, or one a tensor: blk.0.ffn_down.3.weight.
+        let downs = entries.filter { $0.key.contains(".ffn_down_exps.") || $0.key.contains(".ffn_down.") && !$0.key.hasSuffix(".ffn_down.weight") }
+        return downs.values.reduce(0) { $0 + $1.counts.count(where: isCounted) }
+    }
+
     /// Writes the GGUF form at `path`: tensors in the order of their names, so that equal sums are equal bytes.
     ///
     /// - Parameters:

@@ -76,7 +76,9 @@ struct CoordinatorCommand: AsyncParsableCommand {
         let path = try quantizing.path(for: ModelPath.resolve(named), settings, cache: nil)
         let kvType = try Self.kvType(settings.string("kv-type", flag: kvType))
         let metadata = try ModelOpener.open(path: path).metadata
-        logger.notice("licence of the model", metadata: ["licence": "\(ModelOrigin(metadata).licenseLine)"])
+        let origin = ModelOrigin(metadata)
+        logger.notice(
+            "licence and provenance of the model", metadata: ["licence": "\(origin.licenseLine)", "provenance": "\(origin.provenanceLine ?? "not stated")"])
         let tokenizer = try Tokenizer(metadata: metadata)
         let served = try ServedModel(
             path: path, name: settings.string("model-name", flag: modelName), endTokens: tokenizer.endTokens, kvType: kvType)

@@ -134,7 +134,8 @@ private struct Cluster {
 
     init(command: UpCommand, settings: Settings) throws {
         model = try command.quantizing.path(for: ModelPath.resolve(command.model), settings, cache: command.caching.cache)
-        license = try ModelOrigin(ModelOpener.open(path: model).metadata).licenseLine
+        let origin = try ModelOrigin(ModelOpener.open(path: model).metadata)
+        license = origin.licenseLine + (origin.provenanceLine.map { ". Origin: " + $0 } ?? "")
         workers = try settings.integer("workers", flag: command.workers, in: 1...64) ?? 2
         port = try settings.integer("port", flag: command.port, in: 1...65_535) ?? 8080
         host = settings.string("host", flag: command.host) ?? "127.0.0.1"
