@@ -266,8 +266,9 @@ def main():
     floats = place.losses_in_floats()
     print(f"{len(floats)} tokens; F32 perplexity {np.exp(floats.mean()):.4f}; KL, differences: nats / 1000; +i: with an importance matrix")
     print("pass: no mean difference above 2 standard errors, size <= 101 %, read elsewhere with the same perplexity but for 3 %")
-    head = "bits  perplexity (over F32)        KL"
-    print(f"{'':<9}  |  ours: {head[6:]:<31}  |  theirs: {head[8:]:<29}  |  of losses        of KL           |  elsewhere", flush=True)
+    columns = " bits      ppl  (over F32)        KL"
+    print(f"{'':<9}  |  {'ours, staffel quantize':<{len(columns)}}  |  {'llama.cpp':<{len(columns)}}  |  {'ours - llama.cpp':<32}  |  elsewhere")
+    print(f"{'':<9}  |  {columns}  |  {columns}  |  {'-log p':<15}  {'KL':<15}  |", flush=True)
     for name in names:
         for imatrix in (False, True) if arguments.imatrix else (False,):
             start = time.monotonic()
