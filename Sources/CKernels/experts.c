@@ -318,3 +318,12 @@ void sk_feed_experts(const sk_kernels *k, sk_pool *pool, const sk_experts *layer
     matmul_run(&downs, pool);
     over(rows, layer->columns * layer->router.used, pool, sum_share, &run);
 }
+
+sk_experts_inputs sk_experts_see(const sk_experts *layer, int32_t rows, void *workspace) {
+    require_layer(layer, workspace);
+    SK_REQUIRE(layer->norm != NULL, "a layer without a norm keeps no copy of its input");
+    experts_run run = begin_run(NULL, layer, rows);
+    place(&run, workspace);
+    return (sk_experts_inputs){.first = run.first, .row_of_slot = run.row_of_slot, .rows = run.normed, .slots = run.gate_up,
+                               .lds = 2 * (size_t)run.width};
+}

@@ -61,6 +61,7 @@ struct ForwardPass {
                 project(down, rows: rows, scratch)
             case .experts(let experts):
                 sk_feed_experts(kernels, pool.pool, experts, Int32(rows), scratch)
+                watch?.see(experts, rows: rows, workspace: scratch)
                 pool.workDone?.note()
             }
             weights.streamed?.release(layer: index)

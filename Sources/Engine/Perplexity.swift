@@ -48,6 +48,8 @@ package struct Perplexity: Sendable {
 
     /// The position of the first logits that count; those of the last token don't, since nothing comes after.
     package static func firstCounted(contextTokens: Int) -> Int { contextTokens / 2 }
+    /// How many of a chunk's tokens count.
+    package static func countedInChunk(contextTokens: Int) -> Int { contextTokens - 1 - firstCounted(contextTokens: contextTokens) }
 
     /// -log p(token) under the softmax of `logits`.
     package static func loss(of token: Int32, _ logits: UnsafeBufferPointer<Float>) -> Double {
@@ -62,12 +64,17 @@ package struct Perplexity: Sendable {
 extension LocalGenerator {
     /// Adds the tokens of one chunk that count to `perplexity`; returns the loss of each.
     ///
-    /// Throws `notFinite` where a logit is none, since no perplexity could be told then.
-    package func measure(chunk: [Int32], into perplexity: inout Perplexity) throws -> [Double] {
+    /// - Parameter seeing: gets the logits of each, f32[vocabulary], valid during the call.
+    /// - Throws: `notFinite` where a logit is none, since no perplexity could be told then.
+    package func measure(
+        chunk: [Int32], into perplexity: inout Perplexity, seeing: (_ logits: UnsafeBufferPointer<Float>) -> Void = { _ in }
+    ) throws -> [Double] {
         let first = Perplexity.firstCounted(contextTokens: chunk.count)
         var losses: [Double] = []
         try logits(tokens: chunk, from: first) { row, logits in
-            if row + 1 < chunk.count { losses.append(Perplexity.loss(of: chunk[row + 1], logits)) }
+            guard row + 1 < chunk.count else { return }
+            losses.append(Perplexity.loss(of: chunk[row + 1], logits))
+            seeing(logits)
         }
         for loss in losses {
             guard loss.isFinite else {

@@ -54,6 +54,17 @@ package struct ModelOrigin: Sendable, Equatable, Encodable {
         return line + (licenseLink.map { ", " + $0 } ?? "")
     }
 
+    /// One line for a person: "by A (B), from https://example.org/model, made of C, quantised by D"; nil where nothing of that is stated.
+    package var provenanceLine: String? {
+        var parts: [String] = []
+        let makers = [author, organization].compactMap { $0 }
+        if let first = makers.first { parts.append("by " + first + (makers.count > 1 && makers[1] != first ? " (\(makers[1]))" : "")) }
+        if let source { parts.append("from " + source) }
+        if !baseModels.isEmpty { parts.append("made of " + baseModels.joined(separator: ", ")) }
+        if let quantizedBy { parts.append("quantised by " + quantizedBy) }
+        return parts.isEmpty ? nil : parts.joined(separator: ", ")
+    }
+
     /// Whether the licence rules out use for money.
     package var isNonCommercial: Bool { restrictions.contains(Self.nonCommercial) }
 

@@ -77,7 +77,9 @@ struct CoordinatorCommand: AsyncParsableCommand {
         let path = try quantizing.path(for: original, settings, cache: nil)
         let kvType = try Self.kvType(settings.string("kv-type", flag: kvType))
         let metadata = try ModelOpener.open(path: path).metadata
-        logger.notice("licence of the model", metadata: ["licence": "\(ModelOrigin(metadata).licenseLine)"])
+        let origin = ModelOrigin(metadata)
+        logger.notice(
+            "licence and provenance of the model", metadata: ["licence": "\(origin.licenseLine)", "provenance": "\(origin.provenanceLine ?? "not stated")"])
         let tokenizer = try Tokenizer(metadata: metadata)
         let name = try settings.string("model-name", flag: modelName) ?? quantizing.name(of: original, settings)
         let served = try ServedModel(path: path, name: name, endTokens: tokenizer.endTokens, kvType: kvType)

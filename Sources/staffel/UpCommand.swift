@@ -149,7 +149,8 @@ private struct Cluster {
         let original = try ModelPath.resolve(command.model)
         model = try command.quantizing.path(for: original, settings, cache: command.caching.cache)
         modelName = settings.string("model-name", flag: nil) == nil ? try command.quantizing.name(of: original, settings) : nil
-        license = try ModelOrigin(ModelOpener.open(path: model).metadata).licenseLine
+        let origin = try ModelOrigin(ModelOpener.open(path: model).metadata)
+        license = origin.licenseLine + (origin.provenanceLine.map { ". Origin: " + $0 } ?? "")
         workers = try settings.integer("workers", flag: command.workers, in: 1...64) ?? 2
         port = try settings.integer("port", flag: command.port, in: 1...65_535) ?? 8080
         host = settings.string("host", flag: command.host) ?? "127.0.0.1"

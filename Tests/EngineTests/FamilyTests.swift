@@ -10,8 +10,8 @@ import Testing
     static let folder = Bundle.module.resourceURL!.appendingPathComponent("Fixtures/families")
 
     static let names = [
-        "granite", "granitemoe", "internlm2", "llama-biased", "llama-linear", "llama3", "mistral", "mixtral", "phi3-longrope", "phi3-window",
-        "qwen2-window", "qwen2-yarn",
+        "granite", "granitemoe", "internlm2", "llama", "llama-biased", "llama-linear", "llama3", "mistral", "mixtral", "phi3-longrope", "phi3-window",
+        "qwen2", "qwen2-window", "qwen2-yarn",
     ]
 
     /// What transformers computed.
@@ -105,7 +105,10 @@ import Testing
         ("mixtral", "llama.expert_used_count", .uint32(3)), ("granitemoe", "granitemoe.expert_used_count", .uint32(2)),
         ("granitemoe", "granitemoe.residual_scale", .float32(0.23)), ("qwen2-yarn", "qwen2.rope.scaling.factor", .float32(3.9)),
         ("qwen2-yarn", "qwen2.rope.scaling.attn_factor", .float32(1.001)), ("phi3-longrope", "phi3.rope.scaling.attn_factor", .float32(1.001)),
-        ("phi3-longrope", "phi3.rope.scaling.original_context_length", .uint32(64)),
+        ("phi3-longrope", "phi3.rope.scaling.original_context_length", .uint32(64)), ("llama", "llama.rope.freq_base", .float32(4.9e6)),
+        ("llama-linear", "llama.rope.scaling.factor", .float32(2.51)), ("qwen2", "qwen2.attention.layer_norm_rms_epsilon", .float32(1e-3)),
+        ("granite", "granite.attention.scale", .float32(0.079)), ("granite", "granite.embedding_scale", .float32(12.1)),
+        ("granite", "granite.logit_scale", .float32(6.01)), ("internlm2", "internlm2.rope.freq_base", .float32(9e5)),
     ] as [(String, String, MetadataValue)]) func aWrongSwitchIsFarOutside(name: String, key: String, value: MetadataValue) throws {
         let golden = try Golden(name)
         let file = try Self.gguf(name)

@@ -44,7 +44,25 @@ import Testing
             if row >= 20, row < 40 { expected.append(Perplexity.loss(of: tokens[row + 1], logits)) }
         }
         var perplexity = Perplexity()
-        #expect(try generator.measure(chunk: tokens, into: &perplexity) == expected && perplexity.count == 20)
+        var seen: [Double] = []
+        let losses = try generator.measure(chunk: tokens, into: &perplexity) { seen.append(Perplexity.loss(of: tokens[21 + seen.count], $0)) }
+        #expect(losses == expected && seen == expected && perplexity.count == 20)
+        #expect(Perplexity.countedInChunk(contextTokens: 41) == 20 && Perplexity.countedInChunk(contextTokens: 512) == 255)
+    }
+
+    @Test func divergenceFromAReference() {
+        var far = Divergence()
+        func add(_ p: [Double], _ q: [Double]) -> Double {
+            // A constant added to all logits changes no probability.
+            let (p, q) = (p.map { Float(log($0)) + 30 }, q.map { Float(log($0)) - 2 })
+            return p.withUnsafeBufferPointer { p in q.withUnsafeBufferPointer { far.add(p, reference: $0) } }
+        }
+        let first = add([0.5, 0.25, 0.25], [0.25, 0.5, 0.25])
+        #expect(abs(first - (0.25 * log(0.5) + 0.5 * log(2))) < 1e-5)
+        #expect(far.count == 1 && far.agreement == 0 && far.error == 0)
+        let second = add([0.1, 0.2, 0.7], [0.1, 0.2, 0.7])
+        #expect(abs(second) < 1e-5 && far.agreement == 0.5)
+        #expect(abs(far.mean - (first + second) / 2) < 1e-12 && abs(far.error - abs(first - second) / 2) < 1e-9)
     }
 
     @Test func inputsAreSummedOverAllRows() throws {
@@ -55,7 +73,7 @@ import Testing
             options.threads = threads
             options.chunkRows = chunkRows
             let generator = try LocalGenerator(file: tiny.file, options: options)
-            let inputs = MatrixInputs(model: generator.model)
+            let inputs = try MatrixInputs(model: generator.model, source: tiny.file)
             try generator.compute(tokens: tokens, watch: inputs)
             try generator.compute(tokens: Array(tokens.prefix(5)), watch: inputs)
             return inputs.importance()

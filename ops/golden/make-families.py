@@ -40,6 +40,10 @@ def longrope():
 
 # name: configuration, architecture in GGUF, positions, prompts that make a golden of their own
 CASES = {
+    # Nothing but the block: Llama 2 and 3, Mistral 0.3, Yi, and MIO, which is Yi with more rows of vocabulary.
+    "llama": (transformers.LlamaConfig(
+        hidden_size=24, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=1, head_dim=6, intermediate_size=34, vocab_size=59,
+        rope_theta=5e6, **COMMON), "llama", 45),
     # Biases everywhere that a family of ours may have one, of the head too.
     "llama-biased": (transformers.LlamaConfig(
         hidden_size=28, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, head_dim=10, intermediate_size=38, vocab_size=43,
@@ -57,6 +61,10 @@ CASES = {
     "mixtral": (transformers.MixtralConfig(
         hidden_size=24, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, head_dim=8, intermediate_size=20, vocab_size=41,
         rope_theta=1e6, num_local_experts=5, num_experts_per_tok=2, sliding_window=None, **COMMON), "llama", 45),
+    # As the 72B has it: biases of queries, keys and values, a head of its own.
+    "qwen2": (transformers.Qwen2Config(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, intermediate_size=38, vocab_size=51,
+        rope_theta=1e6, use_sliding_window=False, **(COMMON | dict(rms_norm_eps=1e-6))), "qwen2", 45),
     # The first layer sees all, the others a window.
     "qwen2-window": (transformers.Qwen2Config(
         hidden_size=36, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=1, intermediate_size=34, vocab_size=47,

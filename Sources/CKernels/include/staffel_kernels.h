@@ -395,6 +395,17 @@ size_t sk_experts_workspace_bytes(const sk_experts *layer, int32_t rows);
 /// The whole layer. workspace: aligned to SK_ALIGNMENT, may hold anything.
 void sk_feed_experts(const sk_kernels *k, sk_pool *pool, const sk_experts *layer, int32_t rows, void *workspace);
 
+/// What the matrices of a layer were given by its last run, in its workspace: valid until that is used again.
+typedef struct sk_experts_inputs {
+    const int32_t *first;        // int32[experts + 1]: expert e has slots first[e] ..< first[e + 1]
+    const int32_t *row_of_slot;  // int32[rows * used]
+    const float *rows;           // f32[rows, columns]: of gates and ups
+    const float *slots;          // f32[rows * used, lds]: of downs, as many values as these have columns
+    size_t lds;
+} sk_experts_inputs;
+/// The layer, rows and workspace as they were given to `sk_feed_experts`. The layer has a norm; without, its x may be overwritten.
+sk_experts_inputs sk_experts_see(const sk_experts *layer, int32_t rows, void *workspace);
+
 // ---- Logits ----------------------------------------------------------------------------------------
 
 /// The index of the largest, the lowest index among equals (-0 and +0 are equal). No NaN in x; count > 0.
