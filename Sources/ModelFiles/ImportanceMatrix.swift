@@ -98,7 +98,7 @@ package struct ImportanceMatrix: Sendable {
     }
 
     /// What is said of a tensor's inputs: queries, keys and values that are one tensor take what queries alone do.
-    private func inputs(of name: String) -> [Float]? {
+    package func inputs(of name: String) -> [Float]? {
         let fused = ".attn_qkv.weight"
         return values[name] ?? (name.hasSuffix(fused) ? values[name.dropLast(fused.count) + ".attn_q.weight"] : nil)
     }

@@ -216,7 +216,6 @@ import Testing
         // Stages that are to stream their weights from now on: what was measured of others says nothing of them.
         clock.expect(seconds: 2)
         #expect(clock.deadline(of: step(rows: 1, sentMs: 20)) == Instant(nanoseconds: (120 + 16_000) * 1_000_000))
-        #expect(clock.deadline(of: step(rows: 1, sentMs: 20), isLost: true) == Instant(nanoseconds: (120 + 160) * 1_000_000))
         var unmeasured = StepClock(floorMs: 100, unmeasuredMs: 5_000, factor: 8)
         unmeasured.expect(seconds: 0.1)
         #expect(unmeasured.deadline(of: step(rows: 1, sentMs: 0)) == Instant(nanoseconds: 5_000_000_000))
