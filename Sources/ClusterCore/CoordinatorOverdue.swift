@@ -22,8 +22,9 @@ extension Coordinator {
     /// A worker that gets on with a step, but takes far longer for it than steps do: nothing is done about it here. Its pace weighs in the next cut
     /// (`PlanWatch`); people hear of it once in a while.
     private mutating func noteSlow(_ worker: PeerKey, _ step: StepInFlight, in replica: Int, _ now: Instant, _ effects: inout [Effect]) {
+        let floorMs = min(configuration.stuckDeadlineFloorMs, configuration.stepDeadlineFloorMs)
         guard let place = fleet.replicas[replica].place, place.since == now,
-            fleet.replicas[replica].scheduler.clock.isLate(step, floorMs: configuration.stuckDeadlineFloorMs, at: now)
+            fleet.replicas[replica].scheduler.clock.isLate(step, floorMs: floorMs, at: now)
         else { return }
         membership.workers[worker]!.slowAt = now
         guard fleet.replicas[replica].lastSlowStep != step.number else { return }
