@@ -5,12 +5,12 @@ import ModelFiles
 ///
 /// Rows are added in their order, each column by itself, so the sums do not depend on threads or instruction sets. Matrices that take the
 /// same input have the same sums; those that a file keeps as one tensor have them once. Each expert has sums of its own, of the rows that
-/// chose it. Not `Sendable`: who runs the stage owns it.
+/// chose it, and all of a layer stand together as in a stacked tensor. Not `Sendable`: who runs the stage owns it.
 package final class MatrixInputs {
     /// Squares of the inputs of one matrix, or of as many as there are experts.
     private struct Input {
-        /// Tensors of the model whose matrices take it: each a list of one, or one for each expert.
-        var tensors: [[String]]
+        /// Tensors whose matrices take it.
+        var tensors: [String]
         var columns: Int
         /// [matrices][columns]
         var squares: [Double]
@@ -34,28 +34,28 @@ package final class MatrixInputs {
     }
 
     private var inputs: [Input] = []
-    /// By layer and what takes it.
-    private let layers: [[[[String]]]]
-    private var indices: [[[String]]: Int] = [:]
+    /// By layer, and of each the tensors that take its four inputs.
+    private let layers: [[[String]]]
+    private var indices: [[String]: Int] = [:]
     /// Which input a projection of the bound stage has.
     private var places: [UnsafePointer<sk_projection>: Int] = [:]
     private var expertPlaces: [UnsafePointer<sk_experts>: ExpertPlaces] = [:]
     private var normed: [Float] = []
 
-    /// - Parameter source: has the tensors under whose names the sums will stand, fused and stacked as they are there. Throws where it lacks one.
+    /// - Parameter source: has the tensors under whose names the sums will stand, fused as they are there. Throws where it lacks one.
     package init(model: ModelConfiguration, source: any TensorSource) throws(ModelFileError) {
-        var layers: [[[[String]]]] = []
+        var layers: [[[String]]] = []
         for layer in 0..<model.layers { layers.append(try Self.inputs(of: ModelTensors.WantedLayer(layer, model), in: source)) }
         self.layers = layers
     }
 
     /// The tensors that take each of a layer's four inputs: of attention, of its output, of the feed-forward, of its way down.
-    private static func inputs(of layer: ModelTensors.WantedLayer, in source: any TensorSource) throws(ModelFileError) -> [[[String]]] {
-        func names(_ wanted: [ModelTensors.Wanted]) throws(ModelFileError) -> [[String]] {
-            var found: [[String]] = []
+    private static func inputs(of layer: ModelTensors.WantedLayer, in source: any TensorSource) throws(ModelFileError) -> [[String]] {
+        func names(_ wanted: [ModelTensors.Wanted]) throws(ModelFileError) -> [String] {
+            var found: [String] = []
             for one in wanted {
-                let sources = try ModelTensors.find(one, in: source).sources
-                if !found.contains(sources) { found.append(sources) }
+                let sources = try one.experts == nil ? ModelTensors.find(one, in: source).sources : [one.name]
+                found += sources.filter { !found.contains($0) }
             }
             return found
         }
@@ -71,16 +71,11 @@ package final class MatrixInputs {
     package func importance() -> ImportanceSums {
         var sums = ImportanceSums()
         for input in inputs {
-            for tensors in input.tensors {
-                // One tensor has all matrices, or each has its own.
-                let matrices = input.rows.count / tensors.count
-                for (index, name) in tensors.enumerated() {
-                    var entry = ImportanceSums.Entry(columns: input.columns, matrices: matrices)
-                    let range = index * matrices..<(index + 1) * matrices
-                    entry.sums = Array(input.squares[range.lowerBound * input.columns..<range.upperBound * input.columns])
-                    entry.counts = Array(input.rows[range])
-                    sums.entries[name] = entry
-                }
+            for name in input.tensors {
+                var entry = ImportanceSums.Entry(columns: input.columns, matrices: input.rows.count)
+                entry.sums = input.squares
+                entry.counts = input.rows
+                sums.entries[name] = entry
             }
         }
         return sums
@@ -94,7 +89,7 @@ package final class MatrixInputs {
         expertPlaces.removeAll()
         for (layer, bound) in zip(layers, projections.layers) {
             let tensors = self.layers[layer]
-            func place(_ projection: UnsafePointer<sk_projection>, _ tensors: [[String]]) {
+            func place(_ projection: UnsafePointer<sk_projection>, _ tensors: [String]) {
                 places[projection] = input(tensors, columns: projection.pointee.columns)
             }
             place(bound.qkv, tensors[0])
@@ -111,7 +106,7 @@ package final class MatrixInputs {
         }
     }
 
-    private func input(_ tensors: [[String]], columns: Int32, matrices: Int32 = 1) -> Int {
+    private func input(_ tensors: [String], columns: Int32, matrices: Int32 = 1) -> Int {
         if let index = indices[tensors] { return index }
         let (columns, matrices) = (Int(columns), Int(matrices))
         inputs.append(

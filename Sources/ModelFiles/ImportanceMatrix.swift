@@ -91,17 +91,37 @@ package struct ImportanceMatrix: Sendable {
 
     // MARK: Use
 
+    /// Whether it says anything of a tensor: under its own name or, of one expert's matrix, under that of all experts stacked.
+    package func covers(_ tensor: Tensor) -> Bool {
+        values[tensor.name] != nil || Self.stack(ofExpert: tensor.name).map { values[$0.name] != nil } ?? false
+    }
+
     /// The weights of a tensor's matrices, or nil where there are none for it. Throws when their number fits no tensor of this shape.
     func weights(for tensor: Tensor) throws(ModelFileError) -> [Float]? {
-        guard let found = values[tensor.name] else { return nil }
         let matrices = tensor.shape.count > 2 ? tensor.shape[2] : 1
-        guard found.count == tensor.columns * matrices else {
-            throw ModelFileError(
-                .wrongTensor,
-                "The importance matrix has \(found.count) numbers for '\(tensor.name)', whose \(matrices) matrices have \(tensor.columns) columns. It was made from another model; make one with 'staffel imatrix' from this one."
-            )
+        if let found = values[tensor.name] {
+            guard found.count == tensor.columns * matrices else { throw Self.misfit(found.count, tensor, matrices) }
+            return found
         }
-        return found
+        guard let (name, expert) = Self.stack(ofExpert: tensor.name), let found = values[name] else { return nil }
+        guard matrices == 1, found.count % tensor.columns == 0, expert < found.count / tensor.columns else {
+            throw Self.misfit(found.count, tensor, matrices)
+        }
+        return Array(found[expert * tensor.columns..<(expert + 1) * tensor.columns])
+    }
+
+    /// Older files keep experts one by one: "blk.0.ffn_up.3.weight" is number 3 of "blk.0.ffn_up_exps.weight". Nil for other names.
+    package static func stack(ofExpert name: String) -> (name: String, expert: Int)? {
+        let words = name.split(separator: ".", omittingEmptySubsequences: false)
+        guard words.count == 5, words[2].hasPrefix("ffn_"), words[4] == "weight", let expert = Int(words[3]), expert >= 0 else { return nil }
+        return ("\(words[0]).\(words[1]).\(words[2])_exps.weight", expert)
+    }
+
+    private static func misfit(_ count: Int, _ tensor: Tensor, _ matrices: Int) -> ModelFileError {
+        ModelFileError(
+            .wrongTensor,
+            "The importance matrix has \(count) numbers for '\(tensor.name)', whose \(matrices) matrices have \(tensor.columns) columns. It was made from another model; make one with 'staffel imatrix' from this one."
+        )
     }
 }
 
@@ -126,16 +146,12 @@ package struct ImportanceSums: Sendable {
 
     package init() {}
 
-    /// Experts of all layers, by their ways down; 0 for a model without.
-    package var experts: Int { counts(ofDowns: { _ in true }) }
+    /// Experts of all layers; 0 for a model without.
+    package var experts: Int { rowsByExpert.count }
     /// Those that no row chose.
-    package var idleExperts: Int { counts(ofDowns: { $0 == 0 }) }
+    package var idleExperts: Int { rowsByExpert.count(where: { $0 == 0 }) }
 
-    private func counts(ofDowns isCounted: (Int) -> Bool) -> Int {
-        // Stacked in one tensor, or one a tensor: blk.0.ffn_down.3.weight.
-        let downs = entries.filter { $0.key.contains(".ffn_down_exps.") || $0.key.contains(".ffn_down.") && !$0.key.hasSuffix(".ffn_down.weight") }
-        return downs.values.reduce(0) { $0 + $1.counts.count(where: isCounted) }
-    }
+    private var rowsByExpert: [Int] { entries.filter { $0.key.hasSuffix(".ffn_down_exps.weight") }.flatMap(\.value.counts) }
 
     /// Writes the GGUF form at `path`: tensors in the order of their names, so that equal sums are equal bytes.
     ///

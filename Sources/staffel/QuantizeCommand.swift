@@ -36,7 +36,7 @@ struct QuantizeCommand: AsyncParsableCommand {
             printError("'\(model)' is quantised already; its errors stay in what is made of it.")
         }
         let unweighed = importance.map { importance in
-            file.tensors.filter { $0.shape.count > 1 && QuantisationMix.isLayerMatrix($0.name) && importance.values[$0.name] == nil }.map(\.name)
+            file.tensors.filter { $0.shape.count > 1 && QuantisationMix.isLayerMatrix($0.name) && !importance.covers($0) }.map(\.name)
         } ?? []
         if !unweighed.isEmpty {
             printError("the importance matrix says nothing of \(unweighed.count) matrices, such as '\(unweighed[0])'; their errors all count the same.")

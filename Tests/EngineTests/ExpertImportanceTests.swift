@@ -79,7 +79,7 @@ import Testing
         }
     }
 
-    /// Files of older converters have a tensor for each expert; each has the sums of its part of the stack.
+    /// Files of older converters have a tensor for each expert; the sums are those of a stack.
     @Test func expertsOneByOne() throws {
         let tiny = try model(.llama)
         var writer = GGUFWriter(metadata: tiny.file.metadata)
@@ -94,17 +94,23 @@ import Testing
                 writer.add(name, shape: Array(tensor.shape.prefix(2)), floats: Array(all[expert * size..<(expert + 1) * size]))
             }
         }
+        let single = try GGUFFile(parts: [try writer.bytes()])
         let tokens = tiny.tokens(30, seed: 5)
-        let stacked = try importance(tiny.file, tokens), single = try importance(GGUFFile(parts: [try writer.bytes()]), tokens)
+        let sums = try importance(tiny.file, tokens), others = try importance(single, tokens)
+        #expect(others.entries.keys.sorted() == sums.entries.keys.sorted() && others.experts == 14)
+        for (name, entry) in sums.entries { #expect(others.entries[name]?.sums == entry.sums && others.entries[name]?.counts == entry.counts) }
+        // And weighed by it they become what they become as a stack.
+        let folder = try TemporaryFolder()
+        try sums.write(to: folder.file("i.gguf"), dataset: "t", chunks: 1, chunkTokens: 30)
+        let matrix = try ImportanceMatrix(path: folder.file("i.gguf"))
+        let recipe = ConversionRecipe(.all(.q4_0))
+        let stacked = try GGUFFile(parts: [ModelConversion.bytes(of: tiny.file, as: recipe, importance: matrix)])
+        let parted = try GGUFFile(parts: [ModelConversion.bytes(of: single, as: recipe, importance: matrix)])
         for kind in ["gate", "up", "down"] {
-            let whole = try #require(stacked.entries["blk.1.ffn_\(kind)_exps.weight"])
-            for expert in 0..<7 {
-                let part = try #require(single.entries["blk.1.ffn_\(kind).\(expert).weight"])
-                #expect(part.counts == [whole.counts[expert]])
-                #expect(part.sums == Array(whole.sums[expert * whole.columns..<(expert + 1) * whole.columns]))
-            }
+            let whole = try #require(stacked.tensor("blk.1.ffn_\(kind)_exps.weight"))
+            let parts = try (0..<7).map { Array(try #require(parted.tensor("blk.1.ffn_\(kind).\($0).weight")).bytes) }
+            #expect(parts.flatMap { $0 } == Array(whole.bytes))
         }
-        #expect(single.experts == 14 && single.idleExperts == stacked.idleExperts)
     }
 
     /// Two tokens choose four experts at most: the others are weighed evenly, which is as if nothing were known of them.
@@ -140,12 +146,13 @@ import Testing
         for source in sources {
             let sums = try importance(source, tokens)
             let wanted = ((source as? HFModel)?.roles ?? source.tensors).filter { $0.shape.count > 1 && QuantisationMix.isLayerMatrix($0.name) }
-            #expect(sums.entries.keys.sorted() == wanted.map(\.name).sorted())
+            #expect(Set(sums.entries.keys) == Set(wanted.map { ImportanceMatrix.stack(ofExpert: $0.name)?.name ?? $0.name }))
+            let experts = try ModelConfiguration(source: source).experts?.count ?? 1
             for tensor in wanted {
-                let entry = try #require(sums.entries[tensor.name])
-                let experts = tensor.shape.count > 2 ? tensor.shape[2] : 1
-                #expect(entry.columns == tensor.columns && entry.counts.count == experts, "\(tensor.name)")
-                #expect(entry.sums.count == experts * tensor.columns, "\(tensor.name)")
+                let isExpert = ImportanceMatrix.stack(ofExpert: tensor.name) != nil || tensor.shape.count > 2
+                let entry = try #require(sums.entries[ImportanceMatrix.stack(ofExpert: tensor.name)?.name ?? tensor.name])
+                #expect(entry.columns == tensor.columns && entry.counts.count == (isExpert ? experts : 1), "\(tensor.name)")
+                #expect(entry.sums.count == entry.counts.count * tensor.columns, "\(tensor.name)")
             }
             found.append(sums)
         }
