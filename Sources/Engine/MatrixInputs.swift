@@ -54,7 +54,7 @@ package final class MatrixInputs {
         func names(_ wanted: [ModelTensors.Wanted]) throws(ModelFileError) -> [String] {
             var found: [String] = []
             for one in wanted {
-                let sources = one.experts == nil ? try ModelTensors.find(one, in: source).sources : [one.name]
+                let sources = try one.experts == nil ? ModelTensors.find(one, in: source).sources : [one.name]
                 found += sources.filter { !found.contains($0) }
             }
             return found

@@ -102,6 +102,7 @@ package struct ImportanceMatrix: Sendable {
         let fused = ".attn_qkv.weight"
         return values[name] ?? (name.hasSuffix(fused) ? values[name.dropLast(fused.count) + ".attn_q.weight"] : nil)
     }
+
     /// The weights of a tensor's matrices, or nil where there are none for it. Throws when their number fits no tensor of this shape.
     func weights(for tensor: Tensor) throws(ModelFileError) -> [Float]? {
         let matrices = tensor.shape.count > 2 ? tensor.shape[2] : 1
@@ -155,7 +156,7 @@ package struct ImportanceSums: Sendable {
     /// Experts of all layers; 0 for a model without.
     package var experts: Int { rowsByExpert.count }
     /// Those that no row chose.
-    package var idleExperts: Int { rowsByExpert.count { $0 == 0 } }
+    package var idleExperts: Int { rowsByExpert.count(where: { $0 == 0 }) }
 
     private var rowsByExpert: [Int] { entries.filter { $0.key.hasSuffix(".ffn_down_exps.weight") }.flatMap(\.value.counts) }
 
