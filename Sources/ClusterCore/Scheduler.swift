@@ -174,8 +174,8 @@ package struct Scheduler: Sendable {
     package mutating func nextStep(at now: Instant) -> Step? {
         guard inFlight.count < inFlightMax, !isHeld else { return nil }
         admitWaiting()
-        // One of these is always on its way while there is something to rebuild, and no more while others want the stages. Where one step at a time is,
-        // they take turns.
+        // One of these is always on its way while there is something to rebuild, and no more while others want the stages. Where one step at a time
+        // is, they take turns.
         if isRebuilding, !wasRebuildLast, !inFlight.contains(where: \.isRebuild), let step = nextRebuildStep(at: now) { return step }
         return nextPlainStep(at: now) ?? nextRebuildStep(at: now)
     }
