@@ -48,8 +48,9 @@ package enum Limits {
     /// Thirty years: a wait of more is as good as for ever.
     package static let expectedWaitMsMax: UInt64 = 1_000_000_000_000
     package static let heartbeatIntervalMs: UInt64 = 250
-    /// A worker or gateway gives a silent coordinator up after so long, and makes a new connection.
-    package static let coordinatorSilenceMs: UInt64 = 1_600
+    /// A worker or gateway gives a silent coordinator up after so long, and makes a new connection. Less than the coordinator takes for them: where
+    /// only its words are lost, it learns of it by their silence behind this.
+    package static let coordinatorSilenceMs: UInt64 = 1_400
     /// And takes a connection for dead on which its hello is not answered for so long: a handshake is some round trips of a slow network.
     package static let greetingTimeoutMs: UInt64 = 3_000
     /// The coordinator gives a silent worker up after so long: a process that is stopped or a link that is cut shows within two seconds.
