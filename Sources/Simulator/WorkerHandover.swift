@@ -43,8 +43,9 @@ extension Cluster {
         var next = 0
         for block in frame.blocks {
             for layer in frame.layers {
-                // It would be believed that it has it: of a plan that is over.
-                guard process.prepared!.memory[layer] != nil else { return fail("\(name(party)) is sent layer \(layer), which it takes for its own") }
+                // It has this layer of a plan that is over, of which the coordinator does not know: it came back while it loaded that. The hand-over
+                // fails then, and is tried again.
+                guard process.prepared!.memory[layer] != nil else { return failHandover(frame.epoch, "a layer came that is got from nobody", party) }
                 let first = Int(block.value) * size
                 process.prepared!.memory[layer]!.replaceSubrange(first..<first + size, with: values[next..<next + size])
                 next += size
