@@ -71,9 +71,9 @@ extension Coordinator {
         // Of one that does not say what it does it must be assumed; one that got on was only too slow, and counted as that.
         if place.isForStanding || place.work == nil { metrics.faults.stagesStuck += 1 }
         let still = now.milliseconds(since: place.since)
-        guard place.isForStanding, let work = place.work else { return strike(worker, Failure(.internalError, what), now, &effects) }
+        guard place.isForStanding, place.work != nil, let member = membership.workers[worker] else { return strike(worker, Failure(.internalError, what), now, &effects) }
         // It can't load anything either: no plan counts on it until it moves.
-        membership.stuck[worker] = Membership.Stuck(session: membership.workers[worker]?.hello.session ?? 0, work: work)
+        membership.stuck[worker] = Membership.Stuck(session: member.hello.session, said: member.progress)
         strike(
             worker, Failure(.internalError, "\(what): the stage thread of worker \(name(worker)) did nothing for the last \(still) ms"), now, &effects)
     }
@@ -86,8 +86,8 @@ extension Coordinator {
     }
 
     /// A stage thread that was stuck goes on, or its process is another one.
-    mutating func unstick(_ worker: PeerKey, session: UInt64, work: UInt64?, _ now: Instant, _ effects: inout [Effect]) {
-        guard let stuck = membership.stuck[worker], stuck.session != session || work != nil && work != stuck.work else { return }
+    mutating func unstick(_ worker: PeerKey, session: UInt64, said: Heartbeat?, _ now: Instant, _ effects: inout [Effect]) {
+        guard let stuck = membership.stuck[worker], stuck.session != session || said.map(stuck.hasMoved) ?? false else { return }
         membership.stuck[worker] = nil
         fleet.lastChange = now
         fleet.triedInVain = nil

@@ -38,7 +38,7 @@ extension Coordinator {
             membership.strikes[worker] = nil
         }
         speeds.met(worker, session: hello.session)
-        unstick(worker, session: hello.session, work: nil, now, &effects)
+        unstick(worker, session: hello.session, said: nil, now, &effects)
         defer { weights.tell(worker, hello, &effects) }
         // A restarted coordinator's epochs must lie above all that its workers have seen, or an old frame could pass for a new one.
         fleet.hasSeen(max(hello.lastEpoch, hello.holding?.epoch ?? Epoch(0)))
@@ -134,7 +134,7 @@ extension Coordinator {
     mutating func heard(_ heartbeat: Heartbeat, from worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
         membership.workers[worker]!.progress = heartbeat
         membership.workers[worker]!.toldAt = now
-        unstick(worker, session: membership.workers[worker]!.hello.session, work: heartbeat.work, now, &effects)
+        unstick(worker, session: membership.workers[worker]!.hello.session, said: heartbeat, now, &effects)
         locateStep(after: worker, now, &effects)
     }
 

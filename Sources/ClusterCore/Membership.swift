@@ -13,8 +13,13 @@ package struct Membership: Hashable, Sendable {
 
     struct Stuck: Hashable, Sendable {
         var session: UInt64
-        /// What its heartbeats said by then (`Heartbeat.work`).
-        var work: UInt64
+        /// What its heartbeats said by then.
+        var said: Heartbeat
+
+        /// Its stage thread did something since, be it only the end of its step. That its epoch is another one now is its socket thread's word.
+        func hasMoved(_ heartbeat: Heartbeat) -> Bool {
+            heartbeat.work != nil && heartbeat.work != said.work || heartbeat.epoch == said.epoch && heartbeat.lastStep > said.lastStep
+        }
     }
 
     package init() {}
