@@ -71,7 +71,9 @@ extension Coordinator {
         // Of one that does not say what it does it must be assumed; one that got on was only too slow, and counted as that.
         if place.isForStanding || place.work == nil { metrics.faults.stagesStuck += 1 }
         let still = now.milliseconds(since: place.since)
-        guard place.isForStanding, place.work != nil, let member = membership.workers[worker] else { return strike(worker, Failure(.internalError, what), now, &effects) }
+        guard place.isForStanding, place.work != nil, let member = membership.workers[worker] else {
+            return strike(worker, Failure(.internalError, what), now, &effects)
+        }
         // It can't load anything either: no plan counts on it until it moves.
         membership.stuck[worker] = Membership.Stuck(session: member.hello.session, said: member.progress)
         strike(

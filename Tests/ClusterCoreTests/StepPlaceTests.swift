@@ -47,6 +47,14 @@ import Testing
         #expect(state(stuck, at: 90_000) == "standby")
     }
 
+    @Test func oneThatOnlyEndsItsStepGoesOnToo() {
+        var stuck = Stuck()
+        #expect(run(&stuck, until: 5_000) { _ in 7 } != nil)
+        #expect(run(&stuck, until: 2_000) { _ in 7 } == nil && !stuck.coordinator.membership.stuck.isEmpty)
+        _ = run(&stuck, until: 250, computed: [2, 2]) { _ in 7 }
+        #expect(stuck.coordinator.membership.stuck.isEmpty)
+    }
+
     @Test func aNewProcessIsNotTheStuckOne() {
         var stuck = Stuck()
         #expect(run(&stuck, until: 5_000) { _ in 7 } != nil)
