@@ -67,6 +67,9 @@ struct GenerateCommand: AsyncParsableCommand {
     @Option(help: "What passes between layers: f32 or bf16.")
     var boundary = "f32"
 
+    @Option(help: "How keys and values are kept: f16, f32 or q8_0 (8 bits).")
+    var kvType = "f16"
+
     @OptionGroup var weights: WeightsMemoryOption
     @OptionGroup var caching: CacheOptions
     @OptionGroup var generating: GenerationConfigOptions
@@ -130,6 +133,8 @@ struct GenerateCommand: AsyncParsableCommand {
         var options = LocalGenerator.Options()
         options.threads = threads ?? ProcessInfo.processInfo.activeProcessorCount
         options.chunkRows = chunkRows
+        guard let kvType = KVType(rawValue: kvType) else { throw ValidationError("--kv-type is '\(kvType)': give \(KVType.names)") }
+        options.kvType = kvType
         options.boundary = Engine.BoundaryType(try CoordinatorCommand.boundary(boundary))
         options.instructionSet = try InstructionSet.fromEnvironment()
         guard (1...ComputePool.threadsMax).contains(options.threads) else {
