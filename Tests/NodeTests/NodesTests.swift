@@ -11,8 +11,6 @@ import ZeroMQ
 
 /// A coordinator and workers in this process, over real sockets on the loopback interface.
 @Suite struct NodesTests {
-    private static let patience = Duration.seconds(60)
-
     private let folder: TemporaryFolder
     private let tiny: TinyModel
     private let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
@@ -128,13 +126,7 @@ import ZeroMQ
         let victim = PeerKey(try CurveKeyFile(path: StateDirectory(path: local.workers[0]).file("node.key")).load().publicKey)
         try RevokedKeys(directory: state).add(victim, note: "worker worker-1")
 
-        let deadline = ContinuousClock.now + Self.patience
-        var after = before
-        while after.workers.contains(where: { $0.key == victim }) || after.health.state != .serving {
-            try #require(ContinuousClock.now < deadline, "still \(after.health)")
-            try await Task.sleep(for: .milliseconds(20))
-            after = try CoordinatorExchange.status(state: state)
-        }
+        let after = try await serving(state) { !$0.workers.contains { $0.key == victim } }
         #expect(after.workers.map(\.layers) == [0..<TinyModel.layers])
         #expect(after.epoch > before.epoch)
         #expect(try PeerStore(directory: state).role(of: victim) == nil)
@@ -239,25 +231,5 @@ import ZeroMQ
         #expect(error.code == .addressInUse)
         first.shutdown()
         try await first.waitUntilEnded()
-    }
-
-    /// Asks until the pipeline serves.
-    private func serving(_ state: StateDirectory) async throws -> StatusReport {
-        let deadline = ContinuousClock.now + Self.patience
-        while true {
-            let report = try CoordinatorExchange.status(state: state)
-            if report.health.state == .serving { return report }
-            try #require(ContinuousClock.now < deadline, "still \(report.health)")
-            try await Task.sleep(for: .milliseconds(20))
-        }
-    }
-
-    /// A port that a socket of ours had a moment ago.
-    private func freePort() throws -> Int {
-        let context = try Context()
-        let access = try AccessList(context, domain: "port")
-        defer { withExtendedLifetime(access) {} }
-        let socket = try Socket(context, .pull, SocketOptions(.curveServer(CurveKeyPair.generate(), domain: "port")))
-        return try #require(try Int(socket.bind("tcp://127.0.0.1:0").split(separator: ":").last!))
     }
 }

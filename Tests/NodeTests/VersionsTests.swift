@@ -12,7 +12,6 @@ import ZeroMQ
 
 /// Processes of different releases, over real sockets: another minor takes part as far as it knows, another major is told why it does not.
 @Suite struct VersionsTests {
-    private static let patience = Duration.seconds(60)
     private static let otherMajor = ProtocolVersion.current.major + 1
 
     private let folder: TemporaryFolder
@@ -46,21 +45,7 @@ import ZeroMQ
     }
 
     private func serving(_ state: StateDirectory, workers: Int) async throws -> StatusReport {
-        let deadline = ContinuousClock.now + Self.patience
-        while true {
-            let report = try CoordinatorExchange.status(state: state)
-            if report.health.state == .serving, report.workers.count(where: { !$0.layers.isEmpty }) == workers { return report }
-            try #require(ContinuousClock.now < deadline, "still \(report.health)")
-            try await Task.sleep(for: .milliseconds(20))
-        }
-    }
-
-    private func freePort() throws -> Int {
-        let context = try Context()
-        let access = try AccessList(context, domain: "port")
-        defer { withExtendedLifetime(access) {} }
-        let socket = try Socket(context, .pull, SocketOptions(.curveServer(CurveKeyPair.generate(), domain: "port")))
-        return try #require(try Int(socket.bind("tcp://127.0.0.1:0").split(separator: ":").last!))
+        try await NodeTests.serving(state) { $0.workers.count { !$0.layers.isEmpty } == workers }
     }
 
     /// The first release has no hand-overs: it serves, nobody asks it to hand its layers over, and who asks for that is told why not. One of a
@@ -102,16 +87,9 @@ import ZeroMQ
         let socket = try Socket(context, .dealer, SocketOptions(.curveClient(keys, server: enrolment.coordinatorKey.curve)))
         try socket.connect(enrolment.endpoint)
         var question = Message(copying: FrameHeader.bytes(.toCoordinator, major: Self.otherMajor) + [0x6A, 0])
-        var answer: FromCoordinator?
-        var isSent = false
-        let deadline = ContinuousClock.now + Self.patience
-        while answer == nil {
-            try #require(ContinuousClock.now < deadline)
-            if !isSent { isSent = try socket.send(&question) }
-            if let message = try socket.receive() { answer = try message.withBytes(of: 0, WireCodec.decodeFromCoordinator) }
-            try await Task.sleep(for: .milliseconds(5))
-        }
-        guard case .refused(let failure) = try #require(answer) else { return #expect(Bool(false), "\(String(describing: answer))") }
+        _ = try await eventually("for a connection") { try socket.send(&question) ? true : nil }
+        let answer = try await eventually("for an answer") { try socket.receive()?.withBytes(of: 0, WireCodec.decodeFromCoordinator) }
+        guard case .refused(let failure) = answer else { return #expect(Bool(false), "\(answer)") }
         #expect(failure.code == .versionMismatch)
         #expect(failure.message.contains("protocol \(Self.otherMajor)") && failure.message.contains("same release"))
         node.shutdown()

@@ -6,7 +6,7 @@ import Testing
 /// A CURVE server with its access list, on one thread with its clients: nothing here needs another thread.
 struct Server: ~Copyable {
     static let domain = "test"
-    static let patienceMs = 5_000
+    static let patienceMs = 60_000
 
     let context: Context
     let keys: CurveKeyPair
