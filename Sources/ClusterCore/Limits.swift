@@ -50,11 +50,12 @@ package enum Limits {
     package static let heartbeatIntervalMs: UInt64 = 250
     /// A worker or gateway gives a silent coordinator up after so long, and makes a new connection. Less than the coordinator takes for them: where
     /// only its words are lost, it learns of it by their silence behind this.
-    package static let coordinatorSilenceMs: UInt64 = 1_400
+    package static let coordinatorSilenceMs: UInt64 = 1_200
     /// And takes a connection for dead on which its hello is not answered for so long: a handshake is some round trips of a slow network.
     package static let greetingTimeoutMs: UInt64 = 3_000
-    /// The coordinator gives a silent worker up after so long: a process that is stopped or a link that is cut shows within two seconds.
-    package static let workerSilenceMs: UInt64 = 1_600
+    /// The coordinator gives a silent worker up after so long: a process that is stopped or a link that is cut shows within two seconds. Where only
+    /// the coordinator's words are lost, TCP still brings what the worker says until it repeats itself for want of an answer: half a second more.
+    package static let workerSilenceMs: UInt64 = 1_400
     package static let loadProgressTimeoutMs: UInt64 = 60_000
     package static let stepDeadlineFloorMs: UInt64 = 10_000
     /// A stage thread that is in a step and does nothing for so long is stuck, unless its layers take very long. Far longer than a busy machine
