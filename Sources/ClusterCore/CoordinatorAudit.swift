@@ -65,6 +65,8 @@ extension Coordinator {
     }
 
     package var isServing: Bool { fleet.isServing }
+    /// It has, or is getting, or giving away, layers of a plan in force.
+    package func wants(_ worker: PeerKey) -> Bool { fleet.replica(of: worker) != nil || fleet.replica(handingOverWith: worker) != nil }
     /// Sequences that gave way to a tenant that had nothing running.
     package var displacements: UInt64 { fleet.replicas.reduce(0) { $0 + $1.scheduler.displacements } }
     /// Somebody decodes while another one's lost layers are rebuilt.

@@ -113,10 +113,8 @@ extension Coordinator {
             log(.warning, "layers can't be handed over while they serve", [.init("replica", replica), .init("reason", obstacle)], &effects)
             return false
         }
-        // A slice of a past plan would pass for layers that its worker still has.
-        for stage in plan.stages where membership.workers[stage.worker]!.holdsSlice && old.stages.allSatisfy({ $0.worker != stage.worker }) {
-            releaseSlice(of: stage.worker, &effects)
-        }
+        // A slice of a past plan would pass for layers that its worker still has. Who came back while it loaded one has not said so yet.
+        for stage in plan.stages where old.stages.allSatisfy({ $0.worker != stage.worker }) { releaseSlice(of: stage.worker, &effects) }
         let handover = Handover(from: old, to: plan, epoch: fleet.takeEpoch(), reason: reason, at: now)
         fleet[replica].handover = handover
         fleet[replica].scheduler.trackChanges()

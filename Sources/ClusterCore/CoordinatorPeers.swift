@@ -136,6 +136,22 @@ extension Coordinator {
         membership.workers[worker]!.toldAt = now
         unstick(worker, session: membership.workers[worker]!.hello.session, said: heartbeat, now, &effects)
         locateStep(after: worker, now, &effects)
+        releaseForgottenSlice(of: worker, saying: heartbeat, &effects)
+    }
+
+    /// It has a stage that no plan in force gave it, and its hello said nothing of that: it came back while it still loaded, or the hello was older
+    /// than the order. It would keep memory for nobody, and load nothing ahead.
+    private mutating func releaseForgottenSlice(of worker: PeerKey, saying heartbeat: Heartbeat, _ effects: inout [Effect]) {
+        guard (1...Limits.epochMax).contains(heartbeat.epoch.value), !membership.workers[worker]!.holdsSlice, !fleet.isIdle,
+            fleet.replica(of: worker) == nil, fleet.replica(handingOverWith: worker) == nil
+        else { return }
+        // What it holds may be of an earlier coordinator's plan that nobody else told of.
+        fleet.hasSeen(heartbeat.epoch)
+        log(
+            .info, "a worker has a stage of a plan that is over", [.init("peer", worker), .init("epoch", heartbeat.epoch.value)], &effects)
+        releaseSlice(of: worker, &effects)
+        membership.workers[worker]!.ahead = nil
+        fleet.standbyPlaces = nil
     }
 
     // MARK: - Loss

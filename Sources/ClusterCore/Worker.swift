@@ -177,6 +177,8 @@ package struct Worker: Sendable {
         if !link.isJoined { effects.append(.log(LogEntry(.notice, "joined the cluster"))) }
         link.welcomed(at: now)
         coordinatorMinor = welcome.version.minor
+        // It answers a hello, with which it gave up whatever hand-over this worker had a part in; a new coordinator has never heard of one.
+        if handover?.state != .adopting { endHandover(&effects) }
         // A coordinator that was started anew has not heard of it.
         if leavingBy != nil, coordinatorMinor >= ProtocolVersion.handoverMinor { effects.append(.send(.wishToLeave)) }
     }

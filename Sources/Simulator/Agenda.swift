@@ -34,6 +34,8 @@ struct Agenda {
         case drift(party: Int)
         case draining(party: Int)
         case client(Int)
+        /// A link over which keys and values are on their way.
+        case transferLink(Int)
         /// The next of several workers that die one after another.
         case doomed(Int)
     }

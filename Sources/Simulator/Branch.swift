@@ -14,6 +14,7 @@ package enum Branch: String, CaseIterable, Sendable {
     case helloDemanded = "an unknown peer is told to say hello"
     case standbyJoined = "a worker joins as a standby"
     case released = "a standby's slice is released"
+    case forgottenReleased = "a slice is released that its worker's hello did not name"
     // Gateways, as the coordinator sees them
     case gatewayLeft = "gateway lost: it left"
     case gatewayRestartedSeen = "gateway lost: another process has its key"

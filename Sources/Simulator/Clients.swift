@@ -155,7 +155,8 @@ extension Cluster {
         let (model, context) = (scenario.model, scenario.configuration.contextTokens)
         var sampling = SamplingParameters()
         sampling.seed = numbers.next()
-        sampling.maxTokens = Int32(numbers.among(1...(numbers.oneIn(3) ? 60 : 20)))
+        // Where layers are handed over again and again, streams should still be there when it is done.
+        sampling.maxTokens = Int32(numbers.among(1...(scenario.blockLosses > 0 ? context : numbers.oneIn(3) ? 60 : 20)))
         sampling.minTokens = numbers.oneIn(4) ? Int32(numbers.among(0...Int(sampling.maxTokens))) : 0
         sampling.ignoreEndTokens = numbers.oneIn(3)
         if numbers.oneIn(4) { sampling.stopTokens = [TokenID(numbers.below(model.vocabulary))] }

@@ -20,6 +20,7 @@ final class Cluster {
     var sessions: UInt64 = 0
     var ports = 9_000
     var faultsLeft: Int
+    var blockLossesLeft: Int
     var requestsLeft: Int
     /// The next fault was put off until there is work.
     var isMeetingWork = false
@@ -49,6 +50,7 @@ final class Cluster {
         workers = [WorkerProcess?](repeating: nil, count: scenario.workers)
         gateways = [GatewayProcess?](repeating: nil, count: scenario.gateways)
         faultsLeft = scenario.faultCount
+        blockLossesLeft = scenario.blockLosses
         requestsLeft = scenario.requestCount
         for party in 0...scenario.workers + scenario.gateways {
             let clock = LocalClock(origin: numbers.octaves(1_000_000_000...1 << 50), at: now)

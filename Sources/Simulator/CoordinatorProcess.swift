@@ -14,6 +14,8 @@ final class CoordinatorProcess {
     var preemptions: UInt64 = 0
     var displacements: UInt64 = 0
     var accepted: UInt64 = 0
+    /// Workers that are to have no layers any more, as its log calls them.
+    var drained: Set<String> = []
 
     init(machine: Coordinator, session: UInt64, parties: Int) {
         self.machine = machine
@@ -107,9 +109,11 @@ extension Cluster {
                 let worker = Self.party(key)
                 if owners.knows(assignment, of: worker, by: process.session) { coverage.count(.assignedAgain) }
                 if let finding = owners.assign(assignment, to: worker, by: process.session) { fail(finding) }
+                if process.drained.contains("\(key)") { fail("\(name(worker)) is given a stage, though it is drained") }
                 process.loadingEpochs.insert(assignment.epoch.value)
             case .send(.handover(.prepare(let assignment, _)), let key):
                 if let finding = owners.assign(assignment, to: Self.party(key), by: process.session) { fail(finding) }
+                if process.drained.contains("\(key)") { fail("\(name(Self.party(key))) is handed layers, though it is drained") }
             case .send(.drainStatus(let status), _): note(status)
             case .send(.step(let step), _): note(step)
             case .send(.failed(_, let failure), _) where failure.code == .noCapacity:
@@ -173,7 +177,12 @@ extension Cluster {
     private func note(_ entry: LogEntry, _ process: CoordinatorProcess) {
         switch entry.message {
         case "worker joined": if entry["role"] == "standby" { coverage.count(.standbyJoined) }
-        case "worker lost": if let branch = Self.losses[entry["reason"]] { coverage.count(branch) }
+        case "a worker is drained": process.drained.insert(entry["peer"])
+        case "draining was undone": process.drained.remove(entry["peer"])
+        case "worker lost":
+            process.drained.remove(entry["peer"])
+            if let branch = Self.losses[entry["reason"]] { coverage.count(branch) }
+        case "a worker has a stage of a plan that is over": coverage.count(.forgottenReleased)
         case "a worker is slow; its stage thread gets on": coverage.count(.workerSlow)
         case "a stage thread that was stuck goes on": coverage.count(.workerUnstuck)
         case "gateway lost": if let branch = Self.losses[entry["reason"]] { coverage.count(branch) }

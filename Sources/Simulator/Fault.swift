@@ -39,6 +39,8 @@ package enum Fault: String, CaseIterable, Sendable {
     case controlTailLost = "control-tail-lost"
     /// The same between two stages.
     case rowsTailLost = "rows-tail-lost"
+    /// The same between two workers that hand layers over, in the middle of it.
+    case blocksTailLost = "blocks-tail-lost"
     /// Nothing passes between a process and the coordinator for a while, either way.
     case linkCut = "link-cut"
     /// Nothing passes in one direction.
@@ -54,8 +56,10 @@ package enum Fault: String, CaseIterable, Sendable {
     case choiceCancelled = "choice-cancelled"
 
     /// How often it is drawn, beside others: what takes a whole cluster down hides what the rest would show.
+    /// 0: it strikes in moments of its own.
     var weight: Int {
         switch self {
+        case .blocksTailLost: 0
         case .workerKilled, .workerRestarted, .workersInARow, .workerLeaves, .workerDrained: 6
         case .stageHangs, .controlTailLost, .rowsTailLost, .clientLeaves: 6
         case .coordinatorEnded, .gatewayEnded, .clockLeaps, .clockDrifts, .malformedFrame: 1

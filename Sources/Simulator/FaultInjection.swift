@@ -28,6 +28,8 @@ extension Cluster {
         case .processStopped, .hostSuspended, .clockLeaps, .clockDrifts: disturbMachine(fault)
         case .stageHangs, .stageSlow, .stepFails, .diskFull, .loadStalls: disturbStage(fault)
         case .controlTailLost, .rowsTailLost, .linkCut, .linkHalfOpen, .partition, .linkSlow: disturbNetwork(fault)
+        // Where the scenario has it, it comes with a frame (`loseSomeBlocks`).
+        case .blocksTailLost: false
         case .malformedFrame: sendNonsense()
         case .keyRevoked: revokeKey()
         case .clientLeaves, .choiceCancelled: cancelSomething(fault)
@@ -248,6 +250,7 @@ extension Cluster {
         case .slowLink(let id):
             let control = 2 * hosts.count
             (id >= control ? links[id - control].link : id % 2 == 0 ? hosts[id / 2].up : hosts[id / 2].down).slowness = 1
+        case .transferLink(let index): breakTransfer(index)
         case .revocation(let party): hosts[party].isRevoked = false
         case .drift(let party):
             hosts[party].clock.run(at: 1_000_000, from: max(now, hosts[party].frozenUntil))

@@ -22,6 +22,8 @@ struct Scenario: Sendable {
     var loadNanoseconds: UInt64
 
     var faults: [Fault]
+    /// So often a connection breaks over which keys and values are handed over.
+    var blockLosses = 0
     var faultCount: Int
     /// Between two faults, at most.
     var faultGapNanoseconds: UInt64
@@ -46,7 +48,11 @@ struct Scenario: Sendable {
             endTokens: isGuessing || numbers.oneIn(2) ? [0] : [0, 7], poisonOneIn: numbers.oneIn(8) ? 4_000 : 0)
         // So many that a frame has room for a block of one layer or two.
         var others = SeededNumbers(seed: mixed(seed, 0x4B56))
-        if others.oneIn(3) { model.kvBytesPerPosition = UInt64(Limits.kvFrameBytes / Limits.positionsPerBlock / others.among(1...2)) }
+        if others.oneIn(3) {
+            model.kvBytesPerPosition = UInt64(Limits.kvFrameBytes / Limits.positionsPerBlock / others.among(1...2))
+            // Of a single frame nothing but the whole can be lost, which is missed by its sender alone.
+            if allowed.contains(.blocksTailLost), others.oneIn(2) { blockLosses = others.among(1...4) }
+        }
         workers = numbers.oneIn(3) ? numbers.among(1...Self.workersMax) : numbers.among(2...4)
         gateways = numbers.oneIn(3) ? Self.gatewaysMax : 1
         slowness = (0..<workers).map { _ in numbers.oneIn(8) ? UInt64(numbers.among(2...10)) : 1 }
@@ -55,7 +61,8 @@ struct Scenario: Sendable {
         configuration = Self.configuration(model, workers: workers, isGuessing: isGuessing, &numbers)
         // The model takes all of them, or all but one, or any alone would do.
         let suffice = min(model.layerCount, numbers.oneIn(4) ? workers : numbers.oneIn(3) ? max(1, workers - 1) : 1)
-        let memory = suffice == 1 ? 1 << 30 : Self.bytes(of: model, layers: (model.layerCount + suffice - 1) / suffice, configuration)
+        let isAmple = suffice == 1 || blockLosses > 0
+        let memory = isAmple ? 1 << 30 : Self.bytes(of: model, layers: (model.layerCount + suffice - 1) / suffice, configuration)
         memoryBytes = [UInt64](repeating: memory, count: workers)
         coordinatorWaitMs = numbers.oneIn(4) ? 8_000 : Limits.recoveryWaitMs
         resubmitAfterMs = numbers.oneIn(2) ? 15_000 : UInt64(numbers.among(2_000...8_000))
@@ -63,21 +70,26 @@ struct Scenario: Sendable {
         delayNanoseconds = numbers.octaves(10_000...8_000_000)
         stepNanoseconds = numbers.octaves(20_000...4_000_000)
         rowNanoseconds = numbers.oneIn(2) ? 0 : stepNanoseconds / UInt64(numbers.among(2...200))
-        loadNanoseconds = numbers.octaves(100_000...2_000_000_000)
+        loadNanoseconds = numbers.octaves(100_000...(blockLosses > 0 ? 10_000_000 : 2_000_000_000))
 
-        let possible = allowed.filter { _ in !numbers.oneIn(3) }
+        let possible = allowed.filter { $0.weight > 0 && !numbers.oneIn(3) }
         faults = possible.flatMap { [Fault](repeating: $0, count: $0.weight) }
-        faultCount = possible.isEmpty || numbers.oneIn(20) ? 0 : numbers.among(1...12)
+        let moving = allowed.filter(Self.moving.contains)
+        if blockLosses > 0, !moving.isEmpty { faults = moving }
+        faultCount = faults.isEmpty || numbers.oneIn(20) ? 0 : numbers.among(1...12)
         faultGapNanoseconds = numbers.octaves(1_000_000...4_000_000_000)
         requestCount = numbers.among(4...24)
         // So that requests come as long as faults do, more or less.
         let span = faultGapNanoseconds / 2 * UInt64(max(1, faultCount))
         requestGapNanoseconds = min(max(100_000, 3 * span / UInt64(requestCount)), 2_000_000_000)
-        startsWork = !numbers.oneIn(4)
+        startsWork = !numbers.oneIn(4) || blockLosses > 0
         tenants = numbers.oneIn(2) ? 1 : numbers.among(2...4)
         choicesMax = numbers.oneIn(3) ? 3 : 1
         allReturn = suffice == min(workers, model.layerCount) || numbers.oneIn(2)
     }
+
+    /// What makes layers go from worker to worker: where keys and values are to be lost on their way, all else would only hide it.
+    private static let moving: [Fault] = [.workerDrained, .workerLeaves]
 
     /// What so many layers take beside the embedding and the head, with KV memory for one context and a little more.
     private static func bytes(of model: ToyModel, layers: Int, _ configuration: CoordinatorConfiguration) -> UInt64 {

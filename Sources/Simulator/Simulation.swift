@@ -86,6 +86,10 @@ extension Cluster {
         if let leftover = coordinator?.machine.leftover { return leftover }
         for gateway in gateways.compactMap(\.self) where gateway.machine.openCount > 0 { return "a gateway has requests open" }
         for worker in workers.compactMap(\.self) where !worker.payloads.isEmpty { return "a worker keeps rows of no step" }
+        for party in workerParties where coordinator?.machine.wants(Self.key(party)) == false {
+            if workers[party - 1]?.stage != nil { return "\(name(party)) keeps a stage of a plan that is over" }
+            if workers[party - 1]?.prepared != nil { return "\(name(party)) keeps what it prepared for a hand-over that is over" }
+        }
         return nil
     }
 }

@@ -19,10 +19,28 @@ extension Cluster {
     }
 
     private func transfer(_ frame: TransferFrame, _ values: [UInt64]?, to peer: StagePeer, _ party: Int, _ process: WorkerProcess) {
-        if let known = process.transfers.first(where: { $0.peer == peer }) { return send(.transfer(frame, values), over: known.link) }
-        let link = openRows(from: party, to: peer)
-        process.transfers.append((peer, link))
+        let known = process.transfers.first { $0.peer == peer }?.link
+        let link = known ?? openRows(from: party, to: peer)
+        if known == nil { process.transfers.append((peer, link)) }
         send(.transfer(frame, values), over: link)
+        if values != nil { loseSomeBlocks(over: link) }
+    }
+
+    /// A hand-over is short and rare beside all else: a connection that breaks at any time hardly ever loses one frame of several. So a few break
+    /// soon after a frame was sent.
+    private func loseSomeBlocks(over link: Int) {
+        guard blockLossesLeft > 0, !isSettling, numbers.oneIn(3) else { return }
+        // Not before a connection stands that is made for the frame.
+        let greeting = links[link].state == .connected ? 0 : 2 * scenario.delayNanoseconds
+        agenda.add(.ends(.transferLink(link)), at: after(greeting + UInt64(numbers.below(Int(2 * scenario.delayNanoseconds)))))
+    }
+
+    func breakTransfer(_ index: Int) {
+        guard blockLossesLeft > 0, !isSettling, links[index].state == .connected, !links[index].link.isEmpty else { return }
+        blockLossesLeft -= 1
+        note("fault: \(Fault.blocksTailLost.rawValue)")
+        coverage.count(.blocksTailLost)
+        breakRows(index)
     }
 
     // MARK: - The stage thread
@@ -43,9 +61,8 @@ extension Cluster {
         var next = 0
         for block in frame.blocks {
             for layer in frame.layers {
-                // It has this layer of a plan that is over, of which the coordinator does not know: it came back while it loaded that. The hand-over
-                // fails then, and is tried again.
-                guard process.prepared!.memory[layer] != nil else { return failHandover(frame.epoch, "a layer came that is got from nobody", party) }
+                // Of a plan that is over: the real one refuses it, so that no hand-over to this worker can succeed.
+                guard process.prepared!.memory[layer] != nil else { return fail("\(name(party)) is sent layer \(layer), which it takes for its own") }
                 let first = Int(block.value) * size
                 process.prepared!.memory[layer]!.replaceSubrange(first..<first + size, with: values[next..<next + size])
                 next += size

@@ -94,6 +94,26 @@ import Testing
             default: nil
             }
         }
+        // When a plan goes without it, and once more, whatever was said meanwhile.
+        #expect(orders == ["release", "release", "prepare"])
+    }
+
+    /// The same where nothing was said of it: its hello may be older than the order to load it, and its first heartbeat is still to come.
+    @Test func aSliceThatWasNotToldOfIsGivenUpBeforeAHandOver() throws {
+        var held = Held(replicas: .exactly(1))
+        held.comes(1, holding: 7, 0..<3)
+        held.comes(2, holding: 7, 3..<6)
+        held.comes(3)
+        held.serve()
+        let console = PeerKey(bytes: [UInt8](repeating: 201, count: 32))!
+        held.handle(.received(.drain(DrainRequest(worker: "w2")), from: console, role: .console))
+        let orders = held.sent(to: 3).compactMap { message -> String? in
+            switch message {
+            case .release: "release"
+            case .handover(.prepare): "prepare"
+            default: nil
+            }
+        }
         #expect(orders == ["release", "prepare"])
     }
 }

@@ -11,7 +11,7 @@ import Testing
 @Suite struct TranscriptTests {
     static let names = [
         "serve-one", "worker-dies", "cancel", "cancel-choice", "no-capacity", "refusals", "restart", "restart-held", "gateway-lost", "hung-stage",
-        "lost-frames", "shutdown", "old-slice",
+        "lost-frames", "shutdown", "old-slice", "forgotten-slice",
     ]
 
     @Test(arguments: names) func coordinator(name: String) throws {

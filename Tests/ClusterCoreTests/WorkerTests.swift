@@ -174,6 +174,38 @@ import Testing
         #expect(handle(&worker, .loaded(Epoch(5))) == [.send(.loaded(Epoch(5)))])
     }
 
+    /// It came back while it loaded for a plan that ended without it: its hello has no slice to name, its heartbeats have, and what it is told
+    /// then ends the load.
+    @Test func whatIsLoadedForAPastPlanIsTold() {
+        var worker = Self.machine()
+        _ = handle(&worker, .start)
+        _ = handle(&worker, .received(.workerWelcome(WorkerWelcome(version: .current))))
+        _ = handle(&worker, .received(.assign(Self.assignment(epoch: 3))))
+        let answer = handle(&worker, .received(.refused(Failure(.helloExpected, "who are you?"))), ms: 10)
+        guard case .send(.workerHello(let hello)) = answer.first else { return #expect(Bool(false), "\(answer)") }
+        #expect(hello.holding == nil && hello.lastEpoch == Epoch(3))
+        _ = handle(&worker, .received(.workerWelcome(WorkerWelcome(version: .current))), ms: 20)
+        guard case .send(.heartbeat(let heartbeat)) = handle(&worker, .deadline, ms: 1_000).first else { return #expect(Bool(false)) }
+        #expect(heartbeat.epoch == Epoch(3))
+        #expect(handle(&worker, .received(.release(Epoch(4))), ms: 1_010) == [.admitUpstream(nil), .connectDownstream(nil), .unload])
+        #expect(handle(&worker, .received(.release(Epoch(5))), ms: 1_020) == [])
+        #expect(handle(&worker, .loaded(Epoch(3)), ms: 1_030) == [])
+    }
+
+    /// The coordinator lost it in the middle of a hand-over, which went on or was given up without it.
+    @Test func whatIsPreparedIsForgottenWithTheNextWelcome() {
+        var worker = Self.machine()
+        let welcome = Worker.Event.received(.workerWelcome(WorkerWelcome(version: .current)))
+        _ = handle(&worker, .start)
+        _ = handle(&worker, welcome)
+        _ = handle(&worker, .received(.handover(.prepare(Self.assignment(epoch: 3), sources: [StagePeer(key: Self.down, endpoint: "tcp://d:1")]))))
+        #expect(handle(&worker, .prepared(Epoch(3))) == [.send(.handoverReport(.prepared(Epoch(3))))])
+        _ = handle(&worker, .received(.refused(Failure(.helloExpected, "who are you?"))), ms: 10)
+        #expect(handle(&worker, welcome, ms: 20) == [.dropPrepared, .closeTransfers, .admitPeers([])])
+        let ahead = Self.assignment(epoch: 4)
+        #expect(handle(&worker, .received(.loadAhead(ahead)), ms: 30) == [.loadAhead(ahead)])
+    }
+
     @Test func releaseFreesAndStandsBy() {
         var worker = serving()
         _ = handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.up))
