@@ -6304,7 +6304,7 @@ const ProtobufCMessageDescriptor staffel__v1__step_frame__descriptor =
   (ProtobufCMessageInit) staffel__v1__step_frame__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descriptors[7] =
+static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descriptors[8] =
 {
   {
     "queue_nanoseconds",
@@ -6390,6 +6390,18 @@ static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "stream_read_nanoseconds",
+    200,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageTiming, has_stream_read_nanoseconds),
+    offsetof(Staffel__V1__StageTiming, stream_read_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__stage_timing__field_indices_by_name[] = {
   1,   /* field[1] = compute_nanoseconds */
@@ -6397,15 +6409,17 @@ static const unsigned staffel__v1__stage_timing__field_indices_by_name[] = {
   2,   /* field[2] = idle_nanoseconds */
   0,   /* field[0] = queue_nanoseconds */
   4,   /* field[4] = read_bytes */
+  7,   /* field[7] = stream_read_nanoseconds */
   6,   /* field[6] = stream_wait_nanoseconds */
   5,   /* field[5] = streamed_bytes */
 };
-static const ProtobufCIntRange staffel__v1__stage_timing__number_ranges[3 + 1] =
+static const ProtobufCIntRange staffel__v1__stage_timing__number_ranges[4 + 1] =
 {
   { 1, 0 },
   { 70, 4 },
   { 180, 5 },
-  { 0, 7 }
+  { 200, 7 },
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor =
 {
@@ -6415,10 +6429,10 @@ const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor =
   "Staffel__V1__StageTiming",
   "staffel.v1",
   sizeof(Staffel__V1__StageTiming),
-  7,
+  8,
   staffel__v1__stage_timing__field_descriptors,
   staffel__v1__stage_timing__field_indices_by_name,
-  3,  staffel__v1__stage_timing__number_ranges,
+  4,  staffel__v1__stage_timing__number_ranges,
   (ProtobufCMessageInit) staffel__v1__stage_timing__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

@@ -323,7 +323,8 @@ extension Coordinator {
 
     private func deadline(of handover: Handover) -> Instant? {
         handover.deadline(
-            silenceMs: Limits.handoverSilenceMs, loadSilenceMs: configuration.loadProgressTimeoutMs, pauseMs: Limits.handoverPauseMs)
+            silenceMs: Limits.handoverSilenceMs, loadSilenceMs: configuration.loadProgressTimeoutMs, pauseMs: Limits.handoverPauseMs,
+            changeMs: handover.phase == .adopting ? changeOverMs(handover.plan) : 0)
     }
 
     var handoverDeadline: Instant? {

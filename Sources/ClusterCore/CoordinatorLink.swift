@@ -67,6 +67,9 @@ struct CoordinatorLink: Hashable, Sendable {
     mutating func tick(at now: Instant) -> [Action] {
         guard let due = deadline, due <= now else { return [] }
         if isJoined {
+            // Silence counts while somebody listens: where this process itself stood still, what the coordinator said is still to be read.
+            let lateMs = now.milliseconds(since: due)
+            if lateMs >= heartbeatIntervalMs { silentSince = min(now, silentSince.advanced(milliseconds: lateMs)) }
             guard silentSince.advanced(milliseconds: timeoutMs) > now else {
                 isJoined = false
                 silentSince = now

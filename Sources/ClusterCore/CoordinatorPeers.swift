@@ -191,6 +191,7 @@ extension Coordinator {
     private var heartbeatTimeoutMs: UInt64 { configuration.heartbeatTimeoutMs }
 
     mutating func failSilentPeers(_ now: Instant, _ effects: inout [Effect]) {
+        excuseOwnSilence(now, &effects)
         for worker in membership.workers.values where worker.lastHeard.advanced(milliseconds: heartbeatTimeoutMs) <= now {
             metrics.faults.workersSilent += 1
             lose(worker: worker.key, because: "no heartbeat came in time", now, &effects)
@@ -207,6 +208,20 @@ extension Coordinator {
                 lose(gateway: gateway.key, because: "the gateway did not come back", &effects)
             }
         }
+    }
+
+    /// Silence counts while somebody listens. Where this process itself stood still (it was stopped, had no processor, waited for a disk), what peers
+    /// said meanwhile is still to be read, and the first word of one of them would have all others given up. That it stood still shows by a deadline
+    /// that it was woken for too late.
+    private mutating func excuseOwnSilence(_ now: Instant, _ effects: inout [Effect]) {
+        guard let due = membershipDeadline else { return }
+        let lateMs = now.milliseconds(since: due)
+        guard lateMs >= configuration.heartbeatIntervalMs else { return }
+        func excused(_ heard: Instant) -> Instant { min(now, heard.advanced(milliseconds: lateMs)) }
+        for key in membership.workers.keys { membership.workers[key]!.lastHeard = excused(membership.workers[key]!.lastHeard) }
+        for key in membership.gateways.keys { membership.gateways[key]!.lastHeard = excused(membership.gateways[key]!.lastHeard) }
+        guard lateMs >= heartbeatTimeoutMs / 2 else { return }
+        log(.warning, "the coordinator stood still; it does not hold others' silence against them", [.init("ms", lateMs)], &effects)
     }
 
     /// A worker that misses a heartbeat is spoken to: where its process has died the transport can't deliver that and says so at once

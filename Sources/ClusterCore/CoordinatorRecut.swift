@@ -18,7 +18,7 @@ extension Coordinator {
             correction: speeds.correction(of: worker.key, isComputing: fleet.replica(of: worker.key) != nil, at: now))
         candidate.rowCosts = speeds.rowCosts(of: worker.key)
         candidate.machine = capabilities.machine
-        candidate.streams(beyond: capabilities.weightsMemoryBytes, bytesPerSecond: capabilities.diskBytesPerSecond)
+        candidate.streams(beyond: capabilities.weightsMemoryBytes, bytesPerSecond: diskBytesPerSecond(of: worker))
         return candidate
     }
 

@@ -63,6 +63,7 @@ extension Coordinator {
             state: state(of: worker, stage: stage, in: deployment, at: now),
             computeShare: computeShare(of: worker.key, replica: replica, at: now),
             lastStep: worker.progress.epoch == deployment.epoch ? worker.progress.lastStep : StepNumber(0), replica: replica)
+        if status.capabilities.weightsMemoryBytes > 0 { status.capabilities.diskBytesPerSecond = diskBytesPerSecond(of: worker) }
         if replica == nil { status.held = worker.progress.held }
         if let stage, case .loading(_, let stages) = deployment.phase { status.loadedShare = stages[stage].share }
         return status

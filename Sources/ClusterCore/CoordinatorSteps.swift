@@ -80,6 +80,9 @@ extension Coordinator {
                     wayNanoseconds: timeline.wireNanoseconds)
             }
             fleet[replica].account.note(step, timings, timeline, tokens: returned.tokens)
+            for (stage, timing) in zip(fleet.replicas[replica].deployment.plan?.stages ?? [], timings) where timing.streamReadNanoseconds > 0 {
+                speeds.note(stage.worker, streamed: timing.streamedBytes, nanoseconds: timing.streamReadNanoseconds)
+            }
             guard configuration.tracesSteps else { continue }
             untold.append(
                 StepTrace(epoch: returned.epoch, number: step.number, rows: step.rowCount, decodeRows: step.decodeRows, timeline: timeline))

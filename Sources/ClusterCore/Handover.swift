@@ -145,14 +145,14 @@ package struct Handover: Hashable, Sendable {
     }
 
     /// When it is given up unless something happens.
-    package func deadline(silenceMs: UInt64, loadSilenceMs: UInt64, pauseMs: UInt64) -> Instant? {
+    package func deadline(silenceMs: UInt64, loadSilenceMs: UInt64, pauseMs: UInt64, changeMs: UInt64) -> Instant? {
         switch phase {
         case .preparing: lastProgress.advanced(milliseconds: loadSilenceMs)
         case .copying: lastProgress.advanced(milliseconds: silenceMs)
         // The steps in flight have deadlines of their own.
         case .closing: nil
         case .finishing: heldSince.map { $0.advanced(milliseconds: pauseMs) } ?? lastProgress
-        case .adopting: lastProgress.advanced(milliseconds: pauseMs)
+        case .adopting: lastProgress.advanced(milliseconds: changeMs)
         }
     }
 }

@@ -4,6 +4,7 @@ import OrderedCollections
 package struct MeasuredSpeeds: Sendable {
     private var corrections: OrderedDictionary<PeerKey, SpeedCorrection> = [:]
     private var rowCosts: OrderedDictionary<PeerKey, RowCosts> = [:]
+    private var disks: OrderedDictionary<PeerKey, DiskRecord> = [:]
     private var sessions: OrderedDictionary<PeerKey, UInt64> = [:]
     /// Of one hop, from the end of a stage's computing to the start of the next one's; `nil` before it was measured.
     package private(set) var hopSeconds: Double?
@@ -18,6 +19,7 @@ package struct MeasuredSpeeds: Sendable {
         guard sessions.updateValue(session, forKey: worker) != session else { return }
         corrections[worker] = nil
         rowCosts[worker] = nil
+        disks[worker] = nil
     }
 
     /// - Parameter predictedSeconds: by the formulas alone.
@@ -31,6 +33,17 @@ package struct MeasuredSpeeds: Sendable {
         corrections[worker, default: SpeedCorrection()].note(
             measuredSeconds: measuredSeconds, predictedSeconds: predictedSeconds * costs.factor(rows: rows), at: now)
     }
+
+    /// So many bytes were streamed for a step, in so much time of reading.
+    mutating func note(_ worker: PeerKey, streamed bytes: UInt64, nanoseconds: UInt64) {
+        let wasKnown = diskRate(of: worker) != nil
+        disks[worker, default: DiskRecord()].note(bytes: bytes, nanoseconds: nanoseconds)
+        // What was measured against the other rate would count its error once more.
+        if !wasKnown, diskRate(of: worker) != nil { (corrections[worker], rowCosts[worker]) = (nil, nil) }
+    }
+
+    /// Bytes a second that its disk gave to steps; `nil` before that was measured.
+    package func diskRate(of worker: PeerKey) -> Double? { disks[worker]?.bytesPerSecond }
 
     /// All hops of a step together took so long.
     mutating func note(hops: Int, seconds: Double) {

@@ -356,6 +356,7 @@ package struct Worker: Sendable {
         var timing = timing(of: outcome, computing, now)
         timing.readBytes = outcome.readBytes
         (timing.streamedBytes, timing.streamWaitNanoseconds) = (outcome.streamedBytes, outcome.streamWaitNanoseconds)
+        timing.streamReadNanoseconds = outcome.streamReadNanoseconds
         metrics.computed(computing.frame.step, timing)
         computing.frame.timings.append(timing)
         // Whoever saw it first names the layers.

@@ -19,6 +19,7 @@ package struct StepOutcome: Hashable, Sendable {
     /// As in `StageTiming`.
     package var streamedBytes: UInt64 = 0
     package var streamWaitNanoseconds: UInt64 = 0
+    package var streamReadNanoseconds: UInt64 = 0
 
     package init(
         poisoned: [PoisonedSequence] = [], tokens: [SampledToken] = [], computeNanoseconds: UInt64, startedAt: Instant? = nil,

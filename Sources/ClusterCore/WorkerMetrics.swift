@@ -11,6 +11,7 @@ package struct WorkerMetrics: Hashable, Sendable {
     /// See `StageTiming`.
     package var streamedBytes: UInt64 = 0
     package var streamWaitNanoseconds: UInt64 = 0
+    package var streamReadNanoseconds: UInt64 = 0
     package var reconnects: UInt64 = 0
     package var dropped = DropCounts()
 
@@ -26,6 +27,7 @@ package struct WorkerMetrics: Hashable, Sendable {
         readBytes &+= timing.readBytes
         streamedBytes &+= timing.streamedBytes
         streamWaitNanoseconds &+= timing.streamWaitNanoseconds
+        streamReadNanoseconds &+= timing.streamReadNanoseconds
     }
 
     /// While it computed. With many rows the arithmetic is the limit, and this is far below what memory gives.

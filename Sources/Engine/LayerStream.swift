@@ -64,6 +64,8 @@ package struct StreamTotals: Hashable, Sendable {
     package var bytes: UInt64 = 0
     /// For which the stage thread waited for the disk.
     package var waitNanoseconds: UInt64 = 0
+    /// In which at least one read was under way, its checksum included: bytes over it are what the disk gives this process, others beside it.
+    package var readNanoseconds: UInt64 = 0
 
     package init() {}
 }
@@ -98,6 +100,8 @@ private final class LayerRing: @unchecked Sendable {
     private var isEnding = false
     private var failure: EngineError?
     private var counted = StreamTotals()
+    /// Up to when `readNanoseconds` counts.
+    private var countedTo = ContinuousClock.now
 
     init(_ files: [StreamedFile], places: [UnsafeMutableRawPointer], memory: AlignedMemory) {
         precondition(places.count >= WeightResidency.slotsMin && files.count > places.count, "a ring smaller than what goes through it")
@@ -179,6 +183,7 @@ private final class LayerRing: @unchecked Sendable {
     func read() {
         pthread_mutex_lock(mutex)
         while let task = waitForTask() {
+            countTime()
             readsUnderWay += 1
             pthread_mutex_unlock(mutex)
             var lost: EngineError?
@@ -188,6 +193,7 @@ private final class LayerRing: @unchecked Sendable {
                 lost = error
             }
             pthread_mutex_lock(mutex)
+            countTime()
             readsUnderWay -= 1
             failure = failure ?? lost
             if lost == nil { missing[task.place] -= task.chunks.count }
@@ -195,6 +201,13 @@ private final class LayerRing: @unchecked Sendable {
             if missing[task.place] == 0 || failure != nil || isTurning { pthread_cond_broadcast(ready) }
         }
         pthread_mutex_unlock(mutex)
+    }
+
+    /// Before another number of reads is under way.
+    private func countTime() {
+        let now = ContinuousClock.now
+        if readsUnderWay > 0 { counted.readNanoseconds &+= UInt64(clamping: (now - countedTo).nanoseconds) }
+        countedTo = now
     }
 
     /// nil when it ends, or when something was lost: then all are waiting in vain.

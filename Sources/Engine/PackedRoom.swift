@@ -39,6 +39,11 @@ struct PackedRoom {
         }
     }
 
+    /// Files that are whole, in no order that means anything.
+    func wholeFiles() -> [(path: String, bytes: Int)] {
+        kept().filter { $0.path.hasSuffix(PackedCache.suffix) }.map { ($0.path, $0.bytes) }
+    }
+
     /// Makes a folder, and those above it, for this user alone.
     func makeFolder(_ path: String) throws(EngineError) {
         guard mkdir(path, 0o700) != 0, errno != EEXIST else { return }
@@ -64,7 +69,8 @@ struct PackedRoom {
         return true
     }
 
-    private func freeBytes() -> Int {
+    /// On the disk, for this user.
+    func freeBytes() -> Int {
         var status = statvfs()
         guard statvfs(cache.folder, &status) == 0 else { return .max / 2 }
         return Int(clamping: UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize)).partialValue)
@@ -75,7 +81,7 @@ struct PackedRoom {
         var kept: [Kept] = []
         for model in names(in: cache.folder) {
             for name in names(in: "\(cache.folder)/\(model)") {
-                guard name.hasSuffix(PackedCache.suffix) || name.hasSuffix(PackedCache.suffix + PackedWriter.partialSuffix) else { continue }
+                guard name.hasSuffix(PackedCache.suffix) || name.hasSuffix(PackedCache.suffix + PackedReservation.partialSuffix) else { continue }
                 let path = "\(cache.folder)/\(model)/\(name)"
                 var status = stat()
                 guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { continue }

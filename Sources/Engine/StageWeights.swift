@@ -43,20 +43,23 @@ package final class StageWeights: @unchecked Sendable {
     /// What `held`, of the same model, has is not loaded again but used in common. `placement`: nil for what suits the pool.
     ///
     /// With `memoryMax`, weights that would take more bytes are streamed from `cache`: what it lacks is written there first, and nothing of `held` is
-    /// used. `isStartedLater`: they take no memory until `start`.
+    /// used. So it is with those that would take no more, where they are begun `.later` and `besideBytes` are taken until then: no more than
+    /// `memoryMax` is taken at any time.
     ///
     /// Throws `EngineError`, and `ModelFileError` when the file can't be read.
     package init(
         file: any ModelSource, model: ModelConfiguration, slice: StageSlice, pool: ComputePool, cache: PackedCache? = nil, sharing held: Units? = nil,
-        placement: WeightPlacement? = nil, memoryMax: Int? = nil, isStartedLater: Bool = false,
+        placement: WeightPlacement? = nil, memoryMax: Int? = nil, besideBytes: Int = 0, begin: WeightBegin = .now,
         progress: (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void = { _, _ in }
     ) throws {
         let places = try Places(file: file, model: model, slice: slice)
         let brought = try withoutActuallyEscaping(progress) { progress -> Brought in
-            if let memoryMax,
-                let residency = try WeightResidency(places.layouts, bytesMax: memoryMax, embeddingIsHead: slice.hasHead && model.tiedHead)
-            {
-                return try Self.streamed(places, residency, file, pool, cache, isStartedLater, progress)
+            if let memoryMax {
+                let added = places.layouts.reduce(0) { held?.units[$1.unit] == nil ? $0 + $1.byteCount : $0 }
+                let residency = try WeightResidency(
+                    places.layouts, bytesMax: memoryMax, embeddingIsHead: slice.hasHead && model.tiedHead,
+                    isForAll: begin == .later && besideBytes + added > memoryMax)
+                if let residency { return try Self.streamed(places, residency, file, pool, cache, begin, progress) }
             }
             return try Self.inMemory(places, file, pool, cache, held, placement ?? .suiting(pool), progress)
         }
@@ -110,10 +113,10 @@ package final class StageWeights: @unchecked Sendable {
 
     private static func streamed(
         _ places: Places, _ residency: WeightResidency, _ file: any ModelSource, _ pool: ComputePool, _ cache: PackedCache?,
-        _ isStartedLater: Bool, _ progress: @escaping (Int, Int) throws -> Void
+        _ begin: WeightBegin, _ progress: @escaping (Int, Int) throws -> Void
     ) throws -> Brought {
         let loader = try StreamedLoader(places.layouts, residency, file: file, cache: cache, pool: pool)
-        let loaded = try loader.load(isStartedLater: isStartedLater, progress)
+        let loaded = try loader.load(begin, progress)
         let weights = places.layouts.enumerated().map { loaded.units.places($0, byteCount: $1.byteCount) }
         return Brought(weights: weights, report: loaded.report, streamed: loaded.units)
     }
@@ -121,6 +124,9 @@ package final class StageWeights: @unchecked Sendable {
     /// Of streamed weights: fills the memory that they take and begins to read ahead, where that was left for later. To be called by the thread that
     /// will run the stage. Throws `weightsLost`.
     package func start(pool: ComputePool) throws { try streamed?.start(pool: pool) { _ in } }
+
+    /// Whether they come from the cache's files, all or in part, and so take no memory before they are begun.
+    package var isStreamed: Bool { streamed != nil }
 
     /// From the disk for a step; 0 where all weights are in memory.
     package var streamedBytesPerStep: Int { streamed?.bytesPerStep ?? 0 }
@@ -182,6 +188,16 @@ package final class StageWeights: @unchecked Sendable {
         }
         return bytes
     }
+}
+
+/// What is done of weights that come from the cache's files when they are made. Weights that are in memory are there at once.
+package enum WeightBegin: Sendable {
+    /// What stays in memory is read, and what does not is read ahead.
+    case now
+    /// What stays is read; the rest waits for `start`.
+    case filled
+    /// They take no memory until `start`, so that another slice can keep its own until then.
+    case later
 }
 
 /// One layer: h += residualScale Wo attention(rope(Wq n(h)), rope(Wk n(h)), Wv n(h)); h += residualScale F(n(h)).

@@ -45,21 +45,21 @@ struct StreamedLoader {
         self.entries = entries
     }
 
-    /// - Parameter isStartedLater: nothing is read yet, so that another slice can keep its memory until then.
-    func load(isStartedLater: Bool, _ told: @escaping (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void) throws -> Loaded {
+    func load(_ begin: WeightBegin, _ told: @escaping (_ bytesDone: Int, _ bytesTotal: Int) throws -> Void) throws -> Loaded {
         var report = LoadReport()
-        let resident = isStartedLater ? 0 : residency.resident.reduce(0) { $0 + layouts[$1].byteCount }
+        let resident = begin == .later ? 0 : residency.resident.reduce(0) { $0 + layouts[$1].byteCount }
         var progress = LoadProgress(bytesTotal: layouts.reduce(resident) { $0 + $1.sourceBytes }, told: told)
         var files = try openFiles(&report, &progress)
         while true {
             let units = try StreamedUnits(layouts, residency, files: files)
             do {
-                if !isStartedLater {
-                    try units.start(pool: pool) { bytes in
+                if begin != .later {
+                    try units.fill(pool: pool) { bytes in
                         progress.add(bytes)
                         try progress.tell()
                     }
                 }
+                if begin == .now { try units.start(pool: pool) { _ in } }
                 report.residentBytes = residency.resident.reduce(0) { $0 + layouts[$1].byteCount }
                 report.streamedBytes = units.bytesPerStep
                 return Loaded(units: units, report: report)
@@ -85,9 +85,11 @@ struct StreamedLoader {
         }
         try progress.tell()
         let missing = files.indices.filter { files[$0] == nil }
-        if !missing.isEmpty { try makeRoom(missing) }
-        for index in missing {
-            files[index] = try pack(index, &report, &progress)
+        guard !missing.isEmpty else { return files.map { $0! } }
+        var reserved = Dictionary(uniqueKeysWithValues: zip(missing, try reserve(missing)))
+        // Its own ones first: who waits for another's file must not hold one that the other waits for.
+        for index in missing.filter({ reserved[$0]! != nil }) + missing.filter({ reserved[$0]! == nil }) {
+            files[index] = try pack(index, reserved.removeValue(forKey: index)!, &report, &progress)
             report.packedBytes += layouts[index].byteCount
         }
         return files.map { $0! }
@@ -102,13 +104,12 @@ struct StreamedLoader {
         }
     }
 
-    /// Before the first byte is written: a disk that is too small shows at once, with what all of the slice needs.
-    private func makeRoom(_ missing: [Int]) throws(EngineError) {
-        let needed = missing.reduce(0) { $0 + entries[$1].table.fileBytes }
+    /// Before the first byte is written: a disk that is too small shows at once, with what all of the slice needs. `nil`: another process writes it.
+    private func reserve(_ missing: [Int]) throws(EngineError) -> [PackedReservation?] {
         do throws(EngineError) {
-            try PackedRoom(cache: cache).makeFolder("\(cache.folder)/\(entries[0].model)")
-            try PackedRoom(cache: cache).make(needed, for: entries[0].model)
+            return try PackedReservation.make(missing.map { entries[$0] }, in: cache)
         } catch {
+            let needed = missing.reduce(0) { $0 + entries[$1].table.fileBytes }
             throw EngineError(
                 .cacheUnusable,
                 "The weights of this stage are larger than the memory they may take (--weights-memory), so they are streamed from the cache '\(cache.folder)', which needs \(needed) bytes more for them: make room there, name a folder on a larger disk with --cache, or raise --cache-limit.",
@@ -117,26 +118,37 @@ struct StreamedLoader {
     }
 
     /// Into the cache, or another process does it.
-    private func pack(_ index: Int, _ report: inout LoadReport, _ progress: inout LoadProgress) throws -> StreamedFile {
-        while true {
-            var window = try UnitWindow(layouts[index], pool: pool)
-            let outcome = try PackedWriter.write(entries[index], in: cache, leavesNothingCached: true, isCancelled: { false }) { range in
-                let bytes = try window.bytes(range)
-                progress.add(window.takeSourceBytesDone())
-                try progress.tell()
-                return bytes
-            }
-            if outcome == .busy { usleep(Self.busyPauseMs * 1000) }
-            if let file = open(entries[index], &report) {
-                if outcome == .busy { progress.add(layouts[index].sourceBytes) }
-                return file
-            }
-            guard outcome == .busy else {
-                throw EngineError(
-                    .cacheUnusable,
-                    "The cache file '\(cache.path(entries[index]))' was written, but can't be opened. Look at the disk, and at who else uses that folder.")
-            }
+    private func pack(
+        _ index: Int, _ reserved: PackedReservation?, _ report: inout LoadReport, _ progress: inout LoadProgress
+    ) throws -> StreamedFile {
+        var reserved = reserved
+        while reserved == nil {
+            usleep(Self.busyPauseMs * 1000)
             try progress.tell()
+            if let file = openIfWhole(index, &progress) { return file }
+            // Whoever wrote it may have died over it.
+            reserved = try reserve([index])[0]
         }
+        // Another process may have finished it since it was looked for.
+        if let file = openIfWhole(index, &progress) { return file }
+        var window = try UnitWindow(layouts[index], pool: pool)
+        let outcome = try PackedWriter.write(reserved!, leavesNothingCached: true, isCancelled: { false }) { range in
+            let bytes = try window.bytes(range)
+            progress.add(window.takeSourceBytesDone())
+            try progress.tell()
+            return bytes
+        }
+        precondition(outcome == .written, "a writer that nobody cancels")
+        if let file = open(entries[index], &report) { return file }
+        throw EngineError(
+            .cacheUnusable,
+            "The cache file '\(cache.path(entries[index]))' was written, but can't be opened. Look at the disk, and at who else uses that folder.")
+    }
+
+    /// By another process; what is there and can't be used was reported before.
+    private func openIfWhole(_ index: Int, _ progress: inout LoadProgress) -> StreamedFile? {
+        guard case .success(let file?) = cache.open(entries[index]) else { return nil }
+        progress.add(layouts[index].sourceBytes)
+        return StreamedFile(file: file, path: cache.path(entries[index]))
     }
 }

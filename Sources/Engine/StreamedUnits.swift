@@ -15,6 +15,7 @@ final class StreamedUnits: @unchecked Sendable {
     /// By layer of the slice: which of those that are streamed it is.
     private var ordinals: [Int?] = []
     private var stream: LayerStream?
+    private var isFilled = false
     private var isStarted = false
     private(set) var rows: EmbeddingRows?
 
@@ -75,13 +76,20 @@ final class StreamedUnits: @unchecked Sendable {
         for case let failure? in failures { throw failure }
     }
 
-    /// Reads what stays and begins to read ahead; does nothing the second time. Throws `weightsLost`.
-    func start(pool: ComputePool, progress: (_ bytes: Int) throws -> Void) throws {
-        guard !isStarted else { return }
+    /// Reads what stays; does nothing the second time. Throws `weightsLost`.
+    func fill(pool: ComputePool, progress: (_ bytes: Int) throws -> Void) throws {
+        guard !isFilled else { return }
         for index in residency.resident {
             try read(index, pool: pool)
             try progress(files[index].file.table.dataBytes)
         }
+        isFilled = true
+    }
+
+    /// Reads what stays and begins to read ahead, by threads that are as the calling one; does nothing the second time. Throws `weightsLost`.
+    func start(pool: ComputePool, progress: (_ bytes: Int) throws -> Void) throws {
+        guard !isStarted else { return }
+        try fill(pool: pool, progress: progress)
         if !residency.streamed.isEmpty {
             let places = (0..<residency.slots).map { memory.base + $0 * residency.slotBytes }
             stream = try LayerStream(residency.streamed.map { files[$0] }, places: places, of: memory)

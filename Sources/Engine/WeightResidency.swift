@@ -21,12 +21,16 @@ struct WeightResidency: Hashable {
     /// Memory in all.
     let byteCount: Int
 
-    /// nil where all fits. Throws `memoryUnavailable` where less than the smallest ring would.
+    /// nil where all fits, unless it is `isForAll`: then all stays. Throws `memoryUnavailable` where less than the smallest ring would.
     ///
     /// - Parameter embeddingIsHead: whether the slice needs all of the embedding, as the head's matrix.
-    init?(_ layouts: [WeightLayout], bytesMax: Int, embeddingIsHead: Bool) throws(EngineError) {
-        guard layouts.reduce(0, { $0 + $1.byteCount }) > bytesMax else { return nil }
+    init?(_ layouts: [WeightLayout], bytesMax: Int, embeddingIsHead: Bool, isForAll: Bool = false) throws(EngineError) {
         let sizes = layouts.map { Self.pages($0.byteCount) }
+        guard layouts.reduce(0, { $0 + $1.byteCount }) > bytesMax else {
+            guard isForAll else { return nil }
+            (resident, streamed, embedding, slots, slotBytes, byteCount) = (Array(layouts.indices), [], nil, 0, 0, sizes.reduce(0, +))
+            return
+        }
         let layers = layouts.indices.filter { layouts[$0].unit.isLayer }
         let looked = embeddingIsHead ? nil : layouts.firstIndex { $0.unit == .embedding }
         let window = looked.map { EmbeddingRows.windowBytes(layouts[$0].matrices[0].place) } ?? 0

@@ -30,7 +30,7 @@ package enum MachineProbe {
             floatOpsPerSecond: max(1, floatOperationsPerSecond(pool, instructionSet)), machine: MachineIdentity.current)
         if let streaming {
             capabilities.weightsMemoryBytes = UInt64(streaming.memory)
-            capabilities.diskBytesPerSecond = max(1, try DiskProbe.bytesPerSecond(streaming.cache))
+            capabilities.diskBytesPerSecond = max(1, try DiskProbe.rate(streaming.cache).bytesPerSecond)
         }
         return capabilities
     }

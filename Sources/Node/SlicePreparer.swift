@@ -12,6 +12,8 @@ final class SlicePreparer: Sendable {
         var assignment: StageAssignment
         /// What the stage thread has in memory, of the same model.
         var held: StageWeights.Units?
+        /// The memory that the stage thread's weights take until these take their place.
+        var heldBytes = 0
         /// Layers whose keys and values stay where they are.
         var kept: Range<Int>
         /// For a stage that may come: nobody waits for it.
@@ -165,7 +167,7 @@ final class SlicePreparer: Sendable {
         let pool = try ComputePool(threads: configuration.threads, processors: configuration.processors)
         let weights = try StageWeights(
             file: file, model: model, slice: StageSlice(assignment), pool: pool, cache: configuration.cache, sharing: job.held,
-            memoryMax: configuration.weightsMemory, isStartedLater: true
+            memoryMax: configuration.weightsMemory, besideBytes: job.heldBytes, begin: job.isAhead ? .filled : .later
         ) { done, total in try progressed(fetched + done, fetched + total) }
         var keysAndValues: [Int: KVLayer] = [:]
         for layer in assignment.layers where !job.kept.contains(layer) {

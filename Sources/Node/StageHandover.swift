@@ -12,13 +12,19 @@ extension StageHolder {
         let kept = stage.map { $0.weights.slice.layers.clamped(to: assignment.layers) } ?? 0..<0
         preparer.prepare(
             SlicePreparer.Job(
-                assignment: assignment, held: isSameModel ? weights?.part(StageSlice(assignment)) : nil, kept: isSameModel ? kept : 0..<0))
+                assignment: assignment, held: isSameModel ? weights?.part(StageSlice(assignment)) : nil, heldBytes: weights?.byteCount ?? 0,
+                kept: isSameModel ? kept : 0..<0))
     }
 
     /// For a worker that has no stage: weights alone.
     mutating func loadAhead(_ assignment: StageAssignment) {
         guard stage == nil else { return }
         takeAhead(assignment)
+        if configuration.weightsMemory != nil {
+            // What was loaded ahead before goes first: its memory is what these may take.
+            preparer.dispose(weights)
+            (weights, digest) = (nil, nil)
+        }
         preparer.prepare(
             SlicePreparer.Job(
                 assignment: assignment, held: digest == assignment.modelDigest ? weights?.part(StageSlice(assignment)) : nil,
@@ -96,7 +102,7 @@ extension StageHolder {
             rowsMax: Limits.stepRowsMax, pool: pool, instructionSet: configuration.instructionSet)
         // What only the old stage had goes with its last owner: not on this thread, which has a step to compute.
         try past.adopted(assignment, next, after: stage)
-        if slice.weights.streamedBytesPerStep == 0 { preparer.dispose(weights) }
+        if !slice.weights.isStreamed { preparer.dispose(weights) }
         for layer in stage?.weights.slice.layers ?? 0..<0 { preparer.dispose(stage?.keysAndValues(ofLayer: layer)) }
         stage = next
         weights = slice.weights

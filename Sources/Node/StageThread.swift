@@ -381,6 +381,7 @@ struct StageHolder {
         let totals = weights.streamTotals
         outcome.streamedBytes = totals.bytes - streamed.bytes
         outcome.streamWaitNanoseconds = totals.waitNanoseconds - streamed.waitNanoseconds
+        outcome.streamReadNanoseconds = totals.readNanoseconds - streamed.readNanoseconds
         streamed = totals
         if batch.rebuild == nil { outcome.readBytes = UInt64(traffic?.bytes(batch) ?? 0) }
         return (outcome, output)

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Logging
+import Node
 
 enum LogFormat: String, ExpressibleByArgument, CaseIterable {
     case text, json
@@ -54,8 +55,7 @@ private struct LineLogHandler: LogHandler {
             for (key, value) in facts { line += ",\(quoted(key)):\(quoted(value))" }
             line += "}"
         }
-        // One write a line, so that lines of several threads and processes don't mix.
-        FileHandle.standardError.write(Data((line + "\n").utf8))
+        LogLines.standardError.write(line + "\n")
     }
 
     private func quoted(_ text: String) -> String {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Node
 
 /// The one command users have. Subcommands parse flags and start services; what they start lives in `Node`, `Gateway` and `Engine`.
 @main
@@ -20,6 +21,9 @@ struct Staffel: AsyncParsableCommand {
             InspectCommand.self, QuantizeCommand.self, ImatrixCommand.self, PerplexityCommand.self,
         ])
 
+    /// How long the log's last lines may take.
+    private static let logEndMs = 1_000
+
     /// Exit codes: 0 done, 1 failed, 2 wrong usage. ArgumentParser's own main would exit with 64.
     static func main() async {
         // A peer that goes away must be an error of a write, not the end of the process.
@@ -32,7 +36,9 @@ struct Staffel: AsyncParsableCommand {
             } else {
                 try command.run()
             }
+            LogLines.standardError.flush(withinMs: logEndMs)
         } catch {
+            LogLines.standardError.flush(withinMs: logEndMs)
             let code = exitCode(for: error)
             let text = fullMessage(for: error)
             if code.isSuccess {

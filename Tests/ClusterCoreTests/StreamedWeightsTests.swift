@@ -113,4 +113,38 @@ import Testing
         let together = status([7, 7]).diskBound
         #expect(together == DiskBound(bytesPerStep: 400, boundSeconds: 4, stepSeconds: 8) && together?.reachedShare == 0.5)
     }
+
+    // MARK: What steps find
+
+    @Test func aDiskIsWhatStepsFound() {
+        var record = DiskRecord()
+        record.note(bytes: 0, nanoseconds: 400_000_000)
+        record.note(bytes: 400, nanoseconds: 0)
+        record.note(bytes: 400, nanoseconds: 400_000_000)
+        #expect(record.bytesPerSecond == nil, "half a second says something, less does not")
+        record.note(bytes: 200, nanoseconds: 200_000_000)
+        #expect(record.bytesPerSecond.map { abs($0 - 1_000) < 1e-6 } == true)
+        // A disk that others use too: what was before fades.
+        for _ in 0..<100 { record.note(bytes: 500, nanoseconds: 1_000_000_000) }
+        #expect(record.bytesPerSecond.map { abs($0 - 500) < 2 } == true)
+        record.note(bytes: .max, nanoseconds: 1)
+        #expect(record.bytesPerSecond?.isFinite == true, "a peer's word")
+    }
+
+    @Test func stepsCorrectWhatAWorkerMeasuredAtItsStart() {
+        var speeds = MeasuredSpeeds()
+        let (one, other) = (ToyCluster.key(0), ToyCluster.key(1))
+        speeds.met(one, session: 1)
+        for _ in 0..<40 {
+            speeds.note(one, rows: 1, measuredSeconds: 0.3, predictedSeconds: 0.1, at: Instant(nanoseconds: 1))
+        }
+        #expect(speeds.correction(of: one, isComputing: true, at: Instant(nanoseconds: 2)) > 2)
+        speeds.note(one, streamed: 100, nanoseconds: 100_000_000)
+        #expect(speeds.diskRate(of: one) == nil && speeds.correction(of: one, isComputing: true, at: Instant(nanoseconds: 2)) > 2)
+        speeds.note(one, streamed: 900, nanoseconds: 900_000_000)
+        #expect(speeds.diskRate(of: one).map { abs($0 - 1_000) < 1e-6 } == true && speeds.diskRate(of: other) == nil)
+        #expect(speeds.correction(of: one, isComputing: true, at: Instant(nanoseconds: 2)) == 1, "it was measured against another disk")
+        speeds.met(one, session: 2)
+        #expect(speeds.diskRate(of: one) == nil, "a new process measured anew")
+    }
 }

@@ -11,7 +11,7 @@ import Testing
 @Suite struct TranscriptTests {
     static let names = [
         "serve-one", "worker-dies", "cancel", "cancel-choice", "no-capacity", "refusals", "restart", "restart-held", "gateway-lost", "hung-stage",
-        "lost-frames", "shutdown", "old-slice", "forgotten-slice",
+        "lost-frames", "shutdown", "old-slice", "forgotten-slice", "stood-still",
     ]
 
     @Test(arguments: names) func coordinator(name: String) throws {
@@ -39,6 +39,7 @@ private struct CoordinatorPlayer {
         var configuration = CoordinatorConfiguration(session: 1, model: model, modelPath: "/m", expectedWorkers: 2, contextTokens: 64)
         configuration.replicas = .exactly(1)
         // Times that are easy to read.
+        configuration.heartbeatIntervalMs = 1_200
         configuration.heartbeatTimeoutMs = 3_000
         configuration.linkDeadlineFloorMs = configuration.stepDeadlineFloorMs
         configuration.kvBlocksMax = 4

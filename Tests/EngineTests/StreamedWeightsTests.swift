@@ -1,3 +1,4 @@
+import CKernels
 import Foundation
 import ModelFiles
 import Testing
@@ -31,7 +32,7 @@ import Testing
     private func weights(_ tiny: TinyModel, _ slice: StageSlice? = nil, memory: Int?, later: Bool = false) throws -> StageWeights {
         try StageWeights(
             file: tiny.file, model: tiny.configuration, slice: slice ?? .whole(tiny.configuration), pool: pool, cache: cache, memoryMax: memory,
-            isStartedLater: later)
+            begin: later ? .later : .now)
     }
 
     /// Memory for what always stays and so many layers, the ring's among them.
@@ -245,9 +246,77 @@ import Testing
         #expect(try logits(later, steps: 2) == logits(weights(tiny, memory: nil), steps: 2))
     }
 
-    @Test func disksAreMeasured() throws {
-        let rate = try DiskProbe.bytesPerSecond(cache)
-        #expect(rate > 0 && rate.isFinite)
+    /// A slice that would fit alone waits with its memory while another one has too much of it, and then has all of its weights there.
+    @Test func whatFitsWaitsForTheMemoryOfAnother() throws {
+        let tiny = try Self.tiny()
+        let model = tiny.configuration
+        let all = try StageWeights.byteCount(file: tiny.file, model: model, slice: .whole(model))
+        func made(beside: Int, sharing held: StageWeights.Units? = nil) throws -> StageWeights {
+            try StageWeights(
+                file: tiny.file, model: model, slice: .whole(model), pool: pool, cache: cache, sharing: held, memoryMax: all + 100,
+                besideBytes: beside, begin: .later)
+        }
+        let waiting = try made(beside: 101)
+        #expect(waiting.isStreamed && waiting.streamedBytesPerStep == 0 && waiting.streamTotals.bytes == 0)
+        try waiting.start(pool: pool)
+        let reference = try logits(weights(tiny, memory: nil), steps: 3)
+        #expect(try logits(waiting, steps: 3) == reference)
+        let beside = try made(beside: 100)
+        #expect(!beside.isStreamed)
+        // What the other one has too takes nothing more.
+        #expect(try !made(beside: all, sharing: beside.part(.whole(model))).isStreamed)
+        #expect(try logits(beside, steps: 3) == reference)
+    }
+
+    // MARK: The disk
+
+    @Test func aDiskIsMeasuredWithoutPackedFiles() throws {
+        let rate = try DiskProbe.rate(cache, seed: 1)
+        #expect(rate.bytesPerSecond > 0 && rate.bytesPerSecond.isFinite && rate.bytes > 0 && !rate.isOfPackedFiles)
         #expect(folder.files.isEmpty)
+    }
+
+    /// What steps would read is read; no byte is written.
+    @Test func packedFilesAreWhatADiskIsMeasuredWith() throws {
+        let model = folder.file("packed/0123-4567")
+        try FileManager.default.createDirectory(atPath: model, withIntermediateDirectories: true)
+        for (name, bytes) in [("layer-0.packed", 100 << 20), ("layer-1.packed", 29 << 20), ("layer-2.packed.partial", 5 << 20), ("notes.txt", 9 << 20)] {
+            #expect(FileManager.default.createFile(atPath: "\(model)/\(name)", contents: nil))
+            let handle = try #require(FileHandle(forUpdatingAtPath: "\(model)/\(name)"))
+            #expect(sk_file_reserve(handle.fileDescriptor, Int64(bytes)) == 0)
+            try handle.close()
+        }
+        let before = folder.files
+        let rate = try DiskProbe.rate(cache, seed: 2)
+        // 25 blocks and 7 of 4 MiB, if there was time for all of them.
+        #expect(rate.isOfPackedFiles && rate.bytes > 0 && rate.bytes <= 32 * (4 << 20) && rate.bytes % (4 << 20) == 0)
+        #expect(folder.files == before)
+        try FileManager.default.removeItem(atPath: "\(model)/layer-0.packed")
+        #expect(try !DiskProbe.rate(cache, seed: 2).isOfPackedFiles, "29 MB are no sample of a disk")
+    }
+
+    /// Bytes over the time of reading are a rate; the time in which nothing is read does not count.
+    @Test func readingIsTimed() throws {
+        let tiny = try Self.tiny()
+        let begun = ContinuousClock.now
+        let streamed = try weights(tiny, memory: memory(tiny, layers: 2))
+        let layers = try #require(streamed.streamed?.residency.streamed.count)
+        _ = try logits(streamed, steps: 5)
+        // After it the ring is filled once more, and then nobody reads.
+        func waitForRing(steps: Int) throws -> StreamTotals {
+            let wanted = UInt64(streamed.streamedBytesPerStep / layers * (steps * layers + 2))
+            for _ in 0..<10_000 where streamed.streamTotals.bytes < wanted { usleep(1_000) }
+            let totals = streamed.streamTotals
+            try #require(totals.bytes == wanted)
+            return totals
+        }
+        let first = try waitForRing(steps: 5)
+        #expect(first.readNanoseconds > 0 && Duration.nanoseconds(Int64(first.readNanoseconds)) <= ContinuousClock.now - begun)
+        usleep(100_000)
+        let stepped = ContinuousClock.now
+        _ = try logits(streamed)
+        let second = try waitForRing(steps: 6)
+        #expect(second.readNanoseconds > first.readNanoseconds)
+        #expect(Duration.nanoseconds(Int64(second.readNanoseconds - first.readNanoseconds)) <= ContinuousClock.now - stepped)
     }
 }

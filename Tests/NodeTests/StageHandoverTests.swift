@@ -4,19 +4,19 @@ import Testing
 
 @testable import Node
 
-/// Stage threads change their layers in mid-text, with keys and values carried over bit for bit.
+/// Stage threads change their layers in mid-text, with keys and values carried over bit for bit. `StreamedHandoverTests` plays with the same hands.
 @Suite struct StageHandoverTests {
     private let folder: TemporaryFolder
-    private let tiny: TinyModel
-    private static let prompt: [TokenID] = (0..<45).map { $0 * 13 % 97 }
-    private static let blocks = [BlockID(5), BlockID(0), BlockID(3)]
+    let tiny: TinyModel
+    static let prompt: [TokenID] = (0..<45).map { $0 * 13 % 97 }
+    static let blocks = [BlockID(5), BlockID(0), BlockID(3)]
 
     init() throws {
         folder = try TemporaryFolder()
         tiny = try TinyModel(folder)
     }
 
-    private func assignment(_ epoch: UInt64, _ stage: Int, of count: Int, _ layers: Range<Int>, _ kvType: ClusterCore.KVType) -> StageAssignment {
+    func assignment(_ epoch: UInt64, _ stage: Int, of count: Int, _ layers: Range<Int>, _ kvType: ClusterCore.KVType) -> StageAssignment {
         var assignment = tiny.assignment(epoch: epoch, stage: stage, of: count, layers: layers)
         assignment.kvType = kvType
         return assignment
@@ -31,7 +31,7 @@ import Testing
     }
 
     /// Rows of the one sequence from `start` on; the first of an epoch makes it known, with what is computed already.
-    private func step(_ number: UInt64, epoch: UInt64, all: [TokenID], start: Int, opens: Bool) -> StepFrame {
+    func step(_ number: UInt64, epoch: UInt64, all: [TokenID], start: Int, opens: Bool) -> StepFrame {
         let tokens = Array(all[start...])
         let open = SequenceOpen(
             sequence: SequenceID(1), choice: 0, tokens: all, promptLength: Self.prompt.count, cached: start, sampling: sampling, endTokens: [],
@@ -43,7 +43,7 @@ import Testing
     }
 
     /// The next token, through all stages.
-    private func run(_ frame: StepFrame, _ stages: [Worked]) throws -> TokenID {
+    func run(_ frame: StepFrame, _ stages: [Worked]) throws -> TokenID {
         var rows: ActivationBuffer?
         for stage in stages {
             stage.post(.compute(frame, input: rows))
@@ -54,28 +54,28 @@ import Testing
         throw Unexpected()
     }
 
-    private func load(_ stages: [(Worked, StageAssignment)]) throws {
+    func load(_ stages: [(Worked, StageAssignment)]) throws {
         for (stage, assignment) in stages {
             stage.post(.load(assignment))
             guard case .loaded = try stage.nextButProgress() else { throw Unexpected() }
         }
     }
 
-    private func prepare(_ stages: [(Worked, StageAssignment)]) throws {
+    func prepare(_ stages: [(Worked, StageAssignment)]) throws {
         for (stage, assignment) in stages {
             stage.post(.prepare(assignment))
             guard case .prepared(assignment.epoch) = try stage.nextButProgress() else { throw Unexpected() }
         }
     }
 
-    private func adopt(_ stages: [(Worked, StageAssignment)]) throws {
+    func adopt(_ stages: [(Worked, StageAssignment)]) throws {
         for (stage, assignment) in stages {
             stage.post(.adopt(assignment))
             guard case .switched(assignment.epoch) = try stage.nextButProgress() else { throw Unexpected() }
         }
     }
 
-    private func copy(_ layers: Range<Int>, _ blocks: [BlockID], from sender: Worked, to receiver: Worked, epoch: UInt64) throws -> Int {
+    func copy(_ layers: Range<Int>, _ blocks: [BlockID], from sender: Worked, to receiver: Worked, epoch: UInt64) throws -> Int {
         let frame = KVFrame(epoch: Epoch(epoch), number: 1, layers: layers, blocks: blocks)
         sender.post(.read(frame))
         guard case .read(frame, let bytes) = try sender.nextButProgress() else { throw Unexpected() }
@@ -84,7 +84,7 @@ import Testing
         return bytes.count
     }
 
-    private func reference(_ kvType: ClusterCore.KVType, count: Int) throws -> [TokenID] {
+    func reference(_ kvType: ClusterCore.KVType, count: Int) throws -> [TokenID] {
         let stage = Worked()
         try load([(stage, assignment(1, 0, of: 1, 0..<4, kvType))])
         var all = Self.prompt

@@ -189,6 +189,7 @@ extension Seeded {
             queueNanoseconds: next() >> 14, computeNanoseconds: next() >> 14, idleNanoseconds: bool() ? 0 : next() >> 14,
             handOverNanoseconds: bool() ? 0 : next() >> 14, readBytes: bool() ? 0 : next() >> 14)
         if bool() { (timing.streamedBytes, timing.streamWaitNanoseconds) = (next() >> 14, next() >> 14) }
+        if bool() { timing.streamReadNanoseconds = next() >> 14 }
         return timing
     }
     mutating func heartbeat() -> Heartbeat {

@@ -10,6 +10,7 @@ import Testing
     static let mayBeMissing: Set<String> = [
         "replica", "planning", "float_ops_per_second", "holding", "top_logprobs", "logprob", "loaded_share", "retry_after_seconds", "drafts",
         "machine", "read_bytes", "drafts_modelled", "weights_memory_bytes", "disk_bytes_per_second", "streamed_bytes", "stream_wait_nanoseconds",
+        "stream_read_nanoseconds",
     ]
     /// Fields that came later than their messages.
     static let mayBeMissingOf: Set<String> = [

@@ -1,4 +1,4 @@
-// A thread that keeps a processor awake for another one. No arithmetic; the pool knows nothing of it.
+// A thread that keeps a processor awake for another one: no arithmetic, and the pool knows nothing of it.
 
 #ifndef STAFFEL_WATCH_H
 #define STAFFEL_WATCH_H

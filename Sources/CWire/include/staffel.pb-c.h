@@ -897,10 +897,12 @@ struct  Staffel__V1__StageTiming
   uint64_t streamed_bytes;
   protobuf_c_boolean has_stream_wait_nanoseconds;
   uint64_t stream_wait_nanoseconds;
+  protobuf_c_boolean has_stream_read_nanoseconds;
+  uint64_t stream_read_nanoseconds;
 };
 #define STAFFEL__V1__STAGE_TIMING__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_timing__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__PoisonedSequence

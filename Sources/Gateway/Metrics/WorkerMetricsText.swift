@@ -43,6 +43,9 @@ package enum WorkerMetricsText {
         text.counter("staffel_worker_streamed_bytes_total", "Weights that came from disk for steps.", labels, metrics.streamedBytes)
         text.counter(
             "staffel_worker_stream_wait_seconds_total", "Time in which steps waited for the disk.", labels, seconds(metrics.streamWaitNanoseconds))
+        text.counter(
+            "staffel_worker_stream_read_seconds_total", "Time in which some of them were being read: those bytes over it is what the disk gave.", labels,
+            seconds(metrics.streamReadNanoseconds))
         let weights = report.weights
         text.counter("staffel_worker_weights_fetched_bytes_total", "Bytes of weights that came from others and were right.", labels, weights.fetched.bytes)
         text.counter(
