@@ -30,7 +30,8 @@ extension StatusReport {
                 machines.append((worker.machine, seconds))
             }
         }
-        bound.boundSeconds = machines.map(\.seconds).max() ?? 0
+        // Workers that share a disk find their shares of it, and each counts all of its time: what was reached is possible in any case.
+        bound.boundSeconds = min(machines.map(\.seconds).max() ?? 0, bound.stepSeconds)
         return bound.bytesPerStep > 0 ? bound : nil
     }
 }

@@ -125,17 +125,22 @@ package enum DiskProbe {
         let memory = try AlignedMemory(byteCount: LayerStream.readers * blockBytes, for: "the disk probe")
         memset(memory.base, 1, memory.byteCount)
         var blocks = [Int](repeating: 0, count: pool.threads)
+        var sums = [UInt64](repeating: 0, count: pool.threads)
         let started = ContinuousClock.now
-        blocks.withUnsafeMutableBufferPointer { blocks in
+        func readAll(_ blocks: UnsafeMutableBufferPointer<Int>, _ sums: UnsafeMutableBufferPointer<UInt64>) {
             pool.runEach { thread, threads in
                 for index in stride(from: thread, to: places.count, by: threads) {
                     guard ContinuousClock.now - started < .milliseconds(readMs) else { return }
                     let place = places[index]
-                    guard files[place.file].read(block: place.block, to: memory.base + thread * blockBytes) else { return }
+                    let memory = memory.base + thread * blockBytes
+                    guard files[place.file].read(block: place.block, to: memory) else { return }
+                    // As it is done with every read of a step.
+                    sums[thread] &+= PackedChecksum.of(UnsafeRawBufferPointer(start: memory, count: blockBytes))
                     blocks[thread] += 1
                 }
             }
         }
+        blocks.withUnsafeMutableBufferPointer { blocks in sums.withUnsafeMutableBufferPointer { readAll(blocks, $0) } }
         let seconds = (ContinuousClock.now - started) / .seconds(1)
         let bytes = blocks.reduce(0, +) * blockBytes
         return bytes == 0 ? nil : (bytes, max(seconds, 1e-6))

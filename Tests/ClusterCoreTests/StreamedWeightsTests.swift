@@ -112,6 +112,10 @@ import Testing
         #expect(apart == DiskBound(bytesPerStep: 400, boundSeconds: 2, stepSeconds: 8))
         let together = status([7, 7]).diskBound
         #expect(together == DiskBound(bytesPerStep: 400, boundSeconds: 4, stepSeconds: 8) && together?.reachedShare == 0.5)
+        // Five workers that each find a fifth of the disk: a step took less than all their shares make.
+        var shared = status([7, 7, 7, 7, 7])
+        for index in shared.workers.indices { shared.workers[index].capabilities.diskBytesPerSecond = 20 }
+        #expect(shared.diskBound == DiskBound(bytesPerStep: 1_000, boundSeconds: 20, stepSeconds: 20))
     }
 
     // MARK: What steps find
