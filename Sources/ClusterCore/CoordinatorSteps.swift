@@ -45,7 +45,9 @@ extension Coordinator {
 
     mutating func stepReturned(_ result: StepResult, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
         guard let replica = fleet.replica(in: result.epoch) else { return drop(.oldEpoch, from: worker, &effects) }
-        guard let plan = fleet.replicas[replica].deployment.plan, plan.stages.last?.worker == worker else { return drop(.wrongState, from: worker, &effects) }
+        guard let plan = fleet.replicas[replica].deployment.plan, plan.stages.last?.worker == worker else {
+            return drop(.wrongState, from: worker, &effects)
+        }
         switch fleet[replica].scheduler.take(result, at: now) {
         case .unknown: drop(.unknownStep, from: worker, &effects)
         case .gap:

@@ -108,8 +108,8 @@ package struct Socket: ~Copyable {
         }
     }
 
-    /// Whether a message waits. Asks libzmq only where a call was made since that may have taken the descriptor's notice of one.
-    package borrowing func hasMessages() throws(ZeroMQError) -> Bool {
+    /// Whether a message waits that no descriptor tells of any more: a call that was made since the socket was asked may have taken the notice.
+    package borrowing func hasUnnoticedMessages() throws(ZeroMQError) -> Bool {
         if readiness.pointee.absent.contains(.readable) { return false }
         return try SocketReadiness.ask(handle, readiness).contains(.readable)
     }
