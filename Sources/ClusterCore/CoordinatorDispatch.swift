@@ -68,7 +68,7 @@ extension Coordinator {
     /// Precedence is numbered through over all replicas, or a sequence that goes from one to another would find its number taken.
     mutating func withPrecedence<Result>(of replica: Int, _ body: (inout Scheduler) -> Result) -> Result {
         fleet[replica].scheduler.nextPrecedence = lastPrecedence
-        defer { lastPrecedence = fleet[replica].scheduler.nextPrecedence }
+        defer { lastPrecedence = fleet.replicas[replica].scheduler.nextPrecedence }
         return body(&fleet[replica].scheduler)
     }
 

@@ -86,7 +86,9 @@ struct CoordinatorLink: Hashable, Sendable {
     }
 
     var deadline: Instant? {
-        isJoined ? [nextAction, silentSince.advanced(milliseconds: timeoutMs)].compactMap(\.self).min() : nextAction
+        guard isJoined else { return nextAction }
+        let silenceEnds = silentSince.advanced(milliseconds: timeoutMs)
+        return nextAction.map { min($0, silenceEnds) } ?? silenceEnds
     }
 
     private mutating func greet(_ now: Instant) -> [Action] {

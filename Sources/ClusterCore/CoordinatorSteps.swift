@@ -37,7 +37,7 @@ extension Coordinator {
     }
 
     mutating func send(_ step: Step, to replica: Int, _ effects: inout [Effect]) {
-        guard let first = fleet[replica].deployment.plan?.stages.first else { preconditionFailure("steps are formed under a plan") }
+        guard let first = fleet.replicas[replica].deployment.plan?.stages.first else { preconditionFailure("steps are formed under a plan") }
         metrics.sent(step)
         backlog.served(rows: step.rowCount)
         effects.append(.send(.step(step), to: first.worker))
@@ -45,7 +45,9 @@ extension Coordinator {
 
     mutating func stepReturned(_ result: StepResult, _ worker: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
         guard let replica = fleet.replica(in: result.epoch) else { return drop(.oldEpoch, from: worker, &effects) }
-        guard let plan = fleet[replica].deployment.plan, plan.stages.last?.worker == worker else { return drop(.wrongState, from: worker, &effects) }
+        guard let plan = fleet.replicas[replica].deployment.plan, plan.stages.last?.worker == worker else {
+            return drop(.wrongState, from: worker, &effects)
+        }
         switch fleet[replica].scheduler.take(result, at: now) {
         case .unknown: drop(.unknownStep, from: worker, &effects)
         case .gap:
@@ -59,8 +61,8 @@ extension Coordinator {
             unsettled.append(
                 ReturnedStep(
                     epoch: result.epoch, step: step, timings: result.timings, tokens: result.tokens.count,
-                    inFlight: fleet[replica].scheduler.inFlight.count + 1, at: now))
-            if case .proving = fleet[replica].deployment.phase { serve(replica, plan, now, &effects) }
+                    inFlight: fleet.replicas[replica].scheduler.inFlight.count + 1, at: now))
+            if case .proving = fleet.replicas[replica].deployment.phase { serve(replica, plan, now, &effects) }
             for advance in advances { deliver(advance, &effects) }
             for entry in poisoned { failPoisoned(entry, in: replica, &effects) }
         }

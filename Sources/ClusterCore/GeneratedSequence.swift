@@ -90,6 +90,9 @@ package struct GeneratedSequence: Hashable, Sendable {
     /// It has rows of its prompt to send.
     package var isPrefilling: Bool { sent < prefillEnd && pending > 0 && rebuilding.isEmpty }
 
+    /// Its next row is known when a step comes back, and not before.
+    package var hasNothingToSend: Bool { stepsInFlight > 0 && !isPrefilling && rebuilding.isEmpty }
+
     /// Lost layers of some of its positions are not known to be there again.
     package var isWhole: Bool { rebuilt >= rebuilding.upperBound }
 

@@ -173,11 +173,18 @@ package struct Scheduler: Sendable {
     /// The next step for the first stage, or `nil` when the pipeline is full or nothing is ready.
     package mutating func nextStep(at now: Instant) -> Step? {
         guard inFlight.count < inFlightMax, !isHeld else { return nil }
+        if hasNothingToSend { return nil }
         admitWaiting()
         // One of these is always on its way while there is something to rebuild, and no more while others want the stages. Where one step at a time
         // is, they take turns.
         if isRebuilding, !wasRebuildLast, !inFlight.contains(where: \.isRebuild), let step = nextRebuildStep(at: now) { return step }
         return nextPlainStep(at: now) ?? nextRebuildStep(at: now)
+    }
+
+    /// Everybody's rows are on their way: so the filling of the pipeline ends mostly, and a first stage may wait for the step before.
+    private var hasNothingToSend: Bool {
+        guard waiting.isEmpty, loss.layers.isEmpty else { return false }
+        return running.allSatisfy { sequences[$0]!.hasNothingToSend }
     }
 
     private mutating func nextPlainStep(at now: Instant) -> Step? {

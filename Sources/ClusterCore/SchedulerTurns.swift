@@ -45,6 +45,7 @@ extension Scheduler {
 
     /// `nil` where a single tenant runs, or nothing was measured yet.
     func turn() -> Turn? {
+        guard running.count > 1 else { return nil }
         var tenants: [Tenant] = []
         var claims: [Claim] = []
         for id in running {

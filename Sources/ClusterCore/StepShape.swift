@@ -45,6 +45,7 @@ package struct StepShape: Sendable {
     /// The number of groups with the shortest T, the smaller one of equals, or more where steps would be long. As many as may be in flight before
     /// anything is known.
     package func groups(decoding count: Int, inFlightMax: Int) -> Int {
+        guard count > 1 else { return 1 }
         let most = max(1, min(count, inFlightMax))
         var best = most
         var shortest = Double.infinity

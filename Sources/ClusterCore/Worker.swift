@@ -74,7 +74,10 @@ package struct Worker: Sendable {
             isServing: stage?.state == .serving, stepsQueued: stage?.queue.count ?? 0, metrics: metrics)
     }
 
-    package var nextDeadline: Instant? { hasEnded ? nil : [link.deadline, leavingBy].compactMap(\.self).min() }
+    package var nextDeadline: Instant? {
+        guard !hasEnded, let due = link.deadline else { return hasEnded ? nil : leavingBy }
+        return leavingBy.map { min($0, due) } ?? due
+    }
 
     package mutating func handle(_ event: Event, at now: Instant, into effects: inout [Effect]) {
         guard !hasEnded else {

@@ -47,6 +47,12 @@ struct CoordinatorSocket: ~Copyable {
         }
     }
 
+    /// Whether something waits to be sent, or may have come unnoticed while something was sent.
+    borrowing func hasSomethingToDo() throws(ZeroMQError) -> Bool {
+        if !queue.isEmpty { return true }
+        return try socket.hasUnnoticedMessages()
+    }
+
     /// Whether the coordinator's access list turned this key away since the last call.
     borrowing func isRefused() throws(ZeroMQError) -> Bool {
         var refused = false

@@ -84,14 +84,24 @@ final class StageThread: Sendable {
 
     /// False when `commandsMax` commands wait.
     func post(_ command: Command) -> Bool {
-        let taken = queue.withLock { queue in
+        guard enqueue(command) else { return false }
+        wakeUp()
+        return true
+    }
+
+    /// `post` but for one `wakeUp` that has to follow.
+    func enqueue(_ command: Command) -> Bool {
+        queue.withLock { queue in
             guard queue.commands.count < Self.commandsMax, !queue.ending else { return false }
             queue.commands.append(command)
             return true
         }
-        if taken { wake.signal() }
-        return taken
     }
+
+    func wakeUp() { wake.signal() }
+
+    /// Whether it goes on with something when it is done with what it does.
+    var hasCommands: Bool { queue.withLock { !$0.commands.isEmpty } }
 
     /// Ends the thread after its present command and waits for that, at most so long. False when it still runs.
     func end(timeoutMs: Int) -> Bool {

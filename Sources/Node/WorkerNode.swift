@@ -2,12 +2,13 @@ import ClusterCore
 import Engine
 import Foundation
 import Logging
+import Synchronization
 import Wire
 import ZeroMQ
 
 /// A worker in the real world: a socket thread that feeds the pure `Worker` and a stage thread that computes.
 package final class WorkerNode: Sendable {
-    fileprivate enum Input: Sendable {
+    enum Input: Sendable {
         case shutdown
         case leave(withinMs: UInt64)
         case inquiry
@@ -33,13 +34,15 @@ package final class WorkerNode: Sendable {
             defer { sharing.end() }
             var configuration = settings.stage
             configuration.supply = sharing.supply
+            let turns = WorkerTurns()
             let stage = StageThread(configuration: configuration) { report in
+                if turns.take(with: report) { return }
+                turns.reportsWaiting.add(1, ordering: .relaxed)
                 // The stage thread has at most a few reports open, so a full mailbox is a bug of ours, not load.
                 precondition(inputs.post(.report(report)), "the worker's socket thread does not drain its mailbox")
             }
-            var loop = try WorkerLoop(settings: settings, logger: logger, stage: stage, sharing: sharing, inputs: inputs)
-            started()
-            try loop.run(inquiries)
+            let loop = try WorkerLoop(settings: settings, logger: logger, stage: stage, sharing: sharing, inputs: inputs)
+            try turns.run(loop, inquiries, started: started)
         }
     }
 
@@ -91,14 +94,11 @@ package struct WorkerSettings: Sendable {
     }
 }
 
-/// The socket thread's state and its loop.
-private struct WorkerLoop: ~Copyable {
+/// The socket thread's state, and what it does between two sleeps. Who may touch it is the affair of `WorkerTurns`.
+struct WorkerLoop: ~Copyable {
     static let domain = "stage"
     static let pollMsMax: UInt64 = 250
     static let messagesPerRound = 64
-    /// How long the stage thread's present step may take to end after the machine has.
-    static let stageEndMs = 1_000
-    static let flushMs = 50
     /// A step's rows at the most: of the widest model, as f32.
     static let rowsBytesMax = Limits.stepRowsMax * Limits.hiddenMax * 4
 
@@ -116,6 +116,8 @@ private struct WorkerLoop: ~Copyable {
     private var downstream: DownstreamLink?
     private var upstreamKey: PeerKey?
     private var transferKeys: [PeerKey] = []
+    /// As the access list has them, by the keys that messages are known by here.
+    private var admitted: Set<PeerKey> = []
     private var transfers = TransferLinks()
     /// Over which other workers sent last, so that a connection ends with its admission.
     private var upstreams: [PeerKey: PeerConnection] = [:]
@@ -125,6 +127,32 @@ private struct WorkerLoop: ~Copyable {
     private var senders = SenderKeys()
     private var isRefusalTold = false
     private var end: Result<Void, NodeError>?
+    /// What the socket thread waits for, and until when at most.
+    private var watched: Watched?
+    private var sleepsUntil = Instant(nanoseconds: 0)
+    /// What was done since it began to wait asks for other sockets to be watched.
+    private var isWatchStale = false
+    private var passedOn: PassedOn
+    private var posts: [WorkerNode.Input] = []
+
+    private struct Watched {
+        var handshakes: Poller.Entry
+        var activations: Poller.Entry
+        var messages: Poller.Entry
+        var refusals: Poller.Entry
+        var posted: Poller.Entry
+    }
+
+    /// What is left to do when nobody is kept from the loop any more.
+    struct PassedOn {
+        let stage: StageThread
+        /// Commands that the stage thread has and was not woken for.
+        var commands = 0
+        /// Another thread of this process has a step to go on with.
+        var hasStep = false
+
+        func wake() { for _ in 0..<commands { stage.wakeUp() } }
+    }
 
     init(settings: WorkerSettings, logger: Logger, stage: StageThread, sharing: WeightSharing, inputs: Mailbox<WorkerNode.Input>) throws {
         try AdvertisedEndpoint.check(listen: settings.dataListen, advertise: settings.dataAdvertise, option: "--data-advertise")
@@ -147,6 +175,7 @@ private struct WorkerLoop: ~Copyable {
         self.settings = settings
         self.logger = logger
         self.stage = stage
+        passedOn = PassedOn(stage: stage)
         self.inputs = inputs
         self.context = context
         self.access = access
@@ -156,45 +185,72 @@ private struct WorkerLoop: ~Copyable {
         logger.info("listening", metadata: ["endpoint": "\(endpoint)", "coordinator": "\(settings.enrolment.endpoint)"])
     }
 
-    mutating func run(_ inquiries: Inquiries<WorkerReport>) throws {
-        handle(.start)
-        var poller = Poller()
-        var posts: [WorkerNode.Input] = []
-        while end == nil {
-            poller.removeAll()
-            let handshakes = poller.watch(access.socket)
-            let activations = poller.watch(data)
-            let (messages, refusals) = coordinator.watched(by: &poller)
-            let posted = poller.watch(inputs)
-            downstream?.watched(by: &poller)
-            transfers.watched(by: &poller)
-            _ = try poller.wait(milliseconds: millisecondsUntilDeadline())
+    mutating func begin() { handle(.start) }
 
-            if poller.isReadable(handshakes) { try access.answerPending() }
-            if poller.isReadable(posted) {
-                inputs.drain(into: &posts)
-                for input in posts { handle(input) }
-                // What a report brought is somebody else's by now, and the stage thread looks whether it may use the memory again.
-                posts.removeAll(keepingCapacity: true)
-                inquiries.answer { sharing.completed(machine.report) }
-            }
-            if poller.isReadable(activations) { try receiveActivations() }
-            if poller.isReadable(messages) { try receiveFromCoordinator() }
-            try coordinator.flush()
-            try downstream?.flush()
-            try transfers.flush()
-            if poller.isReadable(refusals) { try tellRefusal() }
-            if let deadline = machine.nextDeadline, deadline <= MonotonicClock.now { handle(.deadline) }
-        }
-        // The last messages leave on libzmq's own thread.
-        usleep(UInt32(Self.flushMs * 1000))
-        if !stage.end(timeoutMs: Self.stageEndMs) { logger.warning("the stage thread is still in a step; ending without it") }
-        try end!.get()
+    mutating func takePassedOn() -> PassedOn {
+        defer { passedOn = PassedOn(stage: stage) }
+        return passedOn
     }
 
-    private func millisecondsUntilDeadline() -> Int {
-        guard let deadline = machine.nextDeadline else { return Int(Self.pollMsMax) }
-        return Int(min((deadline.nanoseconds(since: MonotonicClock.now) + 999_999) / 1_000_000, Self.pollMsMax))
+    /// For how many nanoseconds the socket thread may sleep at most; `nil`: the machine has ended.
+    mutating func watch(_ poller: inout Poller) throws -> Int64? {
+        guard end == nil else { return nil }
+        poller.removeAll()
+        let (handshakes, activations) = (poller.watch(access.socket), poller.watch(data))
+        let (messages, refusals) = coordinator.watched(by: &poller)
+        watched = Watched(
+            handshakes: handshakes, activations: activations, messages: messages, refusals: refusals, posted: poller.watch(inputs))
+        downstream?.watched(by: &poller)
+        transfers.watched(by: &poller)
+        isWatchStale = false
+        let now = MonotonicClock.now
+        sleepsUntil = min(machine.nextDeadline ?? Instant(nanoseconds: .max), now.advanced(milliseconds: Self.pollMsMax))
+        return try poller.askSockets() ? 0 : Int64(sleepsUntil.nanoseconds(since: now))
+    }
+
+    /// What the sleep brought.
+    mutating func work(_ poller: borrowing Poller, _ inquiries: Inquiries<WorkerReport>, reportsWaiting: borrowing Atomic<Int>) throws {
+        guard let watched else { preconditionFailure("the socket thread works on what it waited for") }
+        if poller.isReadable(watched.handshakes) { try access.answerPending() }
+        if poller.isReadable(watched.posted) {
+            inputs.drain(into: &posts)
+            for input in posts { handle(input) }
+            let reports = posts.count { if case .report = $0 { true } else { false } }
+            // What a report brought is somebody else's by now, and the stage thread looks whether it may use the memory again.
+            posts.removeAll(keepingCapacity: true)
+            if reports > 0 { reportsWaiting.subtract(reports, ordering: .relaxed) }
+            inquiries.answer { sharing.completed(machine.report) }
+        }
+        if poller.isReadable(watched.activations) { try receiveActivations() }
+        if poller.isReadable(watched.messages) { try receiveFromCoordinator() }
+        try coordinator.flush()
+        try downstream?.flush()
+        try transfers.flush()
+        if poller.isReadable(watched.refusals) { try tellRefusal() }
+        if let deadline = machine.nextDeadline, deadline <= MonotonicClock.now { handle(.deadline) }
+    }
+
+    /// After the end, for who does no more with the loop.
+    mutating func ended() -> (stage: StageThread, end: Result<Void, NodeError>?, logger: Logger) { (stage, end, logger) }
+
+    /// The stage thread hands a step on while the socket thread sleeps. False: it has to post it, because its next step waits and somebody
+    /// else should have the work of packing and sending.
+    mutating func takeTurn(with report: StageThread.Report) -> Bool {
+        guard end == nil, watched != nil, !stage.hasCommands else { return false }
+        handle(.report(report))
+        return true
+    }
+
+    /// The end of such a turn, for which nobody waits.
+    mutating func wakeSocketThreadIfNeeded() { if needsSocketThread() { inputs.wake() } }
+
+    /// Whether what was done meanwhile is more than the sleeping socket thread can know of.
+    private mutating func needsSocketThread() -> Bool {
+        if isWatchStale || end != nil { return true }
+        if let deadline = machine.nextDeadline, deadline < sleepsUntil { return true }
+        if downstream?.hasSomethingToDo() == true { return true }
+        // A socket that can't be asked will say so to the socket thread, too.
+        do { return try coordinator.hasSomethingToDo() } catch { return true }
     }
 
     /// libzmq tries again for ever when a key is refused; the person who started the worker should know why it waits.
@@ -253,14 +309,14 @@ private struct WorkerLoop: ~Copyable {
 
     /// Connections that stand are not asked for their keys again: one that is not admitted any more is cut here, or with its next frame.
     private mutating func note(_ message: borrowing Message, of sender: PeerKey) {
-        let isAdmitted = access.admitted.contains(sender.curve)
+        let isAdmitted = admitted.contains(sender)
         if let known = upstreams[sender], isAdmitted, message.seems(over: known) { return }
         upstreams[sender] = message.connection
         if !isAdmitted { cutStrangers() }
     }
 
     private mutating func cutStrangers() {
-        for (key, connection) in upstreams where !access.admitted.contains(key.curve) {
+        for (key, connection) in upstreams where !admitted.contains(key) {
             connection.cut()
             upstreams[key] = nil
         }
@@ -326,9 +382,9 @@ private struct WorkerLoop: ~Copyable {
                 end = .failure(NodeError(.socketFailed, "the worker can't go on", cause: error))
             }
         }
-        // On a processor of one core the stage thread or libzmq's own can go on with it only when this thread stops, and before it sleeps it
-        // has some dozens of microseconds to do that nobody waits for.
-        if effects.contains(where: \.isPassedOn) { sched_yield() }
+        for effect in effects {
+            if effect.isPassedOn { passedOn.hasStep = true } else if !effect.leavesSockets { isWatchStale = true }
+        }
     }
 
     private mutating func perform(_ effect: Worker.Effect) throws {
@@ -380,12 +436,14 @@ private struct WorkerLoop: ~Copyable {
     }
 
     private mutating func admit() {
-        access.admitOnly(((upstreamKey.map { [$0] } ?? []) + transferKeys).map(\.curve))
+        admitted = Set((upstreamKey.map { [$0] } ?? []) + transferKeys)
+        access.admitOnly(admitted.map(\.curve))
         cutStrangers()
     }
 
-    private func post(_ command: StageThread.Command) {
-        precondition(stage.post(command), "more commands for the stage thread than the machine may have open")
+    private mutating func post(_ command: StageThread.Command) {
+        passedOn.commands += 1
+        precondition(stage.enqueue(command), "more commands for the stage thread than the machine may have open")
     }
 }
 
@@ -394,6 +452,14 @@ extension Worker.Effect {
     fileprivate var isPassedOn: Bool {
         switch self {
         case .compute, .forward, .send(.stepResult): true
+        default: false
+        }
+    }
+
+    /// Whether the same sockets are to be watched after it, but for what waits to be sent over them.
+    fileprivate var leavesSockets: Bool {
+        switch self {
+        case .send, .discard, .log: true
         default: false
         }
     }
@@ -421,4 +487,7 @@ private struct DownstreamLink: ~Copyable {
     mutating func flush() throws(ZeroMQError) { try queue.flush(over: socket) }
 
     borrowing func watched(by poller: inout Poller) { if !queue.isEmpty { _ = poller.watch(socket, .writable) } }
+
+    /// Whether a step waits to be sent.
+    borrowing func hasSomethingToDo() -> Bool { !queue.isEmpty }
 }

@@ -21,6 +21,16 @@ enum FrameHeader {
         magic + [UInt8(truncatingIfNeeded: major), UInt8(truncatingIfNeeded: major >> 8), kind.rawValue, 0]
     }
 
+    /// `bytes` of our own major, into memory that has room for them.
+    static func write(_ kind: Kind, to buffer: UnsafeMutableBufferPointer<UInt8>) {
+        let major = ProtocolVersion.current.major
+        for index in magic.indices { buffer[index] = magic[index] }
+        buffer[4] = UInt8(truncatingIfNeeded: major)
+        buffer[5] = UInt8(truncatingIfNeeded: major >> 8)
+        buffer[6] = kind.rawValue
+        buffer[7] = 0
+    }
+
     /// The protobuf bytes behind a header that fits.
     static func body(of frame: UnsafeRawBufferPointer, _ kind: Kind) throws(WireError) -> UnsafeRawBufferPointer {
         guard frame.count >= byteCount, frame.prefix(magic.count).elementsEqual(magic) else {

@@ -83,7 +83,7 @@ package enum WireCodec {
             let base = UnsafeRawPointer(message).assumingMemoryBound(to: ProtobufCMessage.self)
             let size = FrameHeader.byteCount + protobuf_c_message_get_packed_size(base)
             return [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
-                _ = buffer.update(fromContentsOf: FrameHeader.bytes(kind))
+                FrameHeader.write(kind, to: buffer)
                 count = FrameHeader.byteCount + protobuf_c_message_pack(base, buffer.baseAddress! + FrameHeader.byteCount)
             }
         }

@@ -32,6 +32,9 @@ package final class Mailbox<Element: Sendable>: Sendable {
         return countBefore < capacity
     }
 
+    /// Ends the consumer's wait as a post would.
+    package func wake() { _ = eventfd_write(descriptor, 1) }
+
     /// Takes everything that waits, oldest first. Only the consuming thread calls this.
     package func drain() -> [Element] {
         var taken: [Element] = []

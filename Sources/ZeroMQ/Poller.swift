@@ -70,14 +70,21 @@ package struct Poller: ~Copyable {
         while true {
             // What a socket has already shows in no descriptor: with such a socket this is a look and no wait.
             let left = try askSockets() ? 0 : Self.left(until: &deadline, nanoseconds)
-            let found = poll_nanoseconds(&descriptors, nfds_t(descriptors.count), left)
-            if found < 0 {
-                guard errno == EINTR else { throw ZeroMQError(errorNumber: errno, "waiting for \(watches.count) sockets and descriptors") }
-                continue
-            }
+            guard let found = try sleep(nanoseconds: left) else { continue }
             let ready = try take(found)
             if ready > 0 || left == 0 { return ready }
         }
+    }
+
+    // `wait` in three parts, for a thread that lends its sockets to another one while it sleeps. Between `askSockets` and `take` nobody else may
+    // have called them; if somebody has, all begins again with `removeAll`.
+
+    /// Waits for the descriptors alone, which touches no socket: how many have something; `nil` after a signal.
+    package mutating func sleep(nanoseconds: Int64) throws(ZeroMQError) -> Int32? {
+        let found = poll_nanoseconds(&descriptors, nfds_t(descriptors.count), nanoseconds)
+        if found >= 0 { return found }
+        guard errno == EINTR else { throw ZeroMQError(errorNumber: errno, "waiting for \(watches.count) sockets and descriptors") }
+        return nil
     }
 
     /// What is left; the clock is read only when there is something to wait for.
@@ -92,7 +99,7 @@ package struct Poller: ~Copyable {
     }
 
     /// Asks the sockets that may have what is waited for. Whether one of them has.
-    private mutating func askSockets() throws(ZeroMQError) -> Bool {
+    package mutating func askSockets() throws(ZeroMQError) -> Bool {
         var hasEvents = false
         for index in watches.indices where watches[index].socket != nil {
             watches[index].found = []
@@ -102,19 +109,13 @@ package struct Poller: ~Copyable {
     }
 
     private mutating func ask(_ index: Int) throws(ZeroMQError) -> Bool {
-        var events: Int32 = 0
-        var size = MemoryLayout<Int32>.size
-        while zmq_getsockopt(watches[index].socket, ZMQ_EVENTS, &events, &size) != 0 {
-            guard zmq_errno() == EINTR else { throw ZeroMQError.last("asking a socket what it has") }
-        }
-        let present = Interest(rawValue: Int16(events))
-        watches[index].readiness!.pointee.absent = Interest.all.subtracting(present)
+        let present = try SocketReadiness.ask(watches[index].socket!, watches[index].readiness!)
         watches[index].found = present.intersection(watches[index].interest)
         return !watches[index].found.isEmpty
     }
 
     /// After poll(2): how many entries are ready.
-    private mutating func take(_ found: Int32) throws(ZeroMQError) -> Int {
+    package mutating func take(_ found: Int32) throws(ZeroMQError) -> Int {
         var ready = 0
         for index in watches.indices {
             let seen = found > 0 ? descriptors[index].revents : 0

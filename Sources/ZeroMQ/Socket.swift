@@ -108,6 +108,12 @@ package struct Socket: ~Copyable {
         }
     }
 
+    /// Whether a message waits that no descriptor tells of any more: a call that was made since the socket was asked may have taken the notice.
+    package borrowing func hasUnnoticedMessages() throws(ZeroMQError) -> Bool {
+        if readiness.pointee.absent.contains(.readable) { return false }
+        return try SocketReadiness.ask(handle, readiness).contains(.readable)
+    }
+
     /// Sends all of `message` or nothing. `false`: the queue is full or nobody is connected; `message` is untouched.
     ///
     /// Throws `peerUnreachable` when a router's peer is not there (message untouched), or when the peer went away between two parts (message
@@ -221,6 +227,20 @@ struct SocketReadiness {
     let descriptor: Int32
     /// What the socket is known not to be: it was asked, and no call was made since.
     var absent: Poller.Interest = []
+
+    /// What `socket` is, which it knows from now on.
+    static func ask(
+        _ socket: UnsafeMutableRawPointer, _ readiness: UnsafeMutablePointer<SocketReadiness>
+    ) throws(ZeroMQError) -> Poller.Interest {
+        var events: Int32 = 0
+        var size = MemoryLayout<Int32>.size
+        while zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size) != 0 {
+            guard zmq_errno() == EINTR else { throw ZeroMQError.last("asking a socket what it has") }
+        }
+        let present = Poller.Interest(rawValue: Int16(events))
+        readiness.pointee.absent = Poller.Interest.all.subtracting(present)
+        return present
+    }
 }
 
 @available(*, unavailable)

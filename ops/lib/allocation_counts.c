@@ -1,7 +1,14 @@
 // Counts what each thread of a program asks of the heap, for a benchmark that looks from outside. Preloaded; ALLOCATION_COUNTS names a file of
-// zeros that the benchmark has made: pairs of thread id and count, claimed one after the other by threads that allocate.
+// zeros that the benchmark has made: threes of thread id, count and turns' count, claimed one after the other by threads that allocate.
+//
+// What a thread does with a lock that it took because it was free, and would not have waited for, is a turn in another thread's work: a stage
+// thread's turn at the worker's sockets (Sources/Node/WorkerTurns.swift). That is counted apart.
 
+#define _GNU_SOURCE
+
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,17 +22,19 @@ enum { SLOTS = 4095 };
 struct slot {
     atomic_llong thread;
     atomic_llong count;
+    atomic_llong in_turns;
 };
 
-// The first pair holds how many of the others are taken.
+// The first three hold how many of the others are taken.
 struct table {
     atomic_llong taken;
-    atomic_llong unused;
+    atomic_llong unused[2];
     struct slot slots[SLOTS];
 };
 
 static _Atomic(struct table *) table;
 static _Thread_local struct slot *mine __attribute__((tls_model("initial-exec")));
+static _Thread_local pthread_mutex_t *turn __attribute__((tls_model("initial-exec")));
 
 __attribute__((constructor)) static void open_table(void) {
     const char *path = getenv("ALLOCATION_COUNTS");
@@ -45,7 +54,28 @@ static void count(void) {
         mine = &all->slots[index];
         atomic_store(&mine->thread, syscall(SYS_gettid));
     }
-    atomic_fetch_add_explicit(&mine->count, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(turn == NULL ? &mine->count : &mine->in_turns, 1, memory_order_relaxed);
+}
+
+typedef int mutex_call(pthread_mutex_t *);
+
+static mutex_call *glibc(_Atomic(mutex_call *) *known, const char *name) {
+    mutex_call *call = atomic_load_explicit(known, memory_order_relaxed);
+    if (call == NULL) atomic_store(known, call = (mutex_call *)dlsym(RTLD_NEXT, name));
+    return call;
+}
+
+int pthread_mutex_trylock(pthread_mutex_t *lock) {
+    static _Atomic(mutex_call *) known;
+    int failed = glibc(&known, "pthread_mutex_trylock")(lock);
+    if (!failed && turn == NULL) turn = lock;
+    return failed;
+}
+
+int pthread_mutex_unlock(pthread_mutex_t *lock) {
+    static _Atomic(mutex_call *) known;
+    if (turn == lock) turn = NULL;
+    return glibc(&known, "pthread_mutex_unlock")(lock);
 }
 
 #include "../../Tests/AllocationCounter/heap_hooks.h"

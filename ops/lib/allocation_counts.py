@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 
 SOURCE = pathlib.Path(__file__).with_name("allocation_counts.c")
-BYTES = 16 * 4096
+BYTES = 24 * 4096
 
 
 class AllocationCounts:
@@ -30,8 +30,8 @@ class AllocationCounts:
         self.folder.cleanup()
 
     def of(self, thread):
-        """Since the thread began."""
-        for tid, count in struct.iter_unpack("<qq", pathlib.Path(self.table).read_bytes()[16:]):
+        """Since the thread began: of its own, and in its turns at others' work."""
+        for tid, count, in_turns in struct.iter_unpack("<qqq", pathlib.Path(self.table).read_bytes()[24:]):
             if tid == thread:
-                return count
-        return 0
+                return count, in_turns
+        return 0, 0
