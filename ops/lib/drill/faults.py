@@ -221,15 +221,17 @@ def drain(drill, record, index):
 
 
 def join_and_leave(drill, record, _):
-    """A further worker joins and gets layers while streams run, and leaves after SIGTERM when it has handed them back."""
+    """A further worker joins and gets layers while streams run, and leaves after SIGTERM when it has handed them back. Where another one was free
+    too (its draining was taken back), the plan may grow by that, and this one stands by."""
     box = drill.further_box
     with drill.taken(box), drill.taken("plan"):
         with drill.taken("coordinator"):
             record.strike(box)
+            stages = len(drill.stages())
             worker = drill.cluster.enrol_worker(box)
         try:
-            yield Until(lambda: box in drill.stages(), HANDOVER_SECONDS, f"{box} has layers")
-            record.detail = f"serves after {time.monotonic() - record.at:.1f} s"
+            yield Until(lambda: box in drill.stages() or len(drill.stages()) > stages, HANDOVER_SECONDS, f"{box} or another free worker has layers")
+            record.detail = f"{'serves' if box in drill.stages() else 'another one serves'} after {time.monotonic() - record.at:.1f} s"
             yield 3.0
             leaving = time.monotonic()
             worker.signal(signal.SIGTERM)
