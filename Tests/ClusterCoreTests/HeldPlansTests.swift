@@ -77,6 +77,19 @@ import Testing
         #expect(held.plans == [[1, 2], [3]] && held.released == [])
     }
 
+    /// What the third worker, which is in no plan, is told from the start until it is to take over from the second.
+    private func ordersOfAHandOver(_ held: inout Held) -> [String] {
+        let console = PeerKey(bytes: [UInt8](repeating: 201, count: 32))!
+        held.handle(.received(.drain(DrainRequest(worker: "w2")), from: console, role: .console))
+        return held.sent(to: 3).compactMap { message -> String? in
+            switch message {
+            case .release: "release"
+            case .handover(.prepare): "prepare"
+            default: nil
+            }
+        }
+    }
+
     /// A worker that held a stage of an earlier coordinator and serves none of this one's gives it up before layers are handed to it: they would
     /// pass for some that it has.
     @Test func aSliceOfThePastIsGivenUpBeforeAHandOver() throws {
@@ -85,17 +98,8 @@ import Testing
         held.comes(2, holding: 7, 3..<6)
         held.comes(3, holding: 6, 0..<2)
         held.serve()
-        let console = PeerKey(bytes: [UInt8](repeating: 201, count: 32))!
-        held.handle(.received(.drain(DrainRequest(worker: "w2")), from: console, role: .console))
-        let orders = held.sent(to: 3).compactMap { message -> String? in
-            switch message {
-            case .release: "release"
-            case .handover(.prepare): "prepare"
-            default: nil
-            }
-        }
         // When a plan goes without it, and once more, whatever was said meanwhile.
-        #expect(orders == ["release", "release", "prepare"])
+        #expect(ordersOfAHandOver(&held) == ["release", "release", "prepare"])
     }
 
     /// The same where nothing was said of it: its hello may be older than the order to load it, and its first heartbeat is still to come.
@@ -105,16 +109,7 @@ import Testing
         held.comes(2, holding: 7, 3..<6)
         held.comes(3)
         held.serve()
-        let console = PeerKey(bytes: [UInt8](repeating: 201, count: 32))!
-        held.handle(.received(.drain(DrainRequest(worker: "w2")), from: console, role: .console))
-        let orders = held.sent(to: 3).compactMap { message -> String? in
-            switch message {
-            case .release: "release"
-            case .handover(.prepare): "prepare"
-            default: nil
-            }
-        }
-        #expect(orders == ["release", "prepare"])
+        #expect(ordersOfAHandOver(&held) == ["release", "prepare"])
     }
 }
 

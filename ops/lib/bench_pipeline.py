@@ -407,8 +407,8 @@ def overhead(bench):
 
 
 def stage_allocations(bench, model):
-    """By stage, its own and those in turns at the worker's sockets, in a cluster of its own, because counting takes time. Between the 145th and the 245th position or so: tables that double have
-    their size then, and three blocks of keys and values are begun."""
+    """By stage, its own and those in turns at the worker's sockets, in a cluster of its own, because counting takes time. Between the 145th and the
+    245th position or so: tables that double have their size then, and three blocks of keys and values are begun."""
     first, last = 120, 220
     with AllocationCounts() as counts, bench.cluster(model) as cluster:
         threads = [StageThread(pid).id for pid, _ in cluster.stages()]
