@@ -160,20 +160,21 @@ class Verdict:
     # Processes
 
     def memory(self):
-        """By process: its own memory and descriptors after the undisturbed run and at the end; a worker may have got more layers."""
+        """By process: its memory and descriptors after the undisturbed run and at the end; a worker may have got more layers. Own memory and mapped
+        files count together: weights lie in its own when it has just packed them, and are mapped when it found them packed."""
         self.memories = []
         workers = [found for name, found in self.drill.baseline.items() if name.startswith("w") and found["layers"]]
         for name, end in self.drill.final.items():
             begin = self.drill.baseline.get(name)
             # Who stood by then may compute now, and more than others did: it is held against those that computed, by the layer.
             if name.startswith("w"):
-                begin = max(workers, key=lambda found: found["anonymous"])
-            limit = begin["anonymous"] * (1 + GROWTH_SHARE) * max(1.0, end["layers"] / max(1, begin["layers"])) + GROWTH_BYTES
-            is_fine = end["anonymous"] <= limit and end["descriptors"] <= begin["descriptors"] + GROWTH_DESCRIPTORS
+                begin = max(workers, key=resident)
+            limit = resident(begin) * (1 + GROWTH_SHARE) * max(1.0, end["layers"] / max(1, begin["layers"])) + GROWTH_BYTES
+            is_fine = resident(end) <= limit and end["descriptors"] <= begin["descriptors"] + GROWTH_DESCRIPTORS
             self.memories.append({"name": name, "begin": begin, "end": end, "limit": int(limit), "fine": is_fine})
             if not is_fine:
-                self.fail(f"{name} has {mebibytes(end['anonymous'])} MiB and {end['descriptors']} descriptors at the end; it had "
-                          f"{mebibytes(begin['anonymous'])} and {begin['descriptors']}; its descriptors: {end['kinds']}, before {begin['kinds']}")
+                self.fail(f"{name} has {mebibytes(resident(end))} MiB and {end['descriptors']} descriptors at the end; it had "
+                          f"{mebibytes(resident(begin))} and {begin['descriptors']}; its descriptors: {end['kinds']}, before {begin['kinds']}")
 
     def processes(self):
         for trouble in self.drill.troubles:
@@ -215,9 +216,10 @@ class Verdict:
         for kind, why in drill.skipped:
             yield f"left out: {kind}, {why}"
         yield ""
-        yield from table(["process", "own MiB", "at the end", "limit", "mapped", "at the end", "descriptors", "at the end"], [
-            [found["name"], mebibytes(found["begin"]["anonymous"]), mebibytes(found["end"]["anonymous"]), mebibytes(found["limit"]),
-             mebibytes(found["begin"]["mapped"]), mebibytes(found["end"]["mapped"]), str(found["begin"]["descriptors"]), str(found["end"]["descriptors"])]
+        yield from table(["process", "own MiB", "at the end", "mapped", "at the end", "in all", "at the end", "limit", "descriptors", "at the end"], [
+            [found["name"], mebibytes(found["begin"]["anonymous"]), mebibytes(found["end"]["anonymous"]),
+             mebibytes(found["begin"]["mapped"]), mebibytes(found["end"]["mapped"]), mebibytes(resident(found["begin"])), mebibytes(resident(found["end"])),
+             mebibytes(found["limit"]), str(found["begin"]["descriptors"]), str(found["end"]["descriptors"])]
             for found in self.memories])
         yield ""
         for failure in self.failures:
@@ -274,6 +276,10 @@ def pause_words(found):
     return (f"a step takes {found['step_us'] / 1e3:.0f} ms, those in flight took {found['waited_for_steps_us'] / 1e3:.0f} ms, the last blocks "
             f"{found['last_blocks_us'] / 1e3:.0f} ms for {mebibytes(found['last_blocks_bytes'])} MiB of {mebibytes(found['bytes'])}, "
             f"the change {found['change_us'] / 1e3:.0f} ms")
+
+
+def resident(memory):
+    return memory["anonymous"] + memory["mapped"]
 
 
 def mebibytes(count):
