@@ -316,8 +316,10 @@ package struct Scheduler: Sendable {
         changes?.returned(oldest.number)
         clock.finished(oldest, at: now)
         if !oldest.isRebuild { forecast.note(oldest, tokens: result.tokens.count, at: now) }
-        // The first step of all waits for weights that nobody has touched yet, and a rebuilding one leaves layers out.
-        if probe == nil, !oldest.isRebuild {
+        // The first step of all waits for weights that nobody has touched yet.
+        if let rebuild = oldest.rebuild {
+            shape.noteRebuild(rows: oldest.rowCount, hasInputs: rebuild.hasInputs, timings: result.timings)
+        } else if probe == nil {
             shape.note(rows: oldest.rowCount, sampledRows: oldest.sampledRowCount, alone: oldest.isAlone, timings: result.timings)
         }
         for rows in oldest.rows { sequences[rows.sequence]?.stepReturned(upTo: rows.end, isRebuild: oldest.isRebuild) }

@@ -142,7 +142,7 @@ extension Scheduler {
     mutating func nextRebuildStep(at now: Instant) -> Step? {
         guard isRebuilding else { return nil }
         var draft = StepDraft(rowsMax: settings.stepRowsMax)
-        var budget = rebuildRows
+        var budget = settings.prefillRowsPerStep
         var hasInputs: Bool?
         var opens: [SequenceOpen] = []
         var segments: [Segment] = []
@@ -156,6 +156,7 @@ extension Scheduler {
             let block = sequence.blocks[first / Limits.positionsPerBlock]
             if begun.contains(block) { continue }
             let isAtHand = hasInputs ?? hasInput(block)
+            if hasInputs == nil { budget = rebuildRows(hasInputs: isAtHand) }
             let rows = rowsToRebuild(sequence, atMost: min(budget, draft.rowsLeft), hasInputs: isAtHand)
             guard rows > 0, draft.mayOpen(sequence) else { continue }
             hasInputs = isAtHand
@@ -173,12 +174,11 @@ extension Scheduler {
         return launch(segments, opens: opens, rebuild: rebuild, at: now)
     }
 
-    /// As many as a chunk of a prompt may have beside those who decode.
-    private var rebuildRows: Int {
+    private func rebuildRows(hasInputs: Bool) -> Int {
         let decoding = running.count { sequences[$0]!.isDecoding }
         guard decoding > 0 else { return settings.prefillRowsPerStep }
         let groups = shape.groups(decoding: decoding, inFlightMax: inFlightMax)
-        return shape.prefillRows(beside: (decoding + groups - 1) / groups, groups: groups)
+        return shape.rebuildRows(beside: (decoding + groups - 1) / groups, groups: groups, hasInputs: hasInputs)
     }
 
     /// Beginnings that a sequence before it has sent for.

@@ -20,8 +20,7 @@ package struct StepInFlight: Hashable, Sendable {
     package var sentAt: Instant
     /// No other step was in flight at any time since it was sent.
     package var isAlone = true
-    /// See `Step.rebuild`.
-    package var isRebuild: Bool
+    package var rebuild: Rebuild?
 
     package init(_ step: Step, sentAt: Instant) {
         number = step.number
@@ -32,11 +31,13 @@ package struct StepInFlight: Hashable, Sendable {
                 sequence: $0.sequence, sampledPosition: $0.samples ? $0.start + known : nil, drafts: Array($0.tokens[known...]),
                 end: $0.start + known)
         }
-        isRebuild = step.rebuild != nil
+        rebuild = step.rebuild
         decodeRows = step.segments.reduce(0) { $0 + ($1.samples && $1.tokens.count == 1 + $1.drafts ? $1.tokens.count : 0) }
         load = StepLoad(step)
         self.sentAt = sentAt
     }
+
+    package var isRebuild: Bool { rebuild != nil }
 
     /// Rows whose logits the last stage computes.
     package var sampledRowCount: Int { rows.reduce(0) { $0 + ($1.sampledPosition == nil ? 0 : 1 + $1.drafts.count) } }

@@ -15,6 +15,8 @@ package struct StepShape: Sendable {
     /// By stage: steps in which every row is sampled (decoding), and all others.
     private var decode: [StagePace]
     private var mixed: [StageCurve]
+    /// Steps that rebuild, all stages that compute together: without and with inputs at hand.
+    private var rebuilds = [StageCurve](repeating: StageCurve(), count: 2)
     /// The longest time between a running sequence's tokens that prefill may cause; `nil`: twice what it is without.
     private let interTokenBudgetNanoseconds: Double?
     private let prefillRowsMax: Int
@@ -22,6 +24,9 @@ package struct StepShape: Sendable {
     /// Where not even one fits, a prompt still goes on. More would break the budget: from about four rows on a step takes as much longer as it has
     /// more rows, and beside a long past a prompt's row costs many times one that decodes.
     static let prefillRowsMin = 1
+
+    /// A step that rebuilds may hold those who decode up by so many times what they take undisturbed: behind it are streams that have nothing at all.
+    static let rebuildStretch = 2.0
 
     static let longStepMax = 8.0
     static let calmCostMax = 1.0 / 16
@@ -40,6 +45,11 @@ package struct StepShape: Sendable {
             if sampledRows == rows { decode[stage].note(rows: rows, nanoseconds: timing.computeNanoseconds, isAlone: alone) }
             mixed[stage].note(rows: rows, nanoseconds: timing.computeNanoseconds)
         }
+    }
+
+    /// A step that rebuilt came back; stages that it left out took no time.
+    package mutating func noteRebuild(rows: Int, hasInputs: Bool, timings: [StageTiming]) {
+        rebuilds[hasInputs ? 1 : 0].note(rows: rows, nanoseconds: timings.reduce(0) { $0 + $1.computeNanoseconds })
     }
 
     /// The number of groups with the shortest T, the smaller one of equals, or more where steps would be long. As many as may be in flight before
@@ -78,6 +88,11 @@ package struct StepShape: Sendable {
 
     private func rows(within stretch: Double, of rows: Int, atMost most: Int, time: (Int) -> Double?) -> Int? {
         guard let allowed = time(rows).map({ $0 * stretch }) else { return nil }
+        return Self.rows(within: allowed, atMost: most, time: time)
+    }
+
+    /// The most rows, 1 at least, that take no longer than `allowed`; `nil` where nothing was measured.
+    private static func rows(within allowed: Double, atMost most: Int, time: (Int) -> Double?) -> Int? {
         var (fitting, tooMany) = (1, max(1, most) + 1)
         while tooMany - fitting > 1 {
             let middle = (fitting + tooMany) / 2
@@ -98,6 +113,17 @@ package struct StepShape: Sendable {
             if time <= budget { fitting = middle } else { tooMany = middle }
         }
         return min(prefillRowsMax, max(fitting, Self.prefillRowsMin))
+    }
+
+    /// Rows of a step that rebuilds while `rows` sequences decode in each of `groups` groups. It goes through the few layers that were lost, and one
+    /// is on its way at a time: a decode step waits for one at the most.
+    package func rebuildRows(beside rows: Int, groups: Int, hasInputs: Bool) -> Int {
+        let curve = rebuilds[hasInputs ? 1 : 0]
+        guard rows > 0, let undisturbed = decodeInterval(rows: rows, groups: groups), !curve.isEmpty else {
+            return prefillRows(beside: rows, groups: groups)
+        }
+        let budget = max(Self.rebuildStretch * undisturbed, (interTokenBudgetNanoseconds ?? 0) - undisturbed)
+        return Self.rows(within: budget, atMost: prefillRowsMax) { curve.nanoseconds(rows: $0) } ?? prefillRowsMax
     }
 
     /// How many times longer a decode step of `rows` rows takes with `more` rows of guesses. Row counts above all that was measured cost in

@@ -82,6 +82,21 @@ import Testing
         #expect(wide.prefillRows(beside: 0, groups: 1) == 256)
     }
 
+    @Test func whatWasLostIsRebuiltInLongerStepsThanAPromptHas() {
+        // Two stages of 1 ms + r · 0.1 ms; a quarter of the layers takes 0.05 ms a row, or 0.15 with its inputs made again.
+        var shape = Self.shape([(1_000, 100), (1_000, 100)], rows: Self.sizes)
+        #expect(shape.rebuildRows(beside: 4, groups: 2, hasInputs: true) == 14, "as a prompt's chunk before one was measured")
+        for rows in Self.sizes {
+            let nothing = StageTiming(queueNanoseconds: 0, computeNanoseconds: 0)
+            let lost = StageTiming(queueNanoseconds: 0, computeNanoseconds: UInt64(50_000 * rows))
+            shape.noteRebuild(rows: rows, hasInputs: true, timings: [nothing, lost])
+            shape.noteRebuild(rows: rows, hasInputs: false, timings: [StageTiming(queueNanoseconds: 0, computeNanoseconds: UInt64(100_000 * rows)), lost])
+        }
+        // A token takes 2.8 ms undisturbed.
+        #expect(shape.rebuildRows(beside: 4, groups: 2, hasInputs: true) == 112 && shape.rebuildRows(beside: 4, groups: 2, hasInputs: false) == 37)
+        #expect(shape.rebuildRows(beside: 0, groups: 1, hasInputs: true) == 256, "nobody decodes beside it")
+    }
+
     @Test func curvesInterpolateAndNeverFall() {
         var curve = StageCurve()
         #expect(curve.nanoseconds(rows: 1) == nil)
