@@ -145,7 +145,8 @@ import Testing
             guard case .done = scheduler.take(timed(step), at: now) else { return #expect(Bool(false)) }
         }
         #expect(!scheduler.isRebuilding && between.count > 10, "\(between.count) tokens meanwhile")
-        // What comes between two of its tokens takes twice as long as its own step at the most: that has 1 row, so 11 tenths of a millisecond a stage.
+        // What comes between two of its tokens takes twice as long as its own step at the most: that has one row, so 11 tenths of a millisecond a
+        // stage.
         for others in between.dropFirst(2).dropLast() {
             #expect(others.count <= 1 && others.allSatisfy { $0.rebuild != nil && $0.rowCount <= 12 }, "\(others.map(\.rowCount))")
         }

@@ -90,7 +90,8 @@ import Testing
             let nothing = StageTiming(queueNanoseconds: 0, computeNanoseconds: 0)
             let lost = StageTiming(queueNanoseconds: 0, computeNanoseconds: UInt64(50_000 * rows))
             shape.noteRebuild(rows: rows, hasInputs: true, timings: [nothing, lost])
-            shape.noteRebuild(rows: rows, hasInputs: false, timings: [StageTiming(queueNanoseconds: 0, computeNanoseconds: UInt64(100_000 * rows)), lost])
+            let before = StageTiming(queueNanoseconds: 0, computeNanoseconds: UInt64(100_000 * rows))
+            shape.noteRebuild(rows: rows, hasInputs: false, timings: [before, lost])
         }
         // A token takes 2.8 ms undisturbed.
         #expect(shape.rebuildRows(beside: 4, groups: 2, hasInputs: true) == 112 && shape.rebuildRows(beside: 4, groups: 2, hasInputs: false) == 37)
