@@ -57,13 +57,17 @@ final class StageThread: Sendable {
     private let ended = DispatchSemaphore(value: 0)
     private let work = WorkDone()
 
-    /// Starts the thread. `report` is called on it and must not block.
-    init(configuration: StageThreadConfiguration, report: @escaping @Sendable (Report) -> Void) {
+    /// Starts the thread. Both are called on it: `report` must not block; `whenIdle` when it has no command, and after that it sleeps until the next
+    /// one or has it already.
+    init(
+        configuration: StageThreadConfiguration, whenIdle: @escaping @Sendable (StageThread) -> Void = { _ in },
+        report: @escaping @Sendable (Report) -> Void
+    ) {
         queue.withLock { $0.commands.reserveCapacity(Self.commandsMax) }
         let thread = Thread { [self] in
             NodeThread.nameCurrent("stage")
             var stage = StageHolder(configuration: configuration, work: work, isSuperseded: { [self] in isSuperseded }, report: report)
-            while let command = next() {
+            while let command = next(whenIdle) {
                 stage.perform(command, report: report)
                 work.note()
             }
@@ -103,6 +107,8 @@ final class StageThread: Sendable {
     /// Whether it goes on with something when it is done with what it does.
     var hasCommands: Bool { queue.withLock { !$0.commands.isEmpty } }
 
+    private var isIdle: Bool { queue.withLock { $0.commands.isEmpty && !$0.ending } }
+
     /// Ends the thread after its present command and waits for that, at most so long. False when it still runs.
     func end(timeoutMs: Int) -> Bool {
         queue.withLock { $0.ending = true }
@@ -110,7 +116,8 @@ final class StageThread: Sendable {
         return ended.wait(timeout: .now() + .milliseconds(timeoutMs)) == .success
     }
 
-    private func next() -> Command? {
+    private func next(_ whenIdle: (StageThread) -> Void) -> Command? {
+        if isIdle { whenIdle(self) }
         wake.wait()
         return queue.withLock { queue in
             queue.ending || queue.commands.isEmpty ? nil : queue.commands.removeFirst()

@@ -4,28 +4,56 @@ import Logging
 import Synchronization
 import ZeroMQ
 
-/// The worker's loop and whose turn it is to work in it: its socket thread's, or, while that sleeps, the stage thread's with what it has just
-/// computed. A step is handed on by who computed it then, without a third thread that would first have to wake.
+/// The worker's loop and whose turn it is to work in it: its socket thread's or its stage thread's. A step is computed and handed on by the thread
+/// that received it then, and no other has to wake for it.
 ///
-/// libzmq lets sockets go from thread to thread over a full fence, which the lock is. The socket thread holds it but while it sleeps in poll(2),
-/// where it touches descriptors and no socket; the stage thread never waits for it. What the compiler can't prove is that nobody gets at the
-/// loop without the lock: only `locked` and `take` do.
+/// One of the two keeps watch: it sleeps at the sockets. A stage thread that has nothing to compute does, and the socket thread stands by. While
+/// that computes, messages wait, but not for long: after `aloneMs` the socket thread takes the watch over, and has it until the stage thread has
+/// nothing to compute again. So it does where the stage thread does not come back from its sleep.
+///
+/// libzmq lets sockets go from thread to thread over a full fence, which the lock is. Who keeps watch holds it but while it sleeps in poll(2), where
+/// it touches descriptors and no socket. What the compiler can't prove is that nobody gets at the loop without the lock: only what begins with
+/// `locked`, `trylock` or `lock` does.
 final class WorkerTurns: @unchecked Sendable {
     /// How long the stage thread's present step may take to end after the machine has.
     static let stageEndMs = 1_000
     /// How long the last messages may take to leave after the machine has ended.
     static let flushMs = 50
+    /// For so long the stage thread may compute with nobody at the sockets: more than a step of a small model, much less than any silence.
+    static let aloneMs: Int64 = 10
+    /// The stage thread comes back from its sleep at least so often, and the socket thread looks whether it did.
+    static let watchMsMax: Int64 = 150
+    static let standByMs = 250
+
+    private enum Turn {
+        case ended
+        case standBy(since: UInt64)
+        case watch(nanoseconds: Int64, since: UInt64)
+    }
 
     /// Not Swift's, because whoever counts what the stage thread asks of the heap has to see from outside when its turns are.
     private let lock: UnsafeMutablePointer<pthread_mutex_t>
     /// Posted by the stage thread and not handled yet. What is computed later may not come before them.
     let reportsWaiting = Atomic<Int>(0)
+    private let inquiries: Inquiries<WorkerReport>
+    /// Wakes the socket thread that stands by.
+    private let alarm: Alarm
+    /// Who keeps watch: the stage thread, or the socket thread. Changed under the lock.
+    private let isStageWatching = Atomic<Bool>(false)
+    // Under the lock.
     /// `nil` before it runs and after.
     private var loop: WorkerLoop?
-    /// Turns that the stage thread took. One that came while the socket thread slept may have taken away what that was woken for.
+    private var isStageComputing = false
+    /// Of the stage thread. One that came while the socket thread slept may have taken away what that was woken for.
     private var turnsTaken: UInt64 = 0
+    /// What ended a watch of the stage thread; the socket thread ends of it.
+    private var failure: (any Error)?
+    /// Only the stage thread's, also without the lock.
+    private var stagePoller = Poller()
 
-    init() {
+    init(_ inquiries: Inquiries<WorkerReport>) throws {
+        self.inquiries = inquiries
+        alarm = try Alarm()
         lock = .allocate(capacity: 1)
         lock.initialize(to: pthread_mutex_t())
         pthread_mutex_init(lock, nil)
@@ -36,12 +64,14 @@ final class WorkerTurns: @unchecked Sendable {
         lock.deallocate()
     }
 
-    /// On the stage thread, which may not wait: hands a computed step on. False: the report has to be posted.
+    // MARK: - On the stage thread
+
+    /// Hands a computed step on. False: the report has to be posted.
     func take(with report: StageThread.Report) -> Bool {
         guard case .computed = report, pthread_mutex_trylock(lock) == 0 else { return false }
         var passedOn: WorkerLoop.PassedOn?
-        if reportsWaiting.load(ordering: .relaxed) == 0, loop?.takeTurn(with: report) == true {
-            turnsTaken += 1
+        if reportsWaiting.load(ordering: .relaxed) == 0, loop?.takeTurn(with: report, isWatched: !hasStageWatch) == true {
+            turnsTaken &+= 1
             passedOn = loop?.takePassedOn()
         }
         pthread_mutex_unlock(lock)
@@ -51,13 +81,62 @@ final class WorkerTurns: @unchecked Sendable {
         if passedOn.hasStep { sched_yield() }
         // Who has it by now asks the sockets itself, before it sleeps or when it wakes.
         guard pthread_mutex_trylock(lock) == 0 else { return true }
-        loop?.wakeSocketThreadIfNeeded()
+        if !hasStageWatch { loop?.wakeSocketThreadIfNeeded() }
         pthread_mutex_unlock(lock)
         return true
     }
 
-    /// On the socket thread, until the machine has ended; throws what ended it.
-    func run(_ made: consuming WorkerLoop, _ inquiries: Inquiries<WorkerReport>, started: () -> Void) throws {
+    /// Keeps watch until there is something to compute, where that can be. What it then has to compute, `stage` was told and woken for.
+    func keepWatch(for stage: StageThread) {
+        if pthread_mutex_trylock(lock) != 0 {
+            // A socket thread with the watch brings something to compute, or goes to sleep with it; one without only looks how things stand.
+            guard hasStageWatch else { return }
+            pthread_mutex_lock(lock)
+        }
+        defer { pthread_mutex_unlock(lock) }
+        guard loop?.hasEnded == false, failure == nil, !stage.hasCommands else { return }
+        if !hasStageWatch {
+            isStageWatching.store(true, ordering: .relaxed)
+            loop?.wakeSocketThread()
+        }
+        isStageComputing = false
+        do { try watchUntilCommand() } catch { failure = error }
+        // The machine has ended, or the sockets can't be watched.
+        if hasStageWatch, !isStageComputing { giveWatchBack() }
+    }
+
+    /// With the lock.
+    private func watchUntilCommand() throws {
+        while hasStageWatch {
+            turnsTaken &+= 1
+            guard let sleep = try loop!.watch(&stagePoller) else { return }
+            pthread_mutex_unlock(lock)
+            let slept = Result { try stagePoller.sleep(nanoseconds: min(sleep, Self.watchMsMax * 1_000_000)) }
+            pthread_mutex_lock(lock)
+            guard hasStageWatch, loop?.hasEnded == false else { return }
+            guard let found = try slept.get() else { continue }
+            _ = try stagePoller.take(found)
+            try loop!.work(stagePoller, inquiries, reportsWaiting: reportsWaiting)
+            let passedOn = loop!.takePassedOn()
+            guard passedOn.commands > 0 else { continue }
+            isStageComputing = true
+            alarm.set(afterNanoseconds: Self.aloneMs * 1_000_000)
+            return passedOn.wake()
+        }
+    }
+
+    /// With the lock.
+    private func giveWatchBack() {
+        isStageWatching.store(false, ordering: .relaxed)
+        alarm.ring()
+    }
+
+    private var hasStageWatch: Bool { isStageWatching.load(ordering: .relaxed) }
+
+    // MARK: - On the socket thread
+
+    /// Until the machine has ended; throws what ended it.
+    func run(_ made: consuming WorkerLoop, started: () -> Void) throws {
         pthread_mutex_lock(lock)
         loop = consume made
         pthread_mutex_unlock(lock)
@@ -66,27 +145,45 @@ final class WorkerTurns: @unchecked Sendable {
         started()
         locked { loop!.begin() }
         var poller = Poller()
-        while true {
-            let (sleep, turn) = try locked { (try loop!.watch(&poller), turnsTaken) }
-            guard let sleep else { break }
-            let found = try poller.sleep(nanoseconds: sleep)
-            let passedOn: WorkerLoop.PassedOn? = try locked {
-                guard let found, turnsTaken == turn else { return nil }
-                _ = try poller.take(found)
-                try loop!.work(poller, inquiries, reportsWaiting: reportsWaiting)
-                return loop!.takePassedOn()
+        turns: while true {
+            switch try locked({ try nextTurn(&poller) }) {
+            case .ended: break turns
+            case .standBy(let since):
+                let isTime = alarm.wait(milliseconds: Self.standByMs)
+                locked { takeWatch(isTime: isTime, since: since) }
+            case .watch(let nanoseconds, let since):
+                let found = try poller.sleep(nanoseconds: nanoseconds)
+                let passedOn: WorkerLoop.PassedOn? = try locked {
+                    guard let found, turnsTaken == since else { return nil }
+                    _ = try poller.take(found)
+                    try loop!.work(poller, inquiries, reportsWaiting: reportsWaiting)
+                    return loop!.takePassedOn()
+                }
+                guard let passedOn else { continue }
+                passedOn.wake()
+                // On a processor of one core the stage thread or libzmq's own can go on with it only when this thread stops, and before it sleeps
+                // it has some dozens of microseconds to do that nobody waits for.
+                if passedOn.hasStep { sched_yield() }
             }
-            guard let passedOn else { continue }
-            passedOn.wake()
-            // On a processor of one core the stage thread or libzmq's own can go on with it only when this thread stops, and before it sleeps it
-            // has some dozens of microseconds to do that nobody waits for.
-            if passedOn.hasStep { sched_yield() }
         }
         // The last messages leave on libzmq's own thread.
         usleep(UInt32(Self.flushMs * 1000))
         let (stage, end, logger) = locked { loop!.ended() }
         if !stage.end(timeoutMs: Self.stageEndMs) { logger.warning("the stage thread is still in a step; ending without it") }
         try end!.get()
+    }
+
+    private func nextTurn(_ poller: inout Poller) throws -> Turn {
+        if let failure { throw failure }
+        if hasStageWatch { return .standBy(since: turnsTaken) }
+        guard let sleep = try loop!.watch(&poller) else { return .ended }
+        return .watch(nanoseconds: sleep, since: turnsTaken)
+    }
+
+    /// From a stage thread that computes for long, or does not come back from its sleep.
+    private func takeWatch(isTime: Bool, since: UInt64) {
+        guard hasStageWatch, isTime ? isStageComputing : turnsTaken == since else { return }
+        isStageWatching.store(false, ordering: .relaxed)
     }
 
     private func locked<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {

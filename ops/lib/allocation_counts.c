@@ -2,7 +2,8 @@
 // zeros that the benchmark has made: threes of thread id, count and turns' count, claimed one after the other by threads that allocate.
 //
 // What a thread does with a lock that it took because it was free, and would not have waited for, is a turn in another thread's work: a stage
-// thread's turn at the worker's sockets (Sources/Node/WorkerTurns.swift). That is counted apart.
+// thread's turn at the worker's sockets (Sources/Node/WorkerTurns.swift). So is what it does when it has come back from its sleep there and has
+// waited for the same lock. That is counted apart.
 
 #define _GNU_SOURCE
 
@@ -35,6 +36,7 @@ struct table {
 static _Atomic(struct table *) table;
 static _Thread_local struct slot *mine __attribute__((tls_model("initial-exec")));
 static _Thread_local pthread_mutex_t *turn __attribute__((tls_model("initial-exec")));
+static _Thread_local pthread_mutex_t *turns_lock __attribute__((tls_model("initial-exec")));
 
 __attribute__((constructor)) static void open_table(void) {
     const char *path = getenv("ALLOCATION_COUNTS");
@@ -68,7 +70,14 @@ static mutex_call *glibc(_Atomic(mutex_call *) *known, const char *name) {
 int pthread_mutex_trylock(pthread_mutex_t *lock) {
     static _Atomic(mutex_call *) known;
     int failed = glibc(&known, "pthread_mutex_trylock")(lock);
-    if (!failed && turn == NULL) turn = lock;
+    if (!failed && turn == NULL) turn = turns_lock = lock;
+    return failed;
+}
+
+int pthread_mutex_lock(pthread_mutex_t *lock) {
+    static _Atomic(mutex_call *) known;
+    int failed = glibc(&known, "pthread_mutex_lock")(lock);
+    if (!failed && lock == turns_lock) turn = lock;
     return failed;
 }
 
