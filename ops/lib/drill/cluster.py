@@ -12,6 +12,7 @@ import time
 
 READY_SECONDS = 120
 COMMAND_SECONDS = 30
+POSITIONS_PER_BLOCK = 32
 # A coordinator that has just been started answers nobody yet, and other faults wait to be put right.
 STATUS_SECONDS = 3
 END_SECONDS = 5
@@ -187,6 +188,11 @@ class Cluster:
             return None
         return json.loads(out) if code == 0 else None
 
+    def kv_block_bytes(self):
+        """Of one layer."""
+        decoder = json.loads(self.must("inspect", self.model, "--json"))["decoder"]
+        return POSITIONS_PER_BLOCK * decoder["kvBytesPerToken"] // decoder["layers"]
+
     def stages(self):
         """Names of the workers that compute, in the order of their layers; empty while none serve."""
         status = self.status()
@@ -205,13 +211,20 @@ class Cluster:
         finally:
             connection.close()
 
+    def metrics(self):
+        """The coordinator's, by what a sample begins with. `None` while it does not answer."""
+        status, text = self.ask("coordinator", METRICS_PORT, "/metrics")
+        return dict(line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#")) if status == 200 else None
+
     def counters(self):
         """By the names above; since the coordinator's start. `None` while it does not answer."""
-        status, text = self.ask("coordinator", METRICS_PORT, "/metrics")
-        if status != 200:
-            return None
-        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
-        return {name: float(values.get(key, 0)) for name, key in COUNTERS.items()} | {"start": self.coordinator.starts}
+        values = self.metrics()
+        return values and {name: float(values.get(key, 0)) for name, key in COUNTERS.items()} | {"start": self.coordinator.starts}
+
+    def kv_blocks(self):
+        """That have something in them now."""
+        return sum(int(float(value)) for key, value in (self.metrics() or {}).items()
+                   if key.startswith("staffel_kv_blocks{") and ('state="used"' in key or 'state="cached"' in key))
 
     def is_whole(self):
         """All workers are there, as many serve as should, and clients are answered."""

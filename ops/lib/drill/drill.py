@@ -4,6 +4,7 @@ import contextlib
 import heapq
 import subprocess
 import sys
+import threading
 import time
 
 import faults
@@ -15,6 +16,7 @@ POLL_SECONDS = 0.1
 # A status costs a process; several faults that wait at once share one.
 STATUS_SECONDS = 0.4
 COUNTER_SECONDS = 1.0
+KV_SECONDS = 0.25
 WHOLE_SECONDS = 90
 STREAMS_SECONDS = 180
 IDLE_SECONDS = 4.0
@@ -37,6 +39,7 @@ class Drill:
         self.records, self.skipped, self.programs, self.troubles = [], [], [], []
         self.plan, self.occupied, self.known_stages = [], set(), []
         self.asked, self.answer = 0.0, None
+        self.kv_peak = 0
         self.totals, self.counted, self.counted_at = dict.fromkeys(COUNTERS, 0.0), None, 0.0
 
     def say(self, text):
@@ -101,6 +104,7 @@ class Drill:
     # Phases
 
     def undisturbed(self):
+        self.watch_kv()
         self.say(f"{len(self.requests)} distinct requests without a fault, {self.options.streams} at once")
         began = time.monotonic()
         self.expected = self.traffic.undisturbed(self.options.streams)
@@ -124,10 +128,19 @@ class Drill:
             raise Failed(f"the long prompt failed: {stream.error}")
         self.prefill_rate = stream.prompt_tokens / (stream.times[0] - stream.began)
 
+    def watch_kv(self):
+        """Notes for good how many KV blocks were in use at once: so many were written, and keep their memory."""
+        def watch():
+            while True:
+                self.kv_peak = max(self.kv_peak, self.cluster.kv_blocks())
+                time.sleep(KV_SECONDS)
+
+        threading.Thread(target=watch, daemon=True).start()
+
     def memory(self):
         status = self.cluster.status()
         layers = {worker["name"]: worker["layers"][1] - worker["layers"][0] for worker in status["workers"]} if status else {}
-        return {role.name: role.memory() | {"layers": layers.get(role.name, 0)} for role in self.cluster.roles() if role.is_running}
+        return {role.name: role.memory() | {"layers": layers.get(role.name, 0), "kv_blocks": self.kv_peak} for role in self.cluster.roles() if role.is_running}
 
     def begin_traffic(self):
         self.traffic.start(self.options.streams)

@@ -161,8 +161,10 @@ class Verdict:
 
     def memory(self):
         """By process: its memory and descriptors after the undisturbed run and at the end; a worker may have got more layers. Own memory and mapped
-        files count together: weights lie in its own when it has just packed them, and are mapped when it found them packed."""
+        files count together: weights lie in its own when it has just packed them, and are mapped when it found them packed. A KV block takes memory
+        from when it is first written, and by the end more may have been than in the undisturbed run."""
         self.memories = []
+        block_bytes = self.drill.cluster.kv_block_bytes()
         workers = [found for name, found in self.drill.baseline.items() if name.startswith("w") and found["layers"]]
         for name, end in self.drill.final.items():
             begin = self.drill.baseline.get(name)
@@ -170,6 +172,7 @@ class Verdict:
             if name.startswith("w"):
                 begin = max(workers, key=resident)
             limit = resident(begin) * (1 + GROWTH_SHARE) * max(1.0, end["layers"] / max(1, begin["layers"])) + GROWTH_BYTES
+            limit += (end["kv_blocks"] - begin["kv_blocks"]) * block_bytes * end["layers"]
             is_fine = resident(end) <= limit and end["descriptors"] <= begin["descriptors"] + GROWTH_DESCRIPTORS
             self.memories.append({"name": name, "begin": begin, "end": end, "limit": int(limit), "fine": is_fine})
             if not is_fine:
@@ -221,6 +224,7 @@ class Verdict:
              mebibytes(found["begin"]["mapped"]), mebibytes(found["end"]["mapped"]), mebibytes(resident(found["begin"])), mebibytes(resident(found["end"])),
              mebibytes(found["limit"]), str(found["begin"]["descriptors"]), str(found["end"]["descriptors"])]
             for found in self.memories])
+        yield f"KV blocks in use at once: {next(iter(drill.baseline.values()))['kv_blocks']} undisturbed, {drill.kv_peak} in all"
         yield ""
         for failure in self.failures:
             yield f"FAIL {failure}"
