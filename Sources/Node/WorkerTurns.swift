@@ -22,8 +22,8 @@ final class WorkerTurns: @unchecked Sendable {
     /// For so long the stage thread may compute with nobody at the sockets: more than a step of a small model, much less than any silence.
     static let aloneMs: Int64 = 10
     /// The stage thread comes back from its sleep at least so often, and the socket thread looks whether it did.
-    static let watchMsMax: Int64 = 150
-    static let standByMs = 250
+    static let watchMsMax: Int64 = 50
+    static let standByMs = 75
 
     private enum Turn {
         case ended
