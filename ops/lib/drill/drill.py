@@ -114,11 +114,13 @@ class Drill:
         tokens, took = sum(len(stream.tokens) for stream in self.expected.values()), time.monotonic() - began
         self.tokens_per_second = tokens / took
         self.undisturbed_pause = max(stream.pause() for stream in self.expected.values())
+        busy = self.memory()
         self.measure_prefill()
         self.say(f"{tokens} tokens in {took:.1f} s, longest pause {self.undisturbed_pause:.2f} s; a prompt takes {1000 / self.prefill_rate:.1f} s "
                  "for a thousand tokens")
         time.sleep(IDLE_SECONDS)
-        self.baseline = self.memory()
+        # Where the layers were cut anew meanwhile, nothing was written into the new stages' KV blocks yet.
+        self.baseline = {name: max(busy.get(name, memory), memory, key=resident) for name, memory in self.memory().items()}
 
     def measure_prefill(self):
         """Tokens a second of one long prompt that nobody has seen, through all stages."""
@@ -268,6 +270,10 @@ class Drill:
                 self.totals[name] += max(0.0, found[name] - before[name])
             self.counted = found
         return True
+
+
+def resident(memory):
+    return memory["anonymous"] + memory["mapped"]
 
 
 def recovery(events):

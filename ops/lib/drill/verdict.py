@@ -6,7 +6,7 @@ import statistics
 import time
 
 import faults
-from drill import recovery
+from drill import recovery, resident
 
 # From a fault to the first word of it: the coordinator's, or of the coordinator's own death its peers'.
 DETECTION_MAX_SECONDS = 2.0
@@ -280,10 +280,6 @@ def pause_words(found):
     return (f"a step takes {found['step_us'] / 1e3:.0f} ms, those in flight took {found['waited_for_steps_us'] / 1e3:.0f} ms, the last blocks "
             f"{found['last_blocks_us'] / 1e3:.0f} ms for {mebibytes(found['last_blocks_bytes'])} MiB of {mebibytes(found['bytes'])}, "
             f"the change {found['change_us'] / 1e3:.0f} ms")
-
-
-def resident(memory):
-    return memory["anonymous"] + memory["mapped"]
 
 
 def mebibytes(count):
