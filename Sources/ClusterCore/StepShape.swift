@@ -15,7 +15,7 @@ package struct StepShape: Sendable {
     /// By stage: steps in which every row is sampled (decoding), and all others.
     private var decode: [StagePace]
     private var mixed: [StageCurve]
-    /// Steps that rebuild, all stages that compute together: without and with inputs at hand.
+    /// Steps that rebuild, all stages together: without and with inputs at hand.
     private var rebuilds = [StageCurve](repeating: StageCurve(), count: 2)
     /// The longest time between a running sequence's tokens that prefill may cause; `nil`: twice what it is without.
     private let interTokenBudgetNanoseconds: Double?
@@ -47,9 +47,10 @@ package struct StepShape: Sendable {
         }
     }
 
-    /// A step that rebuilt came back; stages that it left out took no time.
+    /// A step that rebuilt came back; stages that it left out took no time. Timings of another number of stages say nothing.
     package mutating func noteRebuild(rows: Int, hasInputs: Bool, timings: [StageTiming]) {
-        rebuilds[hasInputs ? 1 : 0].note(rows: rows, nanoseconds: timings.reduce(0) { $0 + $1.computeNanoseconds })
+        guard timings.count == decode.count else { return }
+        rebuilds[hasInputs ? 1 : 0].note(rows: rows, nanoseconds: timings.reduce(0) { saturatingSum($0, $1.computeNanoseconds) })
     }
 
     /// The number of groups with the shortest T, the smaller one of equals, or more where steps would be long. As many as may be in flight before

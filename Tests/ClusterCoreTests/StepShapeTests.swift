@@ -96,6 +96,11 @@ import Testing
         // A token takes 2.8 ms undisturbed.
         #expect(shape.rebuildRows(beside: 4, groups: 2, hasInputs: true) == 112 && shape.rebuildRows(beside: 4, groups: 2, hasInputs: false) == 37)
         #expect(shape.rebuildRows(beside: 0, groups: 1, hasInputs: true) == 256, "nobody decodes beside it")
+        // What a worker says may be anything.
+        let endless = StageTiming(queueNanoseconds: 0, computeNanoseconds: .max)
+        shape.noteRebuild(rows: 8, hasInputs: true, timings: [endless, endless])
+        shape.noteRebuild(rows: 8, hasInputs: true, timings: [])
+        #expect((1...256).contains(shape.rebuildRows(beside: 4, groups: 2, hasInputs: true)))
     }
 
     @Test func curvesInterpolateAndNeverFall() {
