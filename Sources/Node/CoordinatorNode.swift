@@ -94,6 +94,9 @@ private struct CoordinatorLoop: ~Copyable {
     private var revokedKeys: Set<PeerKey>
     /// The connection over which each key spoke last.
     private var routes: [PeerKey: [UInt8]] = [:]
+    /// Those to whom a send failed. The machine hears of them when all that it had decided before is done, or what it decides then would
+    /// overtake the rest of that.
+    private var unreachable: [PeerKey] = []
     private var senders = SenderKeys()
     private var givingWay = GivingWay()
     /// The same, as something that can be cut.
@@ -324,6 +327,7 @@ private struct CoordinatorLoop: ~Copyable {
         perform(effects, holdingBack: &tokens)
         for effect in tokens { perform(effect) }
         if let trace, sent > 0 { trace.note(turn: TraceTurn(from: now, to: MonotonicClock.now, stepsSent: sent)) }
+        if !unreachable.isEmpty { handle(.disconnected(unreachable.removeFirst())) }
     }
 
     /// Stages wait for a step and nobody's stream does for a token's last microseconds, and whom tokens wake may stand in the way of whom the step
@@ -380,7 +384,7 @@ private struct CoordinatorLoop: ~Copyable {
         } catch {
             routes[key] = nil
             connections[key] = nil
-            handle(.disconnected(key))
+            unreachable.append(key)
         }
     }
 }

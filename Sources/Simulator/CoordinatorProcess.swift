@@ -1,4 +1,5 @@
 import ClusterCore
+import DequeModule
 
 /// The coordinator's process: its machine and what its socket thread keeps.
 final class CoordinatorProcess {
@@ -6,6 +7,9 @@ final class CoordinatorProcess {
     let session: UInt64
     /// By party: the connection over which it was last heard.
     var routes: [Int?]
+    /// Those to whom a send failed while effects are performed: the machine hears of them afterwards.
+    var unreachable: Deque<PeerKey> = []
+    var isPerforming = false
     var handled: UInt64 = 0
     /// The last plan that served, as (stages, epoch).
     var servedStages: Int?
@@ -49,12 +53,15 @@ extension Cluster {
         events += 1
         process.machine.handle(event, at: hosts[0].clock.now(now), into: &effects)
         note(event, effects, process)
+        process.isPerforming = true
         perform(effects, process)
+        process.isPerforming = false
         if process.machine.isServing { clients.lastServing = hosts[0].clock.now(now) }
         goOnWithFailures()
         process.handled += 1
         if process.handled % Self.auditInterval == 0 { audit(process) }
         planTimer(of: 0, at: process.machine.nextDeadline)
+        while coordinator === process, let key = process.unreachable.popFirst() { tellCoordinator(.disconnected(key)) }
     }
 
     func audit(_ process: CoordinatorProcess) {
@@ -95,6 +102,7 @@ extension Cluster {
         guard let generation = process.routes[party] else { return }
         if sendDown(message, to: party, generation: generation) { return }
         process.routes[party] = nil
+        if process.isPerforming { return process.unreachable.append(Self.key(party)) }
         tellCoordinator(.disconnected(Self.key(party)))
     }
 
