@@ -43,7 +43,10 @@ final class WorkerTurns: @unchecked Sendable {
     // Under the lock.
     /// `nil` before it runs and after.
     private var loop: WorkerLoop?
-    private var isStageComputing = false
+    /// Since when the stage thread computes, with the watch or without.
+    private var computingSince: Instant?
+    /// When the alarm rings; past: it is not set. It may be set for a step before, and is set anew when it rings too early.
+    private var alarmAt = Instant(nanoseconds: 0)
     /// Of the stage thread. One that came while the socket thread slept may have taken away what that was woken for.
     private var turnsTaken: UInt64 = 0
     /// What ended a watch of the stage thread; the socket thread ends of it.
@@ -99,10 +102,15 @@ final class WorkerTurns: @unchecked Sendable {
             isStageWatching.store(true, ordering: .relaxed)
             loop?.wakeSocketThread()
         }
-        isStageComputing = false
+        if computingSince != nil {
+            computingSince = nil
+            // For the next step, which then need not: it costs a dozen microseconds, for which nobody waits now.
+            let now = MonotonicClock.now
+            if alarmAt.nanoseconds(since: now) < UInt64(Self.aloneMs) * 500_000 { setAlarm(after: 0, since: now) }
+        }
         do { try watchUntilCommand() } catch { failure = error }
         // The machine has ended, or the sockets can't be watched.
-        if hasStageWatch, !isStageComputing { giveWatchBack() }
+        if hasStageWatch, computingSince == nil { giveWatchBack() }
     }
 
     /// With the lock.
@@ -119,16 +127,25 @@ final class WorkerTurns: @unchecked Sendable {
             try loop!.work(stagePoller, inquiries, reportsWaiting: reportsWaiting)
             let passedOn = loop!.takePassedOn()
             guard passedOn.commands > 0 else { continue }
-            isStageComputing = true
-            alarm.set(afterNanoseconds: Self.aloneMs * 1_000_000)
+            let now = MonotonicClock.now
+            computingSince = now
+            if alarmAt <= now { setAlarm(after: 0, since: now) }
             return passedOn.wake()
         }
+    }
+
+    /// With the lock.
+    private func setAlarm(after nanoseconds: UInt64, since now: Instant) {
+        let left = UInt64(Self.aloneMs) * 1_000_000 - nanoseconds
+        alarm.set(afterNanoseconds: Int64(left))
+        alarmAt = Instant(nanoseconds: now.nanoseconds &+ left)
     }
 
     /// With the lock.
     private func giveWatchBack() {
         isStageWatching.store(false, ordering: .relaxed)
         alarm.ring()
+        alarmAt = Instant(nanoseconds: 0)
     }
 
     private var hasStageWatch: Bool { isStageWatching.load(ordering: .relaxed) }
@@ -182,7 +199,15 @@ final class WorkerTurns: @unchecked Sendable {
 
     /// From a stage thread that computes for long, or does not come back from its sleep.
     private func takeWatch(isTime: Bool, since: UInt64) {
-        guard hasStageWatch, isTime ? isStageComputing : turnsTaken == since else { return }
+        guard hasStageWatch else { return }
+        if isTime {
+            guard let computingSince else { return }
+            let now = MonotonicClock.now
+            let alone = now.nanoseconds(since: computingSince)
+            guard alone >= UInt64(Self.aloneMs) * 1_000_000 else { return setAlarm(after: alone, since: now) }
+        } else if turnsTaken != since {
+            return
+        }
         isStageWatching.store(false, ordering: .relaxed)
     }
 
