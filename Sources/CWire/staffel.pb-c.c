@@ -5865,7 +5865,7 @@ const ProtobufCMessageDescriptor staffel__v1__stage_peer__descriptor =
   (ProtobufCMessageInit) staffel__v1__stage_peer__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__step__field_descriptors[9] =
+static const ProtobufCFieldDescriptor staffel__v1__step__field_descriptors[10] =
 {
   {
     "epoch",
@@ -5975,23 +5975,37 @@ static const ProtobufCFieldDescriptor staffel__v1__step__field_descriptors[9] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "follow_ups",
+    210,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Staffel__V1__Step, has_follow_ups),
+    offsetof(Staffel__V1__Step, follow_ups),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__step__field_indices_by_name[] = {
   3,   /* field[3] = closes */
   5,   /* field[5] = copies_from */
   6,   /* field[6] = copies_to */
   0,   /* field[0] = epoch */
+  9,   /* field[9] = follow_ups */
   1,   /* field[1] = number */
   2,   /* field[2] = opens */
   8,   /* field[8] = rebuild_has_inputs */
   7,   /* field[7] = rebuild_layers */
   4,   /* field[4] = segments */
 };
-static const ProtobufCIntRange staffel__v1__step__number_ranges[2 + 1] =
+static const ProtobufCIntRange staffel__v1__step__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 110, 7 },
-  { 0, 9 }
+  { 210, 9 },
+  { 0, 10 }
 };
 const ProtobufCMessageDescriptor staffel__v1__step__descriptor =
 {
@@ -6001,10 +6015,10 @@ const ProtobufCMessageDescriptor staffel__v1__step__descriptor =
   "Staffel__V1__Step",
   "staffel.v1",
   sizeof(Staffel__V1__Step),
-  9,
+  10,
   staffel__v1__step__field_descriptors,
   staffel__v1__step__field_indices_by_name,
-  2,  staffel__v1__step__number_ranges,
+  3,  staffel__v1__step__number_ranges,
   (ProtobufCMessageInit) staffel__v1__step__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -7436,7 +7450,7 @@ const ProtobufCMessageDescriptor staffel__v1__fault_counts__descriptor =
   (ProtobufCMessageInit) staffel__v1__fault_counts__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__step_result__field_descriptors[5] =
+static const ProtobufCFieldDescriptor staffel__v1__step_result__field_descriptors[6] =
 {
   {
     "epoch",
@@ -7498,18 +7512,32 @@ static const ProtobufCFieldDescriptor staffel__v1__step_result__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "followed",
+    210,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BOOL,
+    offsetof(Staffel__V1__StepResult, has_followed),
+    offsetof(Staffel__V1__StepResult, followed),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__step_result__field_indices_by_name[] = {
   0,   /* field[0] = epoch */
+  5,   /* field[5] = followed */
   1,   /* field[1] = number */
   3,   /* field[3] = poisoned */
   4,   /* field[4] = timings */
   2,   /* field[2] = tokens */
 };
-static const ProtobufCIntRange staffel__v1__step_result__number_ranges[1 + 1] =
+static const ProtobufCIntRange staffel__v1__step_result__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 210, 5 },
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor staffel__v1__step_result__descriptor =
 {
@@ -7519,10 +7547,10 @@ const ProtobufCMessageDescriptor staffel__v1__step_result__descriptor =
   "Staffel__V1__StepResult",
   "staffel.v1",
   sizeof(Staffel__V1__StepResult),
-  5,
+  6,
   staffel__v1__step_result__field_descriptors,
   staffel__v1__step_result__field_indices_by_name,
-  1,  staffel__v1__step_result__number_ranges,
+  2,  staffel__v1__step_result__number_ranges,
   (ProtobufCMessageInit) staffel__v1__step_result__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

@@ -164,6 +164,8 @@ extension Coordinator {
         let replica = fleet.takePlace { Self.emptyReplica(configuration) }
         let epoch = fleet.takeEpoch()
         var plan = plan
+        // Only here, so that an assignment which is repeated says the same.
+        linkFaults.forget(at: now)
         // Who keeps layers has no memory for more blocks of them.
         if let remains = fleet[replica].remains { plan.kvBlocks = min(plan.kvBlocks, remains.plan.kvBlocks) }
         fleet.triedInVain = nil
@@ -195,14 +197,24 @@ extension Coordinator {
     }
 
     func assignment(of index: Int, in plan: Plan, epoch: Epoch) -> StageAssignment {
-        let next = index + 1 < plan.stages.count ? plan.stages[index + 1].worker : nil
+        let workers = plan.stages.map(\.worker)
+        let isRing = allowsFollowUps(plan)
+        let next = index + 1 < workers.count ? workers[index + 1] : isRing ? workers[0] : nil
+        let previous = index > 0 ? workers[index - 1] : isRing ? workers[workers.count - 1] : nil
         var assignment = StageAssignment(
             epoch: epoch, stage: index, stageCount: plan.stages.count, layers: plan.stages[index].layers, kvBlocks: plan.kvBlocks,
             kvType: configuration.kvType, boundary: configuration.boundary, modelDigest: configuration.model.digest,
-            modelPath: configuration.modelPath, upstream: index > 0 ? plan.stages[index - 1].worker : nil,
+            modelPath: configuration.modelPath, upstream: previous,
             downstream: next.flatMap { key in membership.workers[key].map { StagePeer(key: key, endpoint: $0.hello.dataEndpoint) } })
         if !assignment.isLast { assignment.inputBlocks = min(plan.kvBlocks, inputBlocks(of: plan.stages[index].worker)) }
         return assignment
+    }
+
+    /// Whether the plan's last worker may send steps to its first: both have to know of it, and what was sent so has not got lost of late.
+    func allowsFollowUps(_ plan: Plan) -> Bool {
+        guard plan.stages.count > 1, let first = plan.stages.first?.worker, let last = plan.stages.last?.worker else { return false }
+        guard !linkFaults.have(from: last, to: first) else { return false }
+        return [first, last].allSatisfy { membership.workers[$0].map { $0.hello.version.minor >= ProtocolVersion.followUpMinor } ?? false }
     }
 
     /// The replica whose epoch a worker's message names, if the worker has a stage of it; else the message is dropped.
@@ -266,6 +278,7 @@ extension Coordinator {
     mutating func serve(_ replica: Int, _ plan: Plan, _ now: Instant, _ effects: inout [Effect]) {
         fleet[replica].deployment.phase = .serving(plan)
         fleet[replica].deployment.servingSince = now
+        fleet[replica].scheduler.allowsFollowUps = allowsFollowUps(plan)
         if fleet.hasServed, let since = fleet.unservedSince {
             metrics.lastRecoveryNanoseconds = now.nanoseconds(since: since)
             metrics.recoveryNanoseconds += metrics.lastRecoveryNanoseconds

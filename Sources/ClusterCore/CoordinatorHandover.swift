@@ -249,6 +249,7 @@ extension Coordinator {
         fleet[replica].scheduler.proceed(
             under: handover.epoch, kvBlocks: handover.plan.kvBlocks, stages: handover.plan.stages.count,
             stepsInFlightMax: handover.plan.stages.count * configuration.stepsInFlightPerStage)
+        fleet[replica].scheduler.allowsFollowUps = allowsFollowUps(handover.plan)
         renewStores(of: replica, handover.plan, keeping: fleet[replica].stores)
         let workers = candidates(of: handover.plan, at: now)
         predict(handover.plan, of: replica, workers)

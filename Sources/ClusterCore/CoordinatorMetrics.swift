@@ -28,6 +28,11 @@ package struct CoordinatorMetrics: Hashable, Sendable {
 
     package init() {}
 
+    package mutating func sentFollowUp(rows: Int) {
+        stepsSent += 1
+        rowsSent += UInt64(rows)
+    }
+
     package mutating func sent(_ step: Step) {
         stepsSent += 1
         rowsSent += UInt64(step.rowCount)

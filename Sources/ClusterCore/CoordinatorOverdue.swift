@@ -8,7 +8,7 @@ extension Coordinator {
             return fleet[replica].place = nil
         }
         let deployment = fleet.replicas[replica].deployment
-        let suspect = StepSuspect(step: step.number, epoch: deployment.epoch, stages: plan.stages.map(\.worker)) {
+        let suspect = StepSuspect(step: step.number, isFollowUp: step.isFollowUp, epoch: deployment.epoch, stages: plan.stages.map(\.worker)) {
             membership.workers[$0]?.progress
         }
         var work: UInt64?
@@ -47,6 +47,7 @@ extension Coordinator {
         guard let place = fleet.replicas[replica].place, place.giveUpAt <= now else { return }
         guard let step = fleet.replicas[replica].scheduler.inFlight.first, step.number == place.step, isWitnessed(place) else { return }
         fleet[replica].place = nil
+        let plan = fleet.replicas[replica].deployment.plan
         let what = "a step of \(step.rowCount) rows did not come back after \(now.milliseconds(since: step.sentAt)) ms"
         switch place.suspect {
         case .result:
@@ -59,7 +60,8 @@ extension Coordinator {
         case .link(let from, let to):
             metrics.faults.stageLinksLost += 1
             let failure = Failure(.frameLost, "\(what): what worker \(name(from)) computed did not reach worker \(name(to))")
-            if linkFaults.note(from: from, to: to, at: now) {
+            // Without follow-up steps, which the next plan has none of then, nobody needs the link from the last stage to the first.
+            if linkFaults.note(from: from, to: to, at: now), !step.isFollowUp || plan?.stages.first?.worker != to {
                 strike(to, failure, now, &effects)
             } else {
                 recover(replica, failure.message, now, &effects)

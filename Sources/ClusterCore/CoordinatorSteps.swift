@@ -58,6 +58,10 @@ extension Coordinator {
             strike(worker, Failure(.internalError, "the last stage \(fault)"), now, &effects)
         case .done(let step, let advances, let poisoned):
             metrics.stepsDone += 1
+            if result.isFollowed {
+                metrics.sentFollowUp(rows: step.rowCount)
+                backlog.served(rows: step.rowCount)
+            }
             unsettled.append(
                 ReturnedStep(
                     epoch: result.epoch, step: step, timings: result.timings, tokens: result.tokens.count,

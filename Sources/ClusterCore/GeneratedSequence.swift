@@ -101,6 +101,9 @@ package struct GeneratedSequence: Hashable, Sendable {
         max(0, BlockAllocator.blocks(forPositions: sent + rows) - blocks.count)
     }
 
+    /// Rows that could be sent before another block of it had to be made known.
+    package var rowsWithBlocks: Int { max(0, blocksSent * Limits.positionsPerBlock - sent) }
+
     package mutating func give(_ more: [BlockID]) { blocks += more }
 
     /// It runs from now on, with blocks for all tokens known, of which the first hold keys and values of `cached` positions. At least the
@@ -136,6 +139,12 @@ package struct GeneratedSequence: Hashable, Sendable {
         lastStep = number
         isOpen = true
         return segment
+    }
+
+    /// The stages compute a row that nobody wants any more, in step `number`: not admitted again before that is back.
+    package mutating func sendStrayRow(in number: StepNumber) {
+        stepsInFlight += 1
+        lastStep = number
     }
 
     /// The last known token was a guess, and right: its row is in place.

@@ -5,13 +5,15 @@ package struct ProtocolVersion: Hashable, Sendable, CustomStringConvertible {
     package var major: UInt32
     package var minor: UInt32
 
-    package static let current = ProtocolVersion(major: 2, minor: 3)
+    package static let current = ProtocolVersion(major: 2, minor: 4)
     /// From this one on workers hand layers over while they serve.
     package static let handoverMinor: UInt32 = 1
     /// From this one on workers keep what a lost epoch left, rebuild single layers, and load ahead.
     package static let rebuildMinor: UInt32 = 2
     /// From this one on workers fetch models of several named parts: Hugging Face folders.
     package static let namedPartsMinor: UInt32 = 3
+    /// From this one on a plan's last worker sends follow-up steps to its first.
+    package static let followUpMinor: UInt32 = 4
 
     package init(major: UInt32, minor: UInt32) {
         self.major = major

@@ -70,6 +70,12 @@ package struct Scheduler: Sendable {
     package private(set) var preemptions: UInt64 = 0
     /// Positions computed a second time.
     package internal(set) var positionsRecomputed: UInt64 = 0
+    /// Whether the stages of this epoch may add follow-up steps.
+    package var allowsFollowUps = false
+    /// What the last step took that decoded and was alone.
+    var aloneNanoseconds: UInt64?
+    /// Decoding steps since one had guesses.
+    var plainSteps = 0
     /// While layers move: which blocks changed. No step is formed while `isHeld`.
     var changes: BlockChanges?
     package internal(set) var isHeld = false
@@ -172,7 +178,7 @@ package struct Scheduler: Sendable {
 
     /// The next step for the first stage, or `nil` when the pipeline is full or nothing is ready.
     package mutating func nextStep(at now: Instant) -> Step? {
-        guard inFlight.count < inFlightMax, !isHeld else { return nil }
+        guard inFlight.count < inFlightMax, !isHeld, inFlight.last?.followUps ?? 0 == 0 else { return nil }
         if hasNothingToSend { return nil }
         admitWaiting()
         // One of these is always on its way while there is something to rebuild, and no more while others want the stages. Where one step at a time
@@ -235,20 +241,27 @@ package struct Scheduler: Sendable {
             noteWritten(by: part.sequence)
         }
         noteServed(rows: draft.parts.reduce(0) { $0 + $1.rows })
-        return launch(segments, opens: opens, at: now)
+        return launch(segments, opens: opens, followUps: followUps(of: draft), at: now)
     }
 
-    mutating func launch(_ segments: [Segment], opens: [SequenceOpen], rebuild: Rebuild? = nil, at now: Instant) -> Step {
-        let step = Step(
+    mutating func launch(
+        _ segments: [Segment], opens: [SequenceOpen], rebuild: Rebuild? = nil, followUps: Int = 0, at now: Instant
+    ) -> Step {
+        var step = Step(
             epoch: epoch, number: StepNumber(nextNumber), opens: opens, closes: closing, copies: copying, segments: segments, rebuild: rebuild)
-        nextNumber += 1
+        step.followUps = followUps
         if wasRebuildLast != (rebuild != nil) { repair[0].wasLast.toggle() }
         closing = []
         copying = []
-        inFlight.append(StepInFlight(step, sentAt: now))
-        if inFlight.count > 1 { for index in inFlight.indices { inFlight[index].isAlone = false } }
+        enter(StepInFlight(step, sentAt: now))
         noteChanges(by: step)
         return step
+    }
+
+    mutating func enter(_ step: StepInFlight) {
+        nextNumber += 1
+        inFlight.append(step)
+        if inFlight.count > 1 { for index in inFlight.indices { inFlight[index].isAlone = false } }
     }
 
     // MARK: - Room
@@ -330,6 +343,8 @@ package struct Scheduler: Sendable {
             if index > 0, result.tokens[index - 1].sequence == sampled.sequence { confirmGuess(of: sampled.sequence) }
             if let advance = advance(sampled) { advances.append(advance) }
         }
+        noteAlone(oldest, at: now)
+        if result.isFollowed { followUp(oldest, result.tokens, at: now) }
         return .done(oldest, advances, poisoned: result.poisoned.filter { sequences[$0.sequence] != nil })
     }
 

@@ -14,7 +14,7 @@ extension Scheduler {
     }
 
     /// As many as can be right without going beyond what plain decoding would do: its last token, at the latest, is drawn from a guess's row.
-    private func roomForGuesses(_ id: SequenceID) -> Int {
+    func roomForGuesses(_ id: SequenceID) -> Int {
         let sequence = sequences[id]!
         return min(Int(sequence.sampling.maxTokens) - sequence.generatedCount, settings.contextTokens - sequence.tokens.count) - 1
     }

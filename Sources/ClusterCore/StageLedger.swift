@@ -10,6 +10,8 @@ struct StageLedger: Hashable, Sendable {
         var blockCount: Int
         /// So many of the last positions hold guesses, any of which may have been wrong.
         var drafts = 0
+        /// Ascending.
+        var endTokens: [TokenID] = []
     }
 
     private let kvBlocks: Int
@@ -17,6 +19,9 @@ struct StageLedger: Hashable, Sendable {
     private var entries: [SequenceID: Entry] = [:]
 
     init(kvBlocks: Int) { self.kvBlocks = kvBlocks }
+
+    /// Whether the sequence may end with this token.
+    func mayEnd(_ sequence: SequenceID, with token: TokenID) -> Bool { entries[sequence]?.endTokens.contains(token) ?? true }
 
     /// Notes the step; or says what is wrong with it, and then the ledger is not to be used any more.
     mutating func take(_ step: Step) -> String? {
@@ -30,7 +35,7 @@ struct StageLedger: Hashable, Sendable {
         for open in step.opens {
             guard open.promptLength >= 1, open.promptLength <= open.tokens.count else { return "it opens a sequence without a prompt" }
             guard (0..<open.tokens.count).contains(open.cached) else { return "it opens a sequence that has no row to compute" }
-            let entry = Entry(length: open.cached, blockCount: 0)
+            let entry = Entry(length: open.cached, blockCount: 0, endTokens: open.endTokens)
             guard entries.updateValue(entry, forKey: open.sequence) == nil else { return "it opens a sequence twice" }
         }
         var rows = 0

@@ -14,6 +14,9 @@ package struct Step: Hashable, Sendable {
     package var segments: [Segment]
     /// `nil`: every stage computes the rows in all its layers. Else they were computed before and some layers lost what they left.
     package var rebuild: Rebuild?
+    /// So many steps the stages may add to this one by themselves, one after the other: see `followUp`. More than 0 only where nothing else is under
+    /// way, and then nothing is sent until the last of them is back.
+    package var followUps = 0
 
     package var rowCount: Int { segments.reduce(0) { $0 + $1.tokens.count } }
 
@@ -28,6 +31,24 @@ package struct Step: Hashable, Sendable {
         self.copies = copies
         self.segments = segments
         self.rebuild = rebuild
+    }
+
+    /// The step after this one, whose rows gave these tokens, one to each segment.
+    ///
+    /// The last stage sends it to the first, and tells the coordinator with its result. So a stream that runs alone waits for two hops a token and not
+    /// for three, and for nobody who shares the coordinator's processor.
+    func followUp(_ tokens: [SampledToken]) -> Step {
+        var step = Step(
+            epoch: epoch, number: StepNumber(number.value + 1),
+            segments: tokens.map { Segment(sequence: $0.sequence, start: $0.position, tokens: [$0.emitted.token], newBlocks: [], samples: true) })
+        step.followUps = followUps - 1
+        return step
+    }
+
+    /// Whether it has rows only, one of each sequence, for which nothing need be known but what the stages know.
+    package var canBeFollowUp: Bool {
+        opens.isEmpty && closes.isEmpty && copies.isEmpty && rebuild == nil && !segments.isEmpty
+            && segments.allSatisfy { $0.tokens.count == 1 && $0.newBlocks.isEmpty && $0.samples }
     }
 }
 
@@ -161,6 +182,8 @@ package struct StepResult: Hashable, Sendable {
     package var tokens: [SampledToken]
     package var poisoned: [PoisonedSequence]
     package var timings: [StageTiming]
+    /// The step's follow-up is on its way to the first stage.
+    package var isFollowed = false
 
     package init(epoch: Epoch, number: StepNumber, tokens: [SampledToken], poisoned: [PoisonedSequence], timings: [StageTiming]) {
         self.epoch = epoch

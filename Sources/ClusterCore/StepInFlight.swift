@@ -21,6 +21,9 @@ package struct StepInFlight: Hashable, Sendable {
     /// No other step was in flight at any time since it was sent.
     package var isAlone = true
     package var rebuild: Rebuild?
+    /// As in `Step`, and whether it is one itself.
+    package var followUps: Int
+    package var isFollowUp = false
 
     package init(_ step: Step, sentAt: Instant) {
         number = step.number
@@ -32,6 +35,7 @@ package struct StepInFlight: Hashable, Sendable {
                 end: $0.start + known)
         }
         rebuild = step.rebuild
+        followUps = step.followUps
         decodeRows = step.segments.reduce(0) { $0 + ($1.samples && $1.tokens.count == 1 + $1.drafts ? $1.tokens.count : 0) }
         load = StepLoad(step)
         self.sentAt = sentAt
@@ -61,7 +65,9 @@ package struct StepInFlight: Hashable, Sendable {
             left = left.dropFirst(mine.count)
             if let fault = fault(in: mine, from: position, drafts: rows.drafts, vocabulary: vocabulary) { return fault }
         }
-        return left.isEmpty ? nil : "sampled rows that were not asked for"
+        guard left.isEmpty else { return "sampled rows that were not asked for" }
+        guard !result.isFollowed || followUps > 0 && poisoned.isEmpty && wanted.count == rows.count else { return "went on by itself where it may not" }
+        return nil
     }
 
     private func fault(in sampled: ArraySlice<SampledToken>, from position: Int, drafts: [TokenID], vocabulary: Int) -> String? {

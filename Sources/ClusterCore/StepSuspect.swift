@@ -13,7 +13,8 @@ package enum StepSuspect: Hashable, Sendable {
     /// All have computed it: its result was lost.
     case result
 
-    package init(step: StepNumber, epoch: Epoch, stages: [PeerKey], progress: (PeerKey) -> Heartbeat?) {
+    /// - Parameter isFollowUp: the last stage sent it, and not the coordinator.
+    package init(step: StepNumber, isFollowUp: Bool = false, epoch: Epoch, stages: [PeerKey], progress: (PeerKey) -> Heartbeat?) {
         for (index, worker) in stages.enumerated() {
             guard let heartbeat = progress(worker), heartbeat.epoch == epoch else {
                 self = .worker(worker)
@@ -25,7 +26,8 @@ package enum StepSuspect: Hashable, Sendable {
                 self = .worker(worker)
                 return
             }
-            self = index == 0 ? .sending(worker) : .link(from: stages[index - 1], to: worker)
+            let isSending = index == 0 && !isFollowUp
+            self = isSending ? .sending(worker) : .link(from: stages[(index + stages.count - 1) % stages.count], to: worker)
             return
         }
         self = .result
@@ -49,9 +51,15 @@ package struct LinkFaults: Hashable, Sendable {
 
     package init() {}
 
+    /// What is too long ago counts no more.
+    package mutating func forget(at now: Instant) { faults.removeAll { $0.at.advanced(milliseconds: Self.memoryMs) <= now } }
+
+    /// Whether there was one that is not forgotten.
+    package func have(from: PeerKey, to: PeerKey) -> Bool { faults.contains { $0.from == from && $0.to == to } }
+
     /// Notes a failure. `true`: it is not the first one of late.
     package mutating func note(from: PeerKey, to: PeerKey, at now: Instant) -> Bool {
-        faults.removeAll { $0.at.advanced(milliseconds: Self.memoryMs) <= now }
+        forget(at: now)
         let isAgain = faults.contains { $0.from == from && $0.to == to }
         if faults.count == Self.rememberedMax { faults.removeFirst() }
         faults.append(Fault(from: from, to: to, at: now))

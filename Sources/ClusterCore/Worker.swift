@@ -38,6 +38,10 @@ package struct Worker: Sendable {
         /// The last step that came, and the last that was computed.
         var lastArrived = StepNumber(0)
         var lastComputed = StepNumber(0)
+        /// Of the last step that came.
+        var followUps = 0
+        /// On the first stage: steps of the coordinator that overtook a follow-up.
+        var early: Deque<Arrival> = []
         /// When the stage thread last had nothing more to do: the end of loading or of a step.
         var idleSince = Instant(nanoseconds: 0)
         var ledger: StageLedger
@@ -91,6 +95,7 @@ package struct Worker: Sendable {
         case .start: perform(link.start(at: now), &effects)
         case .received(let message): received(message, now, &effects)
         case .activation(let frame, let payload, let peer): arrived(frame, payload, from: peer, now, &effects)
+        case .followUp(let step, let peer): followUp(step, from: peer, now, &effects)
         case .loadProgressed(let epoch, let done, let total): loadProgressed(epoch, done, total, &effects)
         case .loaded(let epoch, let kept): loaded(epoch, kept, now, &effects)
         case .loadFailed(let epoch, let failure): loadFailed(epoch, failure, &effects)
@@ -228,7 +233,7 @@ package struct Worker: Sendable {
     func isSound(_ assignment: StageAssignment) -> Bool {
         assignment.epoch.value <= Limits.epochMax && (1...Limits.stagesMax).contains(assignment.stageCount)
             && (0..<assignment.stageCount).contains(assignment.stage) && !assignment.layers.isEmpty
-            && (assignment.upstream == nil) == assignment.isFirst && (assignment.downstream == nil) == assignment.isLast
+            && (assignment.upstream != nil || assignment.isFirst) && (assignment.downstream != nil || assignment.isLast)
             && (1...Int(UInt32.max)).contains(assignment.kvBlocks)
     }
 
@@ -314,6 +319,7 @@ package struct Worker: Sendable {
         guard step.epoch == stage!.assignment.epoch else { return refuse(.oldEpoch) }
         guard step.number > stage!.lastArrived else { return refuse(.unknownStep) }
         guard step.number.value == stage!.lastArrived.value + 1 else {
+            if awaitsFollowUp(arrival) { return }
             refuse(.unknownStep)
             let lost = StepNumber(stage!.lastArrived.value + 1)
             return breakStage(Failure(.frameLost, "step \(step.number.value) came where \(lost.value) was due"), at: lost, &effects)
@@ -327,11 +333,41 @@ package struct Worker: Sendable {
             return breakStage(Failure(.internalError, "\(Self.unfitStep): \(fault)"), at: step.number, &effects)
         }
         self.stage!.lastArrived = step.number
+        self.stage!.followUps = step.followUps
         self.stage!.queue.append(arrival)
+        if let next = stage!.early.popFirst() { enqueue(next, from: nil, &effects) }
     }
 
     /// How a report begins of a step that the coordinator had no right to send.
     package static let unfitStep = "a step does not fit the stage"
+
+    // MARK: - Follow-up steps
+
+    /// Where the coordinator allows it, unless one of the sequences may have ended.
+    private func canFollow(_ frame: StepFrame, _ tokens: [SampledToken]) -> Bool {
+        guard frame.step.followUps > 0, let stage, stage.assignment.downstream != nil, frame.poisoned.isEmpty else { return false }
+        return tokens.count == frame.step.segments.count && !tokens.contains { stage.ledger.mayEnd($0.sequence, with: $0.emitted.token) }
+    }
+
+    private mutating func followUp(_ step: Step, from peer: PeerKey, _ now: Instant, _ effects: inout [Effect]) {
+        guard let stage, stage.state == .serving, stage.assignment.isFirst, !stage.assignment.isLast else {
+            return drop(.wrongState, from: peer, &effects)
+        }
+        guard stage.assignment.upstream == peer else { return drop(.wrongUpstream, from: peer, &effects) }
+        guard step.epoch == stage.assignment.epoch else { return drop(.oldEpoch, from: peer, &effects) }
+        guard step.number.value == stage.lastArrived.value + 1 else { return drop(.unknownStep, from: peer, &effects) }
+        guard step.canBeFollowUp, stage.followUps > 0, step.followUps == stage.followUps - 1 else { return drop(.invalid, from: peer, &effects) }
+        enqueue(Arrival(frame: StepFrame(step: step), payload: nil, at: now), from: peer, &effects)
+        computeNext(now, &effects)
+    }
+
+    /// A step came where an earlier one is due. That is on its way from the last stage, where the one before may have a follow-up: then this one waits.
+    private mutating func awaitsFollowUp(_ arrival: Arrival) -> Bool {
+        guard stage!.assignment.isFirst, stage!.followUps > 0, stage!.early.count < configuration.stepsQueuedMax else { return false }
+        stage!.early.append(arrival)
+        metrics.stepsEarly += 1
+        return true
+    }
 
     // MARK: - Steps are computed
 
@@ -368,7 +404,13 @@ package struct Worker: Sendable {
         if stage!.assignment.isLast {
             precondition(payload == nil, "the last stage hands no activations on")
             let frame = computing.frame
-            let result = StepResult(epoch: epoch, number: number, tokens: outcome.tokens, poisoned: frame.poisoned, timings: frame.timings)
+            var result = StepResult(epoch: epoch, number: number, tokens: outcome.tokens, poisoned: frame.poisoned, timings: frame.timings)
+            // Before the result, because the first stage waits for it.
+            if canFollow(frame, outcome.tokens) {
+                effects.append(.followUp(frame.step.followUp(outcome.tokens)))
+                result.isFollowed = true
+                metrics.followUps += 1
+            }
             effects.append(.send(.stepResult(result)))
         } else {
             guard let payload else { preconditionFailure("a stage that is not the last hands activations on") }
@@ -409,6 +451,7 @@ package struct Worker: Sendable {
         guard let stage else { return }
         for arrival in stage.queue { if let payload = arrival.payload { effects.append(.discard(payload)) } }
         self.stage!.queue = []
+        self.stage!.early = []
         self.stage!.computing = []
     }
 

@@ -40,6 +40,8 @@ extension Worker {
         case received(FromCoordinator)
         /// From the data socket. The payload's size is checked against rows × hidden × boundary by the stage thread, not here.
         case activation(StepFrame, payload: PayloadHandle, from: PeerKey)
+        /// From the data socket: the last stage's (`Step.followUp`).
+        case followUp(Step, from: PeerKey)
         case loadProgressed(Epoch, bytesDone: UInt64, bytesTotal: UInt64)
         /// The stage thread holds the slice of this epoch's assignment, with empty KV memory but for the layers that it kept.
         case loaded(Epoch, kept: Range<Int> = 0..<0)
@@ -96,6 +98,8 @@ extension Worker {
         case compute(StepFrame, payload: PayloadHandle?)
         /// Push to the next stage; the payload is handed back with this effect.
         case forward(StepFrame, payload: PayloadHandle)
+        /// Push to the first stage.
+        case followUp(Step)
         /// Load the slice beside what the stage thread holds and goes on computing with; weights and KV memory that both have are not made twice.
         /// Answered by `.prepared` or `.handoverFailed`; progress as for `.load`. Only one at a time.
         case prepare(StageAssignment)

@@ -12,6 +12,10 @@ package struct WorkerMetrics: Hashable, Sendable {
     package var streamedBytes: UInt64 = 0
     package var streamWaitNanoseconds: UInt64 = 0
     package var streamReadNanoseconds: UInt64 = 0
+    /// Follow-up steps that it sent to the first stage.
+    package var followUps: UInt64 = 0
+    /// Steps that came before a follow-up which they had to wait for.
+    package var stepsEarly: UInt64 = 0
     package var reconnects: UInt64 = 0
     package var dropped = DropCounts()
 

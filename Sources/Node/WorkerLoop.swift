@@ -190,8 +190,13 @@ struct WorkerLoop: ~Copyable {
             let sender = senders.key(of: message)
             if let sender {
                 note(message, of: sender)
-                if message.withBytes(of: 0, WireCodec.isTransferFrame) {
+                switch message.withBytes(of: 0, WireCodec.kindBetweenWorkers) {
+                case .step: break
+                case .transfer:
                     receiveTransfer(message, from: sender, at: arrived)
+                    continue
+                case .followUp:
+                    receiveFollowUp(message, from: sender, at: arrived)
                     continue
                 }
             }
@@ -221,6 +226,14 @@ struct WorkerLoop: ~Copyable {
             }
         }
         handle(.transfer(frame, payload: payload, from: sender), at: arrived)
+    }
+
+    /// Part: the frame.
+    private mutating func receiveFollowUp(_ message: borrowing Message, from sender: PeerKey, at arrived: Instant) {
+        guard message.count == 1, let step = try? message.withBytes(of: 0, WireCodec.decodeFollowUp) else {
+            return handle(.malformedFrame(from: sender))
+        }
+        handle(.followUp(step, from: sender), at: arrived)
     }
 
     /// Connections that stand are not asked for their keys again: one that is not admitted any more is cut here, or with its next frame.
@@ -334,10 +347,11 @@ struct WorkerLoop: ~Copyable {
             post(.compute(frame, input: payload.map { take($0) }))
         case .forward(let frame, let payload):
             let buffer = take(payload)
-            // Not before there is a step: the next stage admits our key when it gets its assignment, perhaps after we have ours, and libzmq
-            // gives a connection up for good that was refused once. Steps come when all stages have said that they are ready.
-            if downstream == nil, let downstreamPeer { downstream = try DownstreamLink(context: context, peer: downstreamPeer, own: settings.keys) }
+            try connectDownstream()
             if try downstream?.send(frame, buffer) != true { logger.warning("a step for the next stage was dropped: too many wait") }
+        case .followUp(let step):
+            try connectDownstream()
+            if try downstream?.send(step) != true { logger.warning("a step for the first stage was dropped: too many wait") }
         case .discard(let payload):
             _ = take(payload)
         case .offerWeights(let offer): sharing.supply.offered(offer)
@@ -349,6 +363,13 @@ struct WorkerLoop: ~Copyable {
         case .ended(let failure):
             end = failure.map { .failure(NodeError(.ended, $0.message)) } ?? .success(())
         }
+    }
+
+    /// Not before there is a step: the next stage admits our key when it gets its assignment, perhaps after we have ours, and libzmq
+    /// gives a connection up for good that was refused once. Steps come when all stages have said that they are ready.
+    private mutating func connectDownstream() throws(ZeroMQError) {
+        guard downstream == nil, let downstreamPeer else { return }
+        downstream = try DownstreamLink(context: context, peer: downstreamPeer, own: settings.keys)
     }
 
     private mutating func admit() {
@@ -367,7 +388,7 @@ extension Worker.Effect {
     /// Whether another thread of this process now has a step to go on with.
     fileprivate var isPassedOn: Bool {
         switch self {
-        case .compute, .forward, .send(.stepResult): true
+        case .compute, .forward, .followUp, .send(.stepResult): true
         default: false
         }
     }
@@ -398,6 +419,10 @@ private struct DownstreamLink: ~Copyable {
         var message = Message(copying: WireCodec.encode(frame))
         message.append(Frame(adopting: rows.rows) { _ in withExtendedLifetime(rows) {} })
         return try queue.send(message, over: socket)
+    }
+
+    mutating func send(_ followUp: Step) throws(ZeroMQError) -> Bool {
+        try queue.send(Message(copying: WireCodec.encodeFollowUp(followUp)), over: socket)
     }
 
     mutating func flush() throws(ZeroMQError) { try queue.flush(over: socket) }

@@ -99,6 +99,8 @@ package enum Branch: String, CaseIterable, Sendable {
     // Workers
     case stepsSuperseded = "a stage thread leaves out a step of an old epoch"
     case loadSuperseded = "a stage thread stops an old load"
+    case followedUp = "stages add a step by themselves"
+    case followUpOvertaken = "a step waits for a follow-up that it overtook"
     case workerReconnects = "a worker replaces its connection"
     case gatewayReconnects = "a gateway replaces its connection"
     case handshakeRefused = "a stage does not admit the one before it"

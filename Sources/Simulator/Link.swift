@@ -9,6 +9,7 @@ final class Link {
         case down(FromCoordinator)
         case rows(StepFrame, [UInt64])
         case transfer(TransferFrame, [UInt64]?)
+        case followUp(Step)
     }
 
     let from: Int

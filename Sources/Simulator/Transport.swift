@@ -62,6 +62,10 @@ extension Cluster {
             guard hosts[link.to].incarnation == links[id - 2 * hosts.count].incarnation else { return }
             note("\(name(link.to)) <- \(name(link.from)): \(frame.words)")
             receive(frame, values, at: link.to, from: link.from)
+        case .followUp(let step):
+            guard hosts[link.to].incarnation == links[id - 2 * hosts.count].incarnation else { return }
+            note("\(name(link.to)) <- \(name(link.from)): epoch \(step.epoch.value) step \(step.number.value), a follow-up")
+            tell(worker: link.to, .followUp(step, from: Self.key(link.from)))
         }
     }
 

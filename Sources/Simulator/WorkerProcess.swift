@@ -133,7 +133,9 @@ extension Cluster {
         if let due = process.machine.nextDeadline, due <= local {
             process.machine.handle(.workDone(process.workDone(at: now)), at: local, into: &effects)
         }
+        let early = process.machine.metrics.stepsEarly
         process.machine.handle(event, at: hosts[party].clock.now(now), into: &effects)
+        if process.machine.metrics.stepsEarly > early { coverage.count(.followUpOvertaken) }
         for effect in effects {
             note(effect, event)
             perform(effect, party, process)
@@ -162,6 +164,9 @@ extension Cluster {
         case .forward(let frame, let payload):
             let rows = take(payload, process)
             if let downstream = process.downstream { send(.rows(frame, rows), over: downstream) }
+        case .followUp(let step):
+            coverage.count(.followedUp)
+            if let downstream = process.downstream { send(.followUp(step), over: downstream) }
         case .discard(let payload): _ = take(payload, process)
         case .reconnect: replaceConnection(party)
         case .prepare, .dropPrepared, .readBlocks, .writeBlocks, .adopt, .admitPeers, .transfer, .closeTransfers:

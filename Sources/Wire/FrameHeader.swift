@@ -14,6 +14,8 @@ enum FrameHeader {
         /// Beside a reply, and a file.
         case weightManifest = 6
         case transferFrame = 40
+        /// A step alone, from the last stage to the first. Since protocol 2.4.
+        case followUp = 41
     }
 
     /// Magic, major (little-endian), kind, zero.

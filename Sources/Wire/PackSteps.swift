@@ -73,6 +73,7 @@ extension PackArena {
                 m.rebuild_layers = layerRange(rebuild.layers)
                 (m.has_rebuild_has_inputs, m.rebuild_has_inputs) = (1, rebuild.hasInputs ? 1 : 0)
             }
+            if value.followUps > 0 { (m.has_follow_ups, m.follow_ups) = (1, UInt32(value.followUps)) }
         }
     }
 
@@ -141,6 +142,7 @@ extension PackArena {
             (m.n_tokens, m.tokens) = (value.tokens.count, table(value.tokens, sampledToken))
             (m.n_poisoned, m.poisoned) = (value.poisoned.count, table(value.poisoned, poisoned))
             (m.n_timings, m.timings) = (value.timings.count, table(value.timings, timing))
+            if value.isFollowed { (m.has_followed, m.followed) = (1, 1) }
         }
     }
 

@@ -255,12 +255,14 @@ extension Unpack {
         guard let boundary = BoundaryType(rawValue: UInt8(clamping: try f.present(m.has_boundary, m.boundary, "boundary").rawValue)) else {
             throw f.invalid("boundary", "is \(m.boundary.rawValue), which this release does not know")
         }
-        try f.require((m.has_upstream == 0) == (stage == 0), "upstream", "is \(m.has_upstream == 0 ? "missing" : "given") at stage \(stage)")
-        try f.require(
-            (m.downstream == nil) == (stage == stageCount - 1), "downstream",
-            "is \(m.downstream == nil ? "missing" : "given") at stage \(stage) of \(stageCount)")
+        // Those between the last stage and the first are there since protocol 2.4, and never where one stage is both.
+        let (isFirst, isLast) = (stage == 0, stage == stageCount - 1)
+        try f.require(m.has_upstream != 0 || isFirst, "upstream", "is missing at stage \(stage)")
+        try f.require(m.downstream != nil || isLast, "downstream", "is missing at stage \(stage) of \(stageCount)")
+        try f.require(m.has_upstream == 0 || stageCount > 1, "upstream", "is given where there is one stage")
+        try f.require(m.downstream == nil || stageCount > 1, "downstream", "is given where there is one stage")
         var upstream: PeerKey?
-        if stage > 0 { upstream = try f.key(m.has_upstream, m.upstream, "upstream") }
+        if m.has_upstream != 0 { upstream = try f.key(m.has_upstream, m.upstream, "upstream") }
         var downstream: StagePeer?
         if let peer = m.downstream { downstream = try stagePeer(peer) }
         var assignment = StageAssignment(

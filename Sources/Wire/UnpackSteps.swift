@@ -108,8 +108,15 @@ extension Unpack {
             step.rebuild = Rebuild(layers: try f.layers(layers, "rebuild_layers"), hasInputs: hasInputs)
             try f.require(step.rebuild!.isSound, "rebuild_layers", "has no layer before it that could have kept its inputs")
         }
+        if m.has_follow_ups != 0 { step.followUps = try f.integer(m.has_follow_ups, m.follow_ups, "follow_ups", 0...Limits.followUpsMax) }
         try f.require(step.number.value > 0, "number", "is 0, steps are numbered from 1")
         try f.require(step.rowCount <= Limits.stepRowsMax, "segments", "has \(step.rowCount) rows, allowed are \(Limits.stepRowsMax)")
+        return step
+    }
+
+    static func followUp(_ p: UnsafePointer<Staffel__V1__Step>) throws(WireError) -> Step {
+        let step = try step(p)
+        try Fields("Step").require(step.canBeFollowUp, "segments", "have more than one known row each, or need more than the stages know")
         return step
     }
 
@@ -195,10 +202,12 @@ extension Unpack {
         let poisoned = try f.list(m.n_poisoned, m.poisoned, "poisoned", atMost: Limits.stepSegmentsMax, poisonedSequence)
         try requireRuns(tokens, f)
         try f.requireDistinct(poisoned.map(\.sequence), "poisoned")
-        return StepResult(
+        var result = StepResult(
             epoch: try f.epoch(m.has_epoch, m.epoch), number: StepNumber(try f.counter(m.has_number, m.number, "number")), tokens: tokens,
             poisoned: poisoned,
             timings: try f.list(m.n_timings, m.timings, "timings", atMost: Limits.stagesMax, timing))
+        result.isFollowed = m.has_followed != 0 && m.followed != 0
+        return result
     }
 
     /// Tokens of a sequence stand together, at consecutive positions.

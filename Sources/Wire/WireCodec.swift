@@ -26,6 +26,12 @@ package enum WireCodec {
         return pack(arena.transferFrame(frame), .transferFrame, arena)
     }
 
+    /// What the last stage sends to the first (`Step.followUp`).
+    package static func encodeFollowUp(_ step: Step) -> [UInt8] {
+        let arena = PackArena()
+        return pack(arena.step(step), .followUp, arena)
+    }
+
     package static func decodeToCoordinator(_ frame: UnsafeRawBufferPointer) throws(WireError) -> ToCoordinator {
         let body = try FrameHeader.body(of: frame, .toCoordinator)
         var budget = UnpackBudget(frameBytes: frame.count)
@@ -50,9 +56,25 @@ package enum WireCodec {
         return try budget.withUnpacked(body, staffel__v1__transfer_frame__unpack, Unpack.transferFrame)
     }
 
-    /// Whether the frame is one between two workers that is no step; asked before it is decoded.
-    package static func isTransferFrame(_ frame: UnsafeRawBufferPointer) -> Bool {
-        frame.count >= FrameHeader.byteCount && frame[6] == FrameHeader.Kind.transferFrame.rawValue
+    package static func decodeFollowUp(_ frame: UnsafeRawBufferPointer) throws(WireError) -> Step {
+        let body = try FrameHeader.body(of: frame, .followUp)
+        var budget = UnpackBudget(frameBytes: frame.count)
+        return try budget.withUnpacked(body, staffel__v1__step__unpack, Unpack.followUp)
+    }
+
+    /// What a frame between two workers is; asked before it is decoded. Nothing else is, so any other byte means a step's frame.
+    package enum BetweenWorkers {
+        case step
+        case transfer
+        case followUp
+    }
+
+    package static func kindBetweenWorkers(_ frame: UnsafeRawBufferPointer) -> BetweenWorkers {
+        switch frame.count >= FrameHeader.byteCount ? FrameHeader.Kind(rawValue: frame[6]) : nil {
+        case .transferFrame: .transfer
+        case .followUp: .followUp
+        default: .step
+        }
     }
 
     /// Bytes of the activation part beside `frame`: rows × `hidden` values, row by row, little-endian.

@@ -94,12 +94,13 @@ import Testing
     @Test func tenThousandWorkloads() {
         var shared: UInt64 = 0
         var preemptions: UInt64 = 0
+        var followUps = 0
         for seed in UInt64(0)..<10_000 {
             var numbers = SeededNumbers(seed: seed)
             var run = ScheduledRun(
                 blocks: Int.random(in: 5...14, using: &numbers), stages: Int.random(in: 1...4, using: &numbers),
                 prefillRows: Int.random(in: 1...80, using: &numbers), running: Int.random(in: 1...6, using: &numbers),
-                cachePercent: [0, 25, 100].randomElement(using: &numbers)!)
+                cachePercent: [0, 25, 100].randomElement(using: &numbers)!, followUpSeed: numbers.oneIn(2) ? numbers.next() : nil)
             var next: UInt64 = 1
             for _ in 0..<Int.random(in: 2...14, using: &numbers) {
                 if numbers.oneIn(2) {
@@ -121,8 +122,10 @@ import Testing
             if !run.findings.isEmpty { return }
             shared += run.scheduler.prefillPositionsShared
             preemptions += run.scheduler.preemptions
+            followUps += run.followUps
         }
         #expect(shared > 10_000 && preemptions > 1_000, "the workloads share and are short of blocks")
+        #expect(followUps > 10_000, "and stages add steps")
     }
 }
 
@@ -162,13 +165,17 @@ struct ScheduledRun {
     /// A draft model that is right, wrong, late or silent as these say.
     private var model: SeededNumbers?
     private var words: [(sequence: SequenceID, atLength: Int, tokens: [TokenID])] = []
+    /// Stages that add steps by themselves, as often as this says.
+    private var follower: SeededNumbers?
+    private(set) var followUps = 0
     private let now = Instant(nanoseconds: 0)
 
     init(
         blocks: Int, stages: Int, prefillRows: Int = 64, running: Int = 64, sharesPrefixes: Bool = true, cachePercent: Int = 100,
         context: Int = 2_048, vocabulary: Int = 1_000, endTokens: [TokenID] = [], draftTokensMax: Int = 0, stretch: Double = 4,
-        timing: ((Int) -> UInt64)? = nil, modelSeed: UInt64? = nil, longPromptTokens: Int? = nil
+        timing: ((Int) -> UInt64)? = nil, modelSeed: UInt64? = nil, longPromptTokens: Int? = nil, followUpSeed: UInt64? = nil
     ) {
+        follower = followUpSeed.map { SeededNumbers(seed: $0) }
         model = modelSeed.map { SeededNumbers(seed: $0) }
         self.blocks = blocks
         self.stages = stages
@@ -187,6 +194,7 @@ struct ScheduledRun {
         settings.longPromptTokens = longPromptTokens
         scheduler = Scheduler(settings: settings, clock: StepClock(floorMs: 10_000, unmeasuredMs: 60_000, factor: 8))
         scheduler.begin(epoch: epoch, kvBlocks: blocks, stages: stages, stepsInFlightMax: stages)
+        scheduler.allowsFollowUps = follower != nil
     }
 
     mutating func add(
@@ -243,9 +251,22 @@ struct ScheduledRun {
             return rows
         }
         let step = sent.removeFirst()
-        guard case .done(_, let advances, _) = scheduler.take(compute(step), at: now) else {
+        var result = compute(step)
+        if step.followUps > 0 {
+            if !sent.isEmpty { findings.append("something was sent while stages may go on by themselves") }
+            let mayEnd = result.tokens.contains { ledger.mayEnd($0.sequence, with: $0.emitted.token) }
+            result.isFollowed = result.tokens.count == step.segments.count && !mayEnd && !follower!.oneIn(5)
+        }
+        guard case .done(_, let advances, _) = scheduler.take(result, at: now) else {
             findings.append("a result was not taken")
             return rows
+        }
+        if result.isFollowed {
+            let next = step.followUp(result.tokens)
+            if scheduler.inFlight.last?.number != next.number { findings.append("a follow-up is in nobody's account") }
+            for segment in next.segments { noteSent(segment) }
+            sent.append(next)
+            followUps += 1
         }
         for advance in advances {
             answers[advance.sequence.value]!.append(advance.emitted.token)

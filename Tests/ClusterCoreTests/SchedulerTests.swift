@@ -245,6 +245,71 @@ import Testing
         #expect(fault([3], poisoned: [1]) != nil && fault([3], poisoned: [2]) != nil)
     }
 
+    /// A stream that runs alone goes on by itself for some steps, and nothing else is sent meanwhile.
+    @Test func aLoneStreamGoesOnByItself() throws {
+        var scheduler = Self.scheduler()
+        scheduler.allowsFollowUps = true
+        scheduler.add(Self.sequence(1, prompt: 3))
+        var step = try next(&scheduler)
+        // Nothing was measured yet, and guesses may still be worth more.
+        while scheduler.plainSteps < Scheduler.plainStepsMin {
+            #expect(step.followUps == 0)
+            _ = take(&scheduler, result(step))
+            step = try next(&scheduler)
+        }
+        #expect(step.followUps == Limits.followUpsMax)
+        scheduler.add(Self.sequence(2, prompt: 3))
+        for left in (0..<Limits.followUpsMax).reversed() {
+            #expect(!hasNext(&scheduler))
+            var result = result(step)
+            result.isFollowed = true
+            guard case .done(_, let advances, _) = take(&scheduler, result) else { throw Unexpected() }
+            #expect(advances.map(\.sequence) == [SequenceID(1)])
+            step = step.followUp(result.tokens)
+            #expect(step.followUps == left && scheduler.inFlight.map(\.number) == [step.number] && scheduler.inFlight[0].isFollowUp)
+        }
+        // The newcomer's prompt goes beside the last of them.
+        let prompt = try next(&scheduler)
+        #expect(prompt.segments.map(\.sequence) == [SequenceID(2)] && prompt.number.value == step.number.value + 1 && prompt.followUps == 0)
+    }
+
+    private struct Unexpected: Error {}
+
+    /// Not beyond a sequence's blocks or its length.
+    @Test func stagesGoOnOnlyAsFarAsTheyKnow() throws {
+        for (prompt, maxTokens, wanted) in [(3, Int32(100), 4), (3, 12, 2), (3, 10, 0), (20, 100, 3), (22, 100, 1), (23, 100, 0), (24, 100, 4)] {
+            var scheduler = Self.scheduler()
+            scheduler.allowsFollowUps = true
+            scheduler.add(Self.sequence(1, prompt: prompt, maxTokens: maxTokens))
+            for _ in 0..<Scheduler.plainStepsMin + 1 { _ = take(&scheduler, result(try next(&scheduler))) }
+            let step = try next(&scheduler)
+            #expect(step.followUps == wanted, "\(prompt) and \(maxTokens)")
+        }
+    }
+
+    /// A large model's steps take long, and a newcomer would have to wait.
+    @Test func longStepsHaveNoFollowUps() throws {
+        var scheduler = Self.scheduler()
+        scheduler.allowsFollowUps = true
+        scheduler.add(Self.sequence(1, prompt: 3))
+        var at = now
+        for _ in 0..<20 {
+            let sent = scheduler.nextStep(at: at)
+            let step = try #require(sent)
+            #expect(step.followUps == 0)
+            at = at.advanced(milliseconds: Limits.followUpsMs + 1)
+            _ = scheduler.take(result(step), at: at)
+        }
+    }
+
+    @Test func stagesThatGoOnUnaskedAreRefused() throws {
+        var scheduler = Self.scheduler()
+        scheduler.add(Self.sequence(1, prompt: 3))
+        var result = result(try next(&scheduler))
+        result.isFollowed = true
+        guard case .faulty = take(&scheduler, result) else { throw Unexpected() }
+    }
+
     @Test func blocksAreOwnedOnce() {
         for seed in UInt64(0)..<50 {
             var numbers = SeededNumbers(seed: seed)

@@ -7,8 +7,8 @@ import Testing
     private static let stages = (0..<3).map { ToyCluster.key($0) }
 
     /// - Parameter progress: by stage, the last step received and the last one computed; `nil` for one of another epoch.
-    private func suspect(_ progress: [(received: UInt64?, computed: UInt64)?]) -> StepSuspect {
-        StepSuspect(step: StepNumber(9), epoch: Epoch(2), stages: Self.stages) { key in
+    private func suspect(_ progress: [(received: UInt64?, computed: UInt64)?], isFollowUp: Bool = false) -> StepSuspect {
+        StepSuspect(step: StepNumber(9), isFollowUp: isFollowUp, epoch: Epoch(2), stages: Self.stages) { key in
             let stage = Self.stages.firstIndex(of: key)!
             guard let (received, computed) = progress[stage] else {
                 return Heartbeat(epoch: Epoch(1), lastStep: StepNumber(99), stepsQueued: 0, lastReceived: StepNumber(99))
@@ -29,6 +29,9 @@ import Testing
         #expect(suspect([(9, 9), nil, (8, 8)]) == .worker(key[1]))
         // Of protocol 2.0: it does not say what it received.
         #expect(suspect([(9, 9), (nil, 8), (8, 8)]) == .worker(key[1]))
+        // A follow-up comes from the last stage.
+        #expect(suspect([(8, 8), (8, 8), (8, 8)], isFollowUp: true) == .link(from: key[2], to: key[0]))
+        #expect(suspect([(9, 9), (8, 8), (8, 8)], isFollowUp: true) == .link(from: key[0], to: key[1]))
     }
 
     @Test func aLinkIsForgivenOnceInAWhile() {

@@ -106,6 +106,83 @@ import Testing
         #expect(result.tokens == [token] && result.timings.count == 3)
     }
 
+    // MARK: - Follow-ups
+
+    private static func ring(stage: Int) -> StageAssignment {
+        var assignment = assignment(stage: stage)
+        if stage == 0 { assignment.upstream = up }
+        if stage == 2 { assignment.downstream = StagePeer(key: down, endpoint: "tcp://d:1") }
+        return assignment
+    }
+
+    private static func followUp(_ number: UInt64, followUps: Int) -> Step {
+        var step = frame(number: number).step
+        step.followUps = followUps
+        return step
+    }
+
+    /// The last stage sends the next step to the first before it answers, unless the token may be the last.
+    @Test func theLastStageGoesOn() throws {
+        for (allowed, token, isFollowed) in [(2, TokenID(8), true), (0, 8, false), (2, 7, false)] {
+            var worker = serving(Self.ring(stage: 2))
+            var frame = Self.frame(number: 1, timings: 2)
+            frame.step.opens[0].endTokens = [7]
+            frame.step.followUps = allowed
+            _ = handle(&worker, .activation(frame, payload: payload(1), from: Self.up))
+            let sampled = SampledToken(sequence: SequenceID(1), position: 1, emitted: EmittedToken(token: token))
+            var effects = handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(tokens: [sampled], computeNanoseconds: 7), payload: nil))
+            if isFollowed {
+                guard case .followUp(let step) = effects.removeFirst() else { throw Unexpected() }
+                #expect(step.number == StepNumber(2) && step.followUps == 1 && step.canBeFollowUp)
+                #expect(step.segments == [Segment(sequence: SequenceID(1), start: 1, tokens: [8], newBlocks: [], samples: true)])
+            }
+            guard effects.count == 1, case .send(.stepResult(let result)) = effects[0] else { throw Unexpected() }
+            #expect(result.isFollowed == isFollowed)
+        }
+    }
+
+    private struct Unexpected: Error {}
+
+    @Test func theFirstStageTakesWhatTheLastSends() {
+        var worker = serving(Self.ring(stage: 0))
+        #expect(handle(&worker, .followUp(Self.followUp(1, followUps: 0), from: Self.up)) == [], "nobody allowed it")
+        #expect(handle(&worker, .received(.step(Self.followUp(1, followUps: 1)))).count == 1)
+        var others = [Step](repeating: Self.followUp(2, followUps: 0), count: 4)
+        others[0].epoch = Epoch(2)
+        others[1].number = StepNumber(3)
+        others[2].followUps = 1
+        others[3].segments[0].newBlocks = [BlockID(1)]
+        for other in others { #expect(handle(&worker, .followUp(other, from: Self.up)) == []) }
+        #expect(handle(&worker, .followUp(Self.followUp(2, followUps: 0), from: Self.down)) == [], "not from a stranger")
+        #expect(
+            handle(&worker, .followUp(Self.followUp(2, followUps: 0), from: Self.up)) == [
+                .compute(StepFrame(step: Self.followUp(2, followUps: 0)), payload: nil)
+            ])
+        #expect(handle(&worker, .followUp(Self.followUp(2, followUps: 0), from: Self.up)) == [], "not twice")
+        #expect(worker.metrics.dropped.total == 7)
+    }
+
+    /// The coordinator's next step may overtake the last stage's.
+    @Test func aStepWaitsForTheFollowUpBeforeIt() {
+        var worker = serving(Self.ring(stage: 0))
+        _ = handle(&worker, .received(.step(Self.followUp(1, followUps: 1))))
+        _ = handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(computeNanoseconds: 1), payload: payload(1)))
+        #expect(handle(&worker, .received(.step(Self.frame(number: 3).step))) == [])
+        #expect(
+            handle(&worker, .followUp(Self.followUp(2, followUps: 0), from: Self.up)) == [
+                .compute(StepFrame(step: Self.followUp(2, followUps: 0)), payload: nil),
+                .compute(StepFrame(step: Self.frame(number: 3).step), payload: nil),
+            ])
+        #expect(worker.metrics.stepsEarly == 1)
+        // Behind a step that has none, a gap is a loss.
+        let effects = handle(&worker, .received(.step(Self.frame(number: 5).step)))
+        guard case .send(.stepFailed(_, StepNumber(4), let failure)) = effects.last else {
+            Issue.record("the coordinator is told")
+            return
+        }
+        #expect(failure.code == .frameLost)
+    }
+
     @Test func aMissingStepEndsTheStagesPart() {
         var worker = serving()
         _ = handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.up))

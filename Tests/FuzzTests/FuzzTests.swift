@@ -10,6 +10,7 @@ import Testing
     @Test func fromCoordinator() async { await run("from-coordinator") }
     @Test func stepFrame() async { await run("step-frame") }
     @Test func transferFrame() async { await run("transfer-frame") }
+    @Test func followUp() async { await run("follow-up") }
     @Test func weightsRequest() async { await run("weights-request") }
     @Test func weightsReply() async { await run("weights-reply") }
     @Test func weightManifest() async { await run("weight-manifest") }

@@ -31,6 +31,28 @@ extension FuzzTarget {
                 }
             }),
         FuzzTarget(
+            name: "follow-up",
+            seeds: {
+                var random = Seeded(9)
+                return (0..<16).map { _ in WireCodec.encodeFollowUp(random.followUp()) }
+            }, headerBytes: FrameHeader.byteCount,
+            make: {
+                var machines = Machines()
+                var count = 0
+                return { input in
+                    try outcome {
+                        let step = try input.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeFollowUp(bytes) }
+                        let again = WireCodec.encodeFollowUp(step)
+                        let same = try again.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeFollowUp(bytes) }
+                        precondition(same == step)
+                        count += 1
+                        if count % freshEvery == 0 { machines = Machines() }
+                        machines.tellStage(.followUp(step, from: count % 2 == 0 ? Machines.other : Machines.worker))
+                        return "took \(min(step.segments.count, 9)) rows"
+                    }
+                }
+            }),
+        FuzzTarget(
             name: "weights-request",
             seeds: {
                 var random = Seeded(5)

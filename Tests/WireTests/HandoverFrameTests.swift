@@ -10,6 +10,13 @@ func decodeTransferFrame(_ bytes: [UInt8]) throws(WireError) -> TransferFrame {
     return try result.get()
 }
 
+func decodeFollowUp(_ bytes: [UInt8]) throws(WireError) -> Step {
+    let result: Result<Step, WireError> = bytes.withUnsafeBytes { buffer in
+        Result { () throws(WireError) in try WireCodec.decodeFollowUp(buffer) }
+    }
+    return try result.get()
+}
+
 @Suite struct HandoverFrameTests {
     static let seed: UInt64 = 20_261_122
 
@@ -28,10 +35,32 @@ func decodeTransferFrame(_ bytes: [UInt8]) throws(WireError) -> TransferFrame {
     @Test func framesOfOneKindAreNotTakenForAnother() throws {
         let frame = KVFrame(epoch: Epoch(1), number: 1, layers: 0..<2, blocks: [BlockID(3)])
         let bytes = WireCodec.encode(TransferFrame.blocks(frame))
-        #expect(bytes.withUnsafeBytes { WireCodec.isTransferFrame($0) })
+        #expect(bytes.withUnsafeBytes { WireCodec.kindBetweenWorkers($0) } == .transfer)
         #expect(throws: WireError.self) { try decodeStepFrame(bytes) }
-        #expect(!WireCodec.encode(.leaving).withUnsafeBytes { WireCodec.isTransferFrame($0) })
-        #expect(![UInt8](repeating: 40, count: 7).withUnsafeBytes { WireCodec.isTransferFrame($0) })
+        #expect(WireCodec.encode(.leaving).withUnsafeBytes { WireCodec.kindBetweenWorkers($0) } == .step)
+        #expect([UInt8](repeating: 40, count: 7).withUnsafeBytes { WireCodec.kindBetweenWorkers($0) } == .step)
+    }
+
+    @Test func followUpsComeAlone() throws {
+        var random = Seeded(11)
+        for _ in 0..<200 {
+            let step = random.followUp()
+            let bytes = WireCodec.encodeFollowUp(step)
+            #expect(bytes.withUnsafeBytes { WireCodec.kindBetweenWorkers($0) } == .followUp)
+            #expect(try decodeFollowUp(bytes) == step)
+            #expect(throws: WireError.self) { try decodeStepFrame(bytes) }
+        }
+        func refused(_ change: (inout Step) -> Void) -> String? {
+            var step = random.followUp()
+            change(&step)
+            return (#expect(throws: WireError.self) { try decodeFollowUp(WireCodec.encodeFollowUp(step)) })?.field
+        }
+        #expect(refused { $0.segments = [] } == "Step.segments")
+        #expect(refused { $0.segments[0].newBlocks = [BlockID(1)] } == "Step.segments")
+        #expect(refused { $0.segments[0].samples = false } == "Step.segments")
+        #expect(refused { $0.segments[0].tokens.append(1) } == "Step.segments")
+        #expect(refused { $0.closes = [SequenceID(1)] } == "Step.segments")
+        #expect(refused { $0.followUps = Limits.followUpsMax + 1 } == "Step.follow_ups")
     }
 
     @Test func whatIsOutOfBoundsIsRefused() {

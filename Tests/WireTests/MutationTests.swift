@@ -52,7 +52,7 @@ import Testing
     }
 
     private static func frame(_ round: Int, _ random: inout Seeded) -> (FrameHeader.Kind, [UInt8]) {
-        let kind = round % (Seeded.toCoordinatorKinds + Seeded.fromCoordinatorKinds + 6)
+        let kind = round % (Seeded.toCoordinatorKinds + Seeded.fromCoordinatorKinds + 7)
         if kind < Seeded.toCoordinatorKinds { return (.toCoordinator, WireCodec.encode(random.toCoordinator(kind: kind))) }
         let other = kind - Seeded.toCoordinatorKinds
         if other < Seeded.fromCoordinatorKinds { return (.fromCoordinator, WireCodec.encode(random.fromCoordinator(kind: other))) }
@@ -60,6 +60,7 @@ import Testing
         case 0: return (.weightsRequest, WireCodec.encode(random.weightsRequest()))
         case 1: return (.weightsReply, WireCodec.encode(random.weightsReply()))
         case 2: return (.weightManifest, WireCodec.encode(random.weightManifest()))
+        case 3: return (.followUp, WireCodec.encodeFollowUp(random.followUp()))
         default: return (.stepFrame, WireCodec.encode(random.stepFrame()))
         }
     }
@@ -96,6 +97,9 @@ import Testing
         case .transferFrame:
             let value = try decodeTransferFrame(bytes)
             #expect(try decodeTransferFrame(WireCodec.encode(value)) == value, "seed \(seed), round \(round)")
+        case .followUp:
+            let value = try decodeFollowUp(bytes)
+            #expect(try decodeFollowUp(WireCodec.encodeFollowUp(value)) == value, "seed \(seed), round \(round)")
         case .weightsRequest:
             let value = try decodeWeightsRequest(bytes)
             #expect(try decodeWeightsRequest(WireCodec.encode(value)) == value, "seed \(seed), round \(round)")

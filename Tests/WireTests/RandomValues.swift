@@ -97,13 +97,25 @@ extension Seeded {
         let sequences = distinct(segments)
         let opened = sequences.filter { _ in bool() }
         let lost = layers()
-        return Step(
+        var step = Step(
             epoch: epoch(), number: stepNumber(), opens: opened.map { open(SequenceID($0)) }, closes: distinct(0...5).map { SequenceID($0) },
             copies: many(0...5) {
                 BlockCopy(from: BlockID(UInt32(truncatingIfNeeded: $0.next())), to: BlockID(UInt32(truncatingIfNeeded: $0.next())))
             },
             segments: sequences.map { segment(SequenceID($0), rows) },
             rebuild: maybe { Rebuild(layers: lost, hasInputs: lost.lowerBound > 0 && $0.bool()) })
+        step.followUps = bool() ? 0 : int(0...Limits.followUpsMax)
+        return step
+    }
+
+    mutating func followUp() -> Step {
+        var step = Step(
+            epoch: epoch(), number: stepNumber(),
+            segments: distinct(1...9).map {
+                Segment(sequence: SequenceID($0), start: int(0...Limits.contextTokensMax - 1), tokens: [token()], newBlocks: [], samples: true)
+            })
+        step.followUps = int(0...Limits.followUpsMax)
+        return step
     }
 
     mutating func generationRequest(promptTokens: ClosedRange<Int> = 1...200) -> GenerationRequest {
@@ -245,10 +257,12 @@ extension Seeded {
     }
 
     mutating func stepResult() -> StepResult {
-        StepResult(
+        var result = StepResult(
             epoch: epoch(), number: stepNumber(),
             tokens: distinct(0...20).flatMap { sampled(SequenceID($0), int(1...4)) },
             poisoned: distinct(0...3).map { PoisonedSequence(sequence: SequenceID($0), layers: layers()) }, timings: many(0...5) { $0.timing() })
+        result.isFollowed = bool()
+        return result
     }
 
     mutating func assignment() -> StageAssignment {
@@ -259,6 +273,10 @@ extension Seeded {
             kvType: KVType.allCases[int(0...KVType.allCases.count - 1)],
             boundary: bool() ? .f32 : .bf16, modelDigest: digest(), modelPath: "/models/" + sentence() + "\u{1}", upstream: stage == 0 ? nil : key(),
             downstream: stage == count - 1 ? nil : StagePeer(key: key(), endpoint: endpoint()))
+        if count > 1, bool() {
+            assignment.upstream = assignment.upstream ?? key()
+            assignment.downstream = assignment.downstream ?? StagePeer(key: key(), endpoint: endpoint())
+        }
         assignment.keeping = maybe { $0.epoch() }
         assignment.inputBlocks = bool() ? 0 : int(0...WireLimits.kvBlocksMax)
         return assignment

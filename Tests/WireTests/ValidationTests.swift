@@ -20,7 +20,7 @@ import Testing
         "StatusReport.recoveries", "StatusReport.recovery_nanoseconds", "StatusReport.last_recovery_nanoseconds", "StatusReport.handovers", "StatusReport.drafts_modelled",
         "Heartbeat.last_received", "Heartbeat.held", "EpochNote.kept", "GenerationRequest.continues", "StageAssignment.keeping",
         "StageAssignment.input_blocks", "Step.rebuild_layers", "Step.rebuild_has_inputs", "WorkerStatus.held", "StatusReport.rebuilds",
-        "Heartbeat.work", "StatusReport.faults",
+        "Heartbeat.work", "StatusReport.faults", "Step.follow_ups", "StepResult.followed", "StageAssignment.upstream", "StageAssignment.downstream",
     ]
 
     @Test func everyMissingFieldIsNamed() throws {
@@ -285,9 +285,9 @@ extension ValidationTests {
         refuseAssignment("StageAssignment.stage_count") { $0.stageCount = 0 }
         refuseAssignment("StageAssignment.stage_count") { $0.stageCount = Limits.stagesMax + 1 }
         refuseAssignment("StageAssignment.upstream") { $0.upstream = nil }
-        refuseAssignment("StageAssignment.upstream") { $0.stage = 0 }
+        refuseAssignment("StageAssignment.upstream") { ($0.stage, $0.stageCount) = (0, 1) }
         refuseAssignment("StageAssignment.downstream") { $0.downstream = nil }
-        refuseAssignment("StageAssignment.downstream") { $0.stage = 2 }
+        refuseAssignment("StageAssignment.downstream") { ($0.stage, $0.stageCount, $0.upstream) = (0, 1, nil) }
         refuseAssignment("StageAssignment.layers") { $0.layers = 1..<1 }
         refuseAssignment("StageAssignment.kv_blocks") { $0.kvBlocks = WireLimits.kvBlocksMax + 1 }
         refuseAssignment("StageAssignment.model_path") { $0.modelPath = "/a\0b" }

@@ -746,12 +746,12 @@ struct  Staffel__V1__StageAssignment
   protobuf_c_boolean has_model_path;
   ProtobufCBinaryData model_path;
   /*
-   * 32 bytes; absent on the first stage.
+   * 32 bytes; on the first stage since protocol 2.4, and only where the last one sends follow-up steps to it.
    */
   protobuf_c_boolean has_upstream;
   ProtobufCBinaryData upstream;
   /*
-   * Absent on the last stage.
+   * On the last stage likewise.
    */
   Staffel__V1__StagePeer *downstream;
   /*
@@ -806,10 +806,15 @@ struct  Staffel__V1__Step
   Staffel__V1__LayerRange *rebuild_layers;
   protobuf_c_boolean has_rebuild_has_inputs;
   protobuf_c_boolean rebuild_has_inputs;
+  /*
+   * Since protocol 2.4: so many steps the stages may add by themselves.
+   */
+  protobuf_c_boolean has_follow_ups;
+  uint32_t follow_ups;
 };
 #define STAFFEL__V1__STEP__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__step__descriptor) \
-    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, NULL, 0, 0 }
+    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, NULL, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__SequenceOpen
@@ -1175,10 +1180,15 @@ struct  Staffel__V1__StepResult
   Staffel__V1__PoisonedSequence **poisoned;
   size_t n_timings;
   Staffel__V1__StageTiming **timings;
+  /*
+   * Since protocol 2.4: the next step is on its way from the last stage to the first.
+   */
+  protobuf_c_boolean has_followed;
+  protobuf_c_boolean followed;
 };
 #define STAFFEL__V1__STEP_RESULT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__step_result__descriptor) \
-    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0,NULL }
+    , 0, 0, 0, 0, 0,NULL, 0,NULL, 0,NULL, 0, 0 }
 
 
 struct  Staffel__V1__SampledToken

@@ -44,6 +44,7 @@ struct ToyCluster {
         case down(FromCoordinator)
         case activation(StepFrame, [UInt64])
         case transfer(TransferFrame, [UInt64]?)
+        case followUp(Step)
     }
 
     private enum Job {
@@ -315,7 +316,10 @@ struct ToyCluster {
             guard workers[to] != nil, workers[to]!.peers.contains(from) else { return }
             let payload = values.map { store($0, at: to) }
             self.handle(.transfer(frame, payload: payload, from: Self.key(from)), worker: to)
-        case (.activation, _, _), (.transfer, _, _): preconditionFailure("activations, keys and values pass between workers")
+        case (.followUp(let step), .worker(let from), .worker(let to)):
+            guard workers[to] != nil, workers[to]!.upstream == from else { return }
+            self.handle(.followUp(step, from: Self.key(from)), worker: to)
+        case (.activation, _, _), (.transfer, _, _), (.followUp, _, _): preconditionFailure("activations, keys and values pass between workers")
         }
     }
 
@@ -373,6 +377,7 @@ struct ToyCluster {
         case .forward(let frame, let payload):
             let values = take(payload, at: index)
             if let next = workers[index]!.downstream { send(.activation(frame, values), from: .worker(index), to: .worker(next)) }
+        case .followUp(let step): if let first = workers[index]!.downstream { send(.followUp(step), from: .worker(index), to: .worker(first)) }
         case .discard(let payload): _ = take(payload, at: index)
         case .reconnect:
             routes.removeAll {
