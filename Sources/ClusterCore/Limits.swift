@@ -66,7 +66,7 @@ package enum Limits {
     /// The same of an epoch's first step, for which the connection is made: some round trips of a slow network.
     package static let linkFirstFloorMs: UInt64 = 3_000
     /// Between two lines of the log about the same slow worker, and how long a status calls it slow.
-    /// Steps that stages may add to one by themselves, and for how long nothing else may be sent because of them: a newcomer waits for so long at most.
+    /// Steps that stages may add to one by themselves, and for how long they may keep others' steps waiting.
     package static let followUpsMax = 4
     package static let followUpsMs: UInt64 = 20
     package static let slowWorkerLogIntervalMs: UInt64 = 60_000

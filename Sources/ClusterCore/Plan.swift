@@ -124,8 +124,8 @@ package struct StageAssignment: Hashable, Sendable {
     /// Who sends activations to this stage. On the first one, whose steps come from the coordinator, the last stage, for follow-up steps; `nil` where
     /// there are none.
     package var upstream: PeerKey?
-    /// Where this stage pushes its activations. On the last one, which answers the coordinator, the first stage, for follow-up steps; `nil` where there
-    /// are none.
+    /// Where this stage pushes its activations. On the last one, which answers the coordinator, the first stage, for follow-up steps; `nil` where
+    /// there are none.
     package var downstream: StagePeer?
     /// The keys and values that steps of this epoch left stay, in the layers that the worker had then and still has; whatever it had of another is
     /// void. `nil`: it begins with none.

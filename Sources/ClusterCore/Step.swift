@@ -35,8 +35,8 @@ package struct Step: Hashable, Sendable {
 
     /// The step after this one, whose rows gave these tokens, one to each segment.
     ///
-    /// The last stage sends it to the first, and tells the coordinator with its result. So a stream that runs alone waits for two hops a token and not
-    /// for three, and for nobody who shares the coordinator's processor.
+    /// The last stage sends it to the first, and tells the coordinator with its result. So a stream that runs alone waits for two hops a token and
+    /// not for three, and not for the coordinator.
     func followUp(_ tokens: [SampledToken]) -> Step {
         var step = Step(
             epoch: epoch, number: StepNumber(number.value + 1),

@@ -66,7 +66,8 @@ package struct StepInFlight: Hashable, Sendable {
             if let fault = fault(in: mine, from: position, drafts: rows.drafts, vocabulary: vocabulary) { return fault }
         }
         guard left.isEmpty else { return "sampled rows that were not asked for" }
-        guard !result.isFollowed || followUps > 0 && poisoned.isEmpty && wanted.count == rows.count else { return "went on by itself where it may not" }
+        let mayFollow = followUps > 0 && poisoned.isEmpty && wanted.count == rows.count
+        guard mayFollow || !result.isFollowed else { return "went on by itself where it may not" }
         return nil
     }
 

@@ -361,7 +361,7 @@ package struct Worker: Sendable {
         computeNext(now, &effects)
     }
 
-    /// A step came where an earlier one is due. That is on its way from the last stage, where the one before may have a follow-up: then this one waits.
+    /// A step came where an earlier one is due. Where the step before may have a follow-up, that is on its way, and this one waits.
     private mutating func awaitsFollowUp(_ arrival: Arrival) -> Bool {
         guard stage!.assignment.isFirst, stage!.followUps > 0, stage!.early.count < configuration.stepsQueuedMax else { return false }
         stage!.early.append(arrival)

@@ -41,8 +41,8 @@ import Testing
     @Test func nothingIsLeftOut() {
         #expect(
             Set(FuzzTarget.all.map(\.name)) == [
-                "to-coordinator", "from-coordinator", "step-frame", "transfer-frame", "weights-request", "weights-reply", "weight-manifest", "join-line",
-                "chat-request", "completion-request", "api-keys", "model-header", "gguf", "safetensors", "safetensors-index", "config-json",
+                "to-coordinator", "from-coordinator", "step-frame", "transfer-frame", "follow-up", "weights-request", "weights-reply", "weight-manifest",
+                "join-line", "chat-request", "completion-request", "api-keys", "model-header", "gguf", "safetensors", "safetensors-index", "config-json",
                 "tokenizer-json", "tokenizer-model",
             ])
         for target in FuzzTarget.all { #expect(!target.corpusFiles().isEmpty, "\(target.name) has no corpus") }
