@@ -13,19 +13,14 @@ extension FuzzTarget {
                 return (0..<16).map { _ in WireCodec.encode(random.transferFrame()) }
             }, headerBytes: FrameHeader.byteCount,
             make: {
-                var machines = Machines()
-                var count = 0
+                var work = AtWork()
                 return { input in
                     try outcome {
-                        let frame = try input.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeTransferFrame(bytes) }
-                        let again = WireCodec.encode(frame)
-                        let same = try again.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeTransferFrame(bytes) }
-                        precondition(same == frame)
-                        count += 1
-                        if count % freshEvery == 0 { machines = Machines() }
+                        let frame = try roundTrip(input, WireCodec.decodeTransferFrame) { WireCodec.encode($0) }
+                        work.countOne()
                         // With bytes beside it and without, whether it should have some or not.
-                        let payload = count % 3 == 0 ? nil : PayloadHandle(UInt64(count))
-                        machines.tellStage(.transfer(frame, payload: payload, from: count % 2 == 0 ? Machines.other : Machines.worker))
+                        let payload = work.count % 3 == 0 ? nil : PayloadHandle(UInt64(work.count))
+                        work.machines.tellStage(.transfer(frame, payload: payload, from: work.count % 2 == 0 ? Machines.other : Machines.worker))
                         return "took \(name(of: frame))"
                     }
                 }
@@ -37,17 +32,12 @@ extension FuzzTarget {
                 return (0..<16).map { _ in WireCodec.encodeFollowUp(random.followUp()) }
             }, headerBytes: FrameHeader.byteCount,
             make: {
-                var machines = Machines()
-                var count = 0
+                var work = AtWork()
                 return { input in
                     try outcome {
-                        let step = try input.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeFollowUp(bytes) }
-                        let again = WireCodec.encodeFollowUp(step)
-                        let same = try again.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeFollowUp(bytes) }
-                        precondition(same == step)
-                        count += 1
-                        if count % freshEvery == 0 { machines = Machines() }
-                        machines.tellStage(.followUp(step, from: count % 2 == 0 ? Machines.other : Machines.worker))
+                        let step = try roundTrip(input, WireCodec.decodeFollowUp) { WireCodec.encodeFollowUp($0) }
+                        work.countOne()
+                        work.machines.tellStage(.followUp(step, from: work.count % 2 == 0 ? Machines.other : Machines.worker))
                         return "took \(min(step.segments.count, 9)) rows"
                     }
                 }
@@ -61,10 +51,7 @@ extension FuzzTarget {
             make: {
                 { input in
                     try outcome {
-                        let request = try input.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeWeightsRequest(bytes) }
-                        let again = WireCodec.encode(request)
-                        let same = try again.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeWeightsRequest(bytes) }
-                        precondition(same == request)
+                        let request = try roundTrip(input, WireCodec.decodeWeightsRequest) { WireCodec.encode($0) }
                         return "took \(name(of: request))"
                     }
                 }
@@ -78,10 +65,7 @@ extension FuzzTarget {
             make: {
                 { input in
                     try outcome {
-                        let reply = try input.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeWeightsReply(bytes) }
-                        let again = WireCodec.encode(reply)
-                        let same = try again.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeWeightsReply(bytes) }
-                        precondition(same == reply)
+                        let reply = try roundTrip(input, WireCodec.decodeWeightsReply) { WireCodec.encode($0) }
                         return "took \(name(of: reply))"
                     }
                 }

@@ -14,20 +14,15 @@ extension FuzzTarget {
                 return invented + Machines().heardByCoordinator.map { WireCodec.encode($0) }
             }, headerBytes: FrameHeader.byteCount,
             make: {
-                var machines = Machines()
-                var count = 0
+                var work = AtWork()
                 return { input in
                     try outcome {
-                        let message = try input.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeToCoordinator(bytes) }
-                        let again = WireCodec.encode(message)
-                        let same = try again.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeToCoordinator(bytes) }
-                        precondition(same == message)
-                        count += 1
-                        if count % freshEvery == 0 { machines = Machines() }
-                        switch count % 3 {
-                        case 0: machines.say(message, as: Machines.worker, .worker)
-                        case 1: machines.say(message, as: Machines.gateway, .gateway)
-                        default: machines.say(message, as: Machines.other, .worker)
+                        let message = try roundTrip(input, WireCodec.decodeToCoordinator) { WireCodec.encode($0) }
+                        work.countOne()
+                        switch work.count % 3 {
+                        case 0: work.machines.say(message, as: Machines.worker, .worker)
+                        case 1: work.machines.say(message, as: Machines.gateway, .gateway)
+                        default: work.machines.say(message, as: Machines.other, .worker)
                         }
                         return "took \(name(of: message))"
                     }
@@ -41,17 +36,12 @@ extension FuzzTarget {
                 return invented + Machines().heardFromCoordinator.map { WireCodec.encode($0) }
             }, headerBytes: FrameHeader.byteCount,
             make: {
-                var machines = Machines()
-                var count = 0
+                var work = AtWork()
                 return { input in
                     try outcome {
-                        let message = try input.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeFromCoordinator(bytes) }
-                        let again = WireCodec.encode(message)
-                        let same = try again.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeFromCoordinator(bytes) }
-                        precondition(same == message)
-                        count += 1
-                        if count % freshEvery == 0 { machines = Machines() }
-                        if count % 2 == 0 { machines.tellStage(.received(message)) } else { machines.tellLink(message) }
+                        let message = try roundTrip(input, WireCodec.decodeFromCoordinator) { WireCodec.encode($0) }
+                        work.countOne()
+                        if work.count % 2 == 0 { work.machines.tellStage(.received(message)) } else { work.machines.tellLink(message) }
                         return "took \(name(of: message))"
                     }
                 }
@@ -63,19 +53,14 @@ extension FuzzTarget {
                 return (0..<8).map { _ in WireCodec.encode(random.stepFrame()) } + Machines().steps.map { WireCodec.encode($0) }
             }, headerBytes: FrameHeader.byteCount,
             make: {
-                var machines = Machines()
-                var count = 0
+                var work = AtWork()
                 return { input in
                     try outcome {
-                        let frame = try input.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeStepFrame(bytes) }
-                        let again = WireCodec.encode(frame)
-                        let same = try again.withUnsafeBytes { (bytes) throws(WireError) in try WireCodec.decodeStepFrame(bytes) }
-                        precondition(same == frame)
-                        count += 1
-                        if count % freshEvery == 0 { machines = Machines() }
+                        let frame = try roundTrip(input, WireCodec.decodeStepFrame) { WireCodec.encode($0) }
+                        work.countOne()
                         // To a worker that is the first stage of its plan, and as a step of its coordinator's.
-                        machines.tellStage(.activation(frame, payload: PayloadHandle(UInt64(count)), from: Machines.other))
-                        machines.tellStage(.received(.step(frame.step)))
+                        work.machines.tellStage(.activation(frame, payload: PayloadHandle(UInt64(work.count)), from: Machines.other))
+                        work.machines.tellStage(.received(.step(frame.step)))
                         return "took \(min(frame.step.segments.count, 9)) segments"
                     }
                 }
@@ -105,8 +90,28 @@ extension FuzzTarget {
             }),
     ]
 
-    /// Machines that ended, or are in a corner, are made anew after so many messages.
-    static let freshEvery = 40
+    /// Machines that hear one message after the other. Those that ended, or are in a corner, are made anew after so many.
+    struct AtWork {
+        private static let freshEvery = 40
+
+        var machines = Machines()
+        private(set) var count = 0
+
+        mutating func countOne() {
+            count += 1
+            if count % Self.freshEvery == 0 { machines = Machines() }
+        }
+    }
+
+    /// What `input` decodes to, which must encode to a frame that decodes to the same.
+    static func roundTrip<Value: Equatable>(
+        _ input: [UInt8], _ decode: (UnsafeRawBufferPointer) throws(WireError) -> Value, _ encode: (Value) -> [UInt8]
+    ) throws -> Value {
+        let value = try input.withUnsafeBytes(decode)
+        let same = try encode(value).withUnsafeBytes(decode)
+        precondition(same == value)
+        return value
+    }
 
     /// The name of an enum's case.
     static func name(of message: Any) -> String { Mirror(reflecting: message).children.first?.label ?? "\(message)" }
