@@ -42,7 +42,7 @@ struct StageLedger: Hashable, Sendable {
         var seen: Set<SequenceID> = []
         for segment in step.segments {
             if step.rebuild != nil, segment.samples || segment.drafts > 0 { return "it draws from rows that it rebuilds" }
-            guard seen.insert(segment.sequence).inserted else { return "it has two segments of one sequence" }
+            guard step.segments.count == 1 || seen.insert(segment.sequence).inserted else { return "it has two segments of one sequence" }
             rows += segment.tokens.count
             guard rows <= Limits.stepRowsMax else { return "it has more than \(Limits.stepRowsMax) rows" }
             if let fault = take(segment) { return fault }
