@@ -56,6 +56,7 @@ final class StageThread: Sendable {
     private let wake = DispatchSemaphore(value: 0)
     private let ended = DispatchSemaphore(value: 0)
     private let work = WorkDone()
+    private let stepExpectedUntil = Atomic<UInt64>(0)
 
     /// Starts the thread. Both are called on it: `report` must not block; `whenIdle` when it has no command, and after that it sleeps until the next
     /// one or has it already.
@@ -69,6 +70,7 @@ final class StageThread: Sendable {
             var stage = StageHolder(configuration: configuration, work: work, isSuperseded: { [self] in isSuperseded }, report: report)
             while let command = next(whenIdle) {
                 stage.perform(command, report: report)
+                stepExpectedUntil.store(stage.stepExpectedUntil.nanoseconds, ordering: .relaxed)
                 work.note()
             }
             stage.end()
@@ -106,6 +108,9 @@ final class StageThread: Sendable {
 
     /// Whether it goes on with something when it is done with what it does.
     var hasCommands: Bool { queue.withLock { !$0.commands.isEmpty } }
+
+    /// Whether the processor is kept awake for a lone stream's next step.
+    func expectsStep(at now: Instant) -> Bool { now.nanoseconds < stepExpectedUntil.load(ordering: .relaxed) }
 
     private var isIdle: Bool { queue.withLock { $0.commands.isEmpty && !$0.ending } }
 
@@ -197,6 +202,8 @@ struct StageHolder {
     /// What the weights had streamed when the last step ended.
     var streamed = StreamTotals()
     private var watch: ProcessorWatch?
+    /// So long the processor is kept awake for the next step; past: it is not.
+    private(set) var stepExpectedUntil = Instant(nanoseconds: 0)
     private var expectation = StepExpectation()
     // Filled anew with each step.
     private var batch = StageBatch(segments: [])
@@ -239,7 +246,11 @@ struct StageHolder {
             do {
                 let (outcome, output) = try compute(frame, input: input)
                 report(.computed(frame.step.epoch, frame.step.number, outcome, output: output))
-                if let window = expectation.ended(frame.step, at: MonotonicClock.now) { watch?.keep(nanoseconds: window) }
+                let now = MonotonicClock.now
+                if let window = expectation.ended(frame.step, at: now), let watch {
+                    watch.keep(nanoseconds: window)
+                    stepExpectedUntil = Instant(nanoseconds: now.nanoseconds &+ window)
+                }
             } catch {
                 // Their file is gone, and the next load packs them anew.
                 if (error as? EngineError)?.code == .weightsLost { unload() }

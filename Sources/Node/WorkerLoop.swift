@@ -21,6 +21,7 @@ struct WorkerLoop: ~Copyable {
     private let context: Context
     private var access: AccessList
     private let data: Socket
+    private let dataEndpoint: String
     private var machine: Worker
     private var coordinator: CoordinatorSocket
     private var downstreamPeer: StagePeer?
@@ -36,6 +37,7 @@ struct WorkerLoop: ~Copyable {
     private var payloads: [PayloadHandle: ActivationBuffer] = [:]
     private var payloadsMade: UInt64 = 0
     private var senders = SenderKeys()
+    private var rehearsal: Rehearsal
     private var isRefusalTold = false
     private var end: Result<Void, NodeError>?
     /// What the thread that keeps watch waits for, and until when at most.
@@ -91,6 +93,8 @@ struct WorkerLoop: ~Copyable {
         self.context = context
         self.access = access
         self.data = data
+        dataEndpoint = endpoint
+        rehearsal = Rehearsal(key: PeerKey(settings.keys.publicKey))
         self.downstreamPeer = nil
         self.downstream = nil
         logger.info("listening", metadata: ["endpoint": "\(endpoint)", "coordinator": "\(settings.enrolment.endpoint)"])
@@ -146,6 +150,9 @@ struct WorkerLoop: ~Copyable {
     /// After the end, for who does no more with the loop.
     mutating func ended() -> (stage: StageThread, end: Result<Void, NodeError>?, logger: Logger) { (stage, end, logger) }
 
+    /// Who keeps watch expects a step and has waited for it for a while.
+    mutating func rehearse() { rehearsal.send(to: dataEndpoint, context, settings.keys) }
+
     /// The stage thread hands a step on. False: it has to post it, because its next step waits and somebody
     /// else, where there is somebody, should have the work of packing and sending.
     mutating func takeTurn(with report: StageThread.Report, isWatched: Bool) -> Bool {
@@ -189,6 +196,7 @@ struct WorkerLoop: ~Copyable {
             let arrived = MonotonicClock.now
             let sender = senders.key(of: message)
             if let sender {
+                if rehearsal.receives(message, from: sender, at: arrived, by: machine) { continue }
                 note(message, of: sender)
                 switch message.withBytes(of: 0, WireCodec.kindBetweenWorkers) {
                 case .step: break
@@ -204,27 +212,14 @@ struct WorkerLoop: ~Copyable {
                 handle(.malformedFrame(from: sender))
                 continue
             }
-            // Copied, because libzmq's memory is not aligned as the kernels ask.
-            let buffer = message.withBytes(of: 1) { bytes in
-                let buffer = ActivationBuffer(byteCount: bytes.count)
-                buffer.rows.copyMemory(from: bytes)
-                return buffer
-            }
-            handle(.activation(frame, payload: keep(buffer), from: sender), at: arrived)
+            handle(.activation(frame, payload: keep(ActivationBuffer(rowsOf: message)), from: sender), at: arrived)
         }
     }
 
     /// Parts: the frame; beside keys and values, their bytes.
     private mutating func receiveTransfer(_ message: borrowing Message, from sender: PeerKey, at arrived: Instant) {
         guard let frame = try? message.withBytes(of: 0, WireCodec.decodeTransferFrame) else { return handle(.malformedFrame(from: sender)) }
-        var payload: PayloadHandle?
-        if message.count == 2 {
-            payload = message.withBytes(of: 1) { bytes in
-                let buffer = ActivationBuffer(byteCount: bytes.count)
-                buffer.rows.copyMemory(from: bytes)
-                return keep(buffer)
-            }
-        }
+        let payload = message.count == 2 ? keep(ActivationBuffer(rowsOf: message)) : nil
         handle(.transfer(frame, payload: payload, from: sender), at: arrived)
     }
 
@@ -344,14 +339,18 @@ struct WorkerLoop: ~Copyable {
             }
         case .closeTransfers: transfers.close()
         case .compute(let frame, let payload):
-            post(.compute(frame, input: payload.map { take($0) }))
+            let input = payload.map { take($0) }
+            rehearsal.computes(frame, rowsBytes: input?.count ?? 0)
+            post(.compute(frame, input: input))
         case .forward(let frame, let payload):
             let buffer = take(payload)
             try connectDownstream()
             if try downstream?.send(frame, buffer) != true { logger.warning("a step for the next stage was dropped: too many wait") }
+            letItLeave()
         case .followUp(let step):
             try connectDownstream()
             if try downstream?.send(step) != true { logger.warning("a step for the first stage was dropped: too many wait") }
+            letItLeave()
         case .discard(let payload):
             _ = take(payload)
         case .offerWeights(let offer): sharing.supply.offered(offer)
@@ -365,6 +364,9 @@ struct WorkerLoop: ~Copyable {
         }
     }
 
+    /// On a processor of one core libzmq's thread can send only when this one stops, and here a step goes before all else that is to be done.
+    private func letItLeave() { sched_yield() }
+
     /// Not before there is a step: the next stage admits our key when it gets its assignment, perhaps after we have ours, and libzmq
     /// gives a connection up for good that was refused once. Steps come when all stages have said that they are ready.
     private mutating func connectDownstream() throws(ZeroMQError) {
@@ -374,7 +376,8 @@ struct WorkerLoop: ~Copyable {
 
     private mutating func admit() {
         admitted = Set((upstreamKey.map { [$0] } ?? []) + transferKeys)
-        access.admitOnly(admitted.map(\.curve))
+        // Its own for rehearsals.
+        access.admitOnly(admitted.map(\.curve) + [settings.keys.publicKey])
         cutStrangers()
     }
 

@@ -108,21 +108,24 @@ final class WorkerTurns: @unchecked Sendable {
             let now = MonotonicClock.now
             if alarmAt.nanoseconds(since: now) < UInt64(Self.aloneMs) * 500_000 { setAlarm(after: 0, since: now) }
         }
-        do { try watchUntilCommand() } catch { failure = error }
+        do { try watchUntilCommand(of: stage) } catch { failure = error }
         // The machine has ended, or the sockets can't be watched.
         if hasStageWatch, computingSince == nil { giveWatchBack() }
     }
 
     /// With the lock.
-    private func watchUntilCommand() throws {
+    private func watchUntilCommand(of stage: StageThread) throws {
         while hasStageWatch {
             turnsTaken &+= 1
             guard let sleep = try loop!.watch(&stagePoller) else { return }
+            let rehearses = stage.expectsStep(at: MonotonicClock.now)
             pthread_mutex_unlock(lock)
-            let slept = Result { try stagePoller.sleep(nanoseconds: min(sleep, Self.watchMsMax * 1_000_000)) }
+            let longest = rehearses ? Rehearsal.intervalNanoseconds : Self.watchMsMax * 1_000_000
+            let slept = Result { try stagePoller.sleep(nanoseconds: min(sleep, longest)) }
             pthread_mutex_lock(lock)
             guard hasStageWatch, loop?.hasEnded == false else { return }
             guard let found = try slept.get() else { continue }
+            if rehearses, found == 0 { loop!.rehearse() }
             _ = try stagePoller.take(found)
             try loop!.work(stagePoller, inquiries, reportsWaiting: reportsWaiting)
             let passedOn = loop!.takePassedOn()

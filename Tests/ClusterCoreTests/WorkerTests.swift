@@ -183,6 +183,28 @@ import Testing
         #expect(failure.code == .frameLost)
     }
 
+    /// The whole way to the stage thread, and nothing of it stays: the step itself is taken as if there had been none.
+    @Test func whatIsRehearsedIsTheNextStep() {
+        for (stage, followUps) in [(0, 0), (0, 2), (1, 0), (1, 2), (2, 2)] {
+            var worker = serving(Self.ring(stage: stage))
+            func come(_ number: UInt64) -> (frame: StepFrame, event: Worker.Event) {
+                var frame = Self.frame(number: number, timings: stage)
+                frame.step.followUps = followUps - (number == 1 || followUps == 0 ? 0 : 1)
+                let isFollowUp = number > 1 && followUps > 0
+                if stage > 0 { return (frame, .activation(frame, payload: payload(0), from: Self.up)) }
+                return (frame, isFollowUp ? .followUp(frame.step, from: Self.up) : .received(.step(frame.step)))
+            }
+            #expect(worker.rehearsal(after: come(1).frame, at: Instant(nanoseconds: 5)) != [.compute(come(2).frame, payload: payload(0))])
+            _ = handle(&worker, come(1).event)
+            let before = worker.report
+            let next = [Worker.Effect.compute(come(2).frame, payload: stage > 0 ? payload(0) : nil)]
+            for _ in 0..<2 { #expect(worker.rehearsal(after: come(1).frame, at: Instant(nanoseconds: 5)) == next) }
+            #expect(worker.report == before)
+            #expect(handle(&worker, come(2).event) == next)
+        }
+        #expect(Self.machine().rehearsal(after: Self.frame(number: 1), at: Instant(nanoseconds: 0)).isEmpty, "without a stage")
+    }
+
     @Test func aMissingStepEndsTheStagesPart() {
         var worker = serving()
         _ = handle(&worker, .activation(Self.frame(number: 1), payload: payload(1), from: Self.up))
