@@ -301,13 +301,11 @@ struct WorkerLoop: ~Copyable {
         if let deadline = machine.nextDeadline, deadline <= now { machine.handle(.workDone(stage.workDone), at: now, into: &effects) }
         machine.handle(event, at: now, into: &effects)
         for effect in effects {
+            if effect.isPassedOn { passedOn.hasStep = true } else if !effect.leavesSockets { isWatchStale = true }
             do { try perform(effect) } catch {
                 logger.error("an effect failed", metadata: ["error": "\(error)"])
                 end = .failure(NodeError(.socketFailed, "the worker can't go on", cause: error))
             }
-        }
-        for effect in effects {
-            if effect.isPassedOn { passedOn.hasStep = true } else if !effect.leavesSockets { isWatchStale = true }
         }
     }
 
