@@ -10,7 +10,7 @@ import ZeroMQ
 struct Rehearsal: ~Copyable {
     /// From one to the next: other threads use the processor meanwhile, with the token before.
     static let intervalNanoseconds: Int64 = 500_000
-    /// What a step that decodes brings along: one row of the widest model. Longer ones are not waited for as short as this.
+    /// What a step that decodes brings along: one row of the widest model. A prompt's rows, which may be more, are not sent over and over.
     static let rowsBytesMax = Limits.hiddenMax * 4
     /// Not received yet. More than one waits only where the processor is taken by others.
     static let waitingMax = 2

@@ -155,7 +155,8 @@ package struct StageThreadConfiguration: Sendable {
     package var cache: PackedCache?
     /// What weights may take of the memory: a slice that has more is streamed from the cache. `nil`: all of it is in memory.
     package var weightsMemory: Int?
-    /// Whether a processor is kept from halting while a lone stream's next step is expected, unless a control group limits processor time.
+    /// Whether a processor is kept from halting while a lone stream's next step is expected, and the stage rehearses that meanwhile (`Rehearsal`),
+    /// unless a control group limits processor time.
     package var staysAwake: Bool
     /// Hears how loading goes; `nil` for silence.
     package var logger: Logger?

@@ -22,7 +22,7 @@ struct WorkerCommand: AsyncParsableCommand {
     @Option(help: "Processors that they are pinned to: a list such as 0-3,8 with one for each, auto (only when they fill what the process may use) or none. (default: auto)")
     var cpus: String?
 
-    @Option(help: "Whether a processor is kept from halting between the steps of a lone stream: on or off. (default: on)")
+    @Option(help: "Whether a processor is kept from halting between the steps of a lone stream, and rehearses the next one meanwhile: on or off. (default: on)")
     var stayAwake: String?
 
     @Option(help: "For weights and KV, such as 48GiB. (default: 80 % of what is free)")
