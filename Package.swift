@@ -75,7 +75,7 @@ let package = Package(
         .executableTarget(
             name: "lab",
             dependencies: [
-                "CKernels", "ModelFiles", "ClusterCore", "Engine", "Prompt", "Simulator",
+                "CKernels", "ModelFiles", "ClusterCore", "ZeroMQ", "Engine", "Prompt", "Simulator",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 

@@ -28,6 +28,6 @@ struct Bench: ParsableCommand {
         abstract: "Measure speed beside what the machine allows.",
         subcommands: [
             BenchKernels.self, BenchExperts.self, BenchAttention.self, BenchRows.self, BenchBarrier.self, BenchStep.self, BenchModel.self,
-            BenchTokenizer.self,
+            BenchTokenizer.self, BenchHop.self,
         ])
 }

@@ -10,7 +10,7 @@ machines change their speed every few seconds.
     prefill    time to the first token of a prompt of 4,096 tokens, two workers beside one
     itl        time between tokens of running streams while such a prompt is prefilled, beside what it is without
     prefix     64 requests with the same 1,000 tokens first, with and without prefix sharing
-    overhead   a step's time without what its stages compute, and what the threads that compute ask of the heap
+    overhead   a step's time without what its stages compute, beside what libzmq alone takes, and what the threads that compute ask of the heap
 
 Every output is compared with that of `staffel generate`.
 """
@@ -39,6 +39,8 @@ WORDS = (
 LARGE = ("qwen2-72b", 4)
 EVEN = ("mistral-7b", 17)
 KIND = "q4_0"
+# For what the machine itself takes: a few seconds.
+HOP_SECONDS = 120
 
 
 class Bench:
@@ -378,7 +380,7 @@ def overhead(bench):
     """Item 6. With one stream the time between two tokens is one step's way: to the first stage, through both, and back."""
     model = bench.arguments.small
     tokens = 100 if bench.quick else 400
-    found, missing = [], set()
+    found, hops, missing = [], [], set()
     with bench.cluster(model) as cluster:
         run_streams(cluster, [words("warm", 12)], 64)
         for number in range(bench.rounds):
@@ -394,6 +396,7 @@ def overhead(bench):
             # Not what the threads ran: a stage that waits rehearses (Sources/Node/Rehearsal.swift).
             computed = 1e6 * (seconds_after - seconds) / (steps_after - steps)
             found.append((statistics.median(between), statistics.mean(between), computed, own_account(cluster, missing)))
+            hops.append(two_hops(bench))
     figures = [
         figure("a step, p50", "us", [median for median, _, _, _ in found]),
         figure("both stages' computing, mean", "us", [computed for _, _, computed, _ in found]),
@@ -401,11 +404,21 @@ def overhead(bench):
         figure("a step without it, mean", "us", [mean - computed for _, mean, computed, _ in found])]
     if all(own is not None for *_, own in found):
         figures.append(figure("the coordinator's account, p50", "us", [own for *_, own in found], at_most=400))
+    figures.append(figure("two hops by libzmq alone, p50 (lab bench hop)", "us", hops))
+    if all(own is not None for *_, own in found):
+        figures.append(ratio("the coordinator's account, of that", [own for *_, own in found], hops))
     own, in_turns = zip(*stage_allocations(bench, model))
     figures.append(figure("allocations of the stages' threads, a step", "", own, at_most=0))
     # Handing a step on is the sockets' work whoever does it, and so is what a stage rehearses while it waits.
     figures.append(figure("in their turns at the sockets and rehearsals", "", in_turns))
     return {"figures": figures, "missing": sorted(missing), "outputs": bench.check_outputs()}
+
+
+def two_hops(bench):
+    """What the machine itself takes for a step's way there and back in this minute: microseconds, where both processors compute before they send."""
+    command = [bench.arguments.lab, "bench", "hop", "--json", "--cpus", ",".join(map(str, bench.arguments.cpus))]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=HOP_SECONDS)
+    return 2e6 * json.loads(done.stdout)["computingSeconds"]["p50"]
 
 
 def stage_allocations(bench, model):
