@@ -66,6 +66,8 @@ package struct WorkerReport: Hashable, Sendable {
     package var stepsQueued: Int
     package var metrics: WorkerMetrics
     package var weights = WeightTransfer()
+    /// Steps that it sent itself while it waited for the next one, and took apart.
+    package var rehearsals: UInt64 = 0
 
     package init(
         name: String, capabilities: WorkerCapabilities, isJoined: Bool, assignment: StageAssignment?, isServing: Bool, stepsQueued: Int,

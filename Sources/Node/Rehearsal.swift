@@ -22,6 +22,8 @@ struct Rehearsal: ~Copyable {
     private var frame: StepFrame?
     private var rowsBytes = 0
     private var rows: ActivationBuffer?
+    /// So many came back and were gone through.
+    private(set) var count: UInt64 = 0
 
     /// `key`: this worker's own.
     init(key: PeerKey) {
@@ -54,13 +56,14 @@ struct Rehearsal: ~Copyable {
     }
 
     /// Whether `message` of `sender` is one, and takes it apart and has `machine` rehearse as if it were a step.
-    func receives(_ message: borrowing Message, from sender: PeerKey, at arrived: Instant, by machine: borrowing Worker) -> Bool {
+    mutating func receives(_ message: borrowing Message, from sender: PeerKey, at arrived: Instant, by machine: borrowing Worker) -> Bool {
         guard sender == key else { return false }
         guard message.withBytes(of: 0, WireCodec.kindBetweenWorkers) == .step,
             let frame = try? message.withBytes(of: 0, WireCodec.decodeStepFrame)
         else { return true }
         if message.count == 2 { _ = ActivationBuffer(rowsOf: message) }
         _ = machine.rehearsal(after: frame, at: arrived)
+        count += 1
         return true
     }
 

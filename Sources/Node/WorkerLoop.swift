@@ -136,7 +136,11 @@ struct WorkerLoop: ~Copyable {
             // What a report brought is somebody else's by now, and the stage thread looks whether it may use the memory again.
             posts.removeAll(keepingCapacity: true)
             if reports > 0 { reportsWaiting.subtract(reports, ordering: .relaxed) }
-            inquiries.answer { sharing.completed(machine.report) }
+            inquiries.answer {
+                var report = sharing.completed(machine.report)
+                report.rehearsals = rehearsal.count
+                return report
+            }
         }
         if poller.isReadable(watched.activations) { try receiveActivations() }
         if poller.isReadable(watched.messages) { try receiveFromCoordinator() }

@@ -55,10 +55,14 @@ import ZeroMQ
         let now = Instant(nanoseconds: 1)
         let isOwn = rehearsal.receives(received, from: sender, at: now, by: Self.machine())
         #expect(isOwn)
+        let count = rehearsal.count
+        #expect(count == 1)
         // The same bytes from somebody else are a step.
         let stranger = try PeerKey(CurveKeyPair.generate().publicKey)
         let isStrangers = rehearsal.receives(received, from: stranger, at: now, by: Self.machine())
         #expect(!isStrangers)
+        let after = rehearsal.count
+        #expect(after == 1)
     }
 
     /// Where nobody listens, or no socket can be made, there is no rehearsal and no harm.

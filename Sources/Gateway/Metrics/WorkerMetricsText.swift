@@ -27,6 +27,9 @@ package enum WorkerMetricsText {
             "staffel_worker_follow_ups_total", "Steps that it sent to the first stage by itself, because a stream runs alone.", labels, metrics.followUps)
         text.counter(
             "staffel_worker_steps_early_total", "Steps of the coordinator that overtook such a one, and waited for it.", labels, metrics.stepsEarly)
+        text.counter(
+            "staffel_worker_rehearsals_total", "Steps that it sent itself while it waited for the next one, to have their way in the caches.", labels,
+            report.rehearsals)
         text.counter("staffel_worker_reconnects_total", "New connections because the coordinator was silent.", labels, metrics.reconnects)
         text.counter("staffel_worker_frames_dropped_total", "Frames that were refused.", labels, metrics.dropped.total)
         text.gauge("staffel_worker_threads", "Compute threads.", labels, report.capabilities.threads)

@@ -86,13 +86,13 @@ extension OverHTTP {
         }
 
         @Test func aWorkersTextIsSound() {
-            let text = String(
-                decoding: WorkerMetricsText.text(
-                    WorkerReport(
-                        name: "w", capabilities: fullReport().workers[0].capabilities, isJoined: true, assignment: nil, isServing: false,
-                        stepsQueued: 0, metrics: WorkerMetrics())), as: UTF8.self)
+            var report = WorkerReport(
+                name: "w", capabilities: fullReport().workers[0].capabilities, isJoined: true, assignment: nil, isServing: false, stepsQueued: 0,
+                metrics: WorkerMetrics())
+            report.rehearsals = 3
+            let text = String(decoding: WorkerMetricsText.text(report), as: UTF8.self)
             expectSound(text)
-            #expect(text.contains(#"staffel_worker_joined{worker="w"} 1"#))
+            #expect(text.contains(#"staffel_worker_joined{worker="w"} 1"#) && text.contains(#"staffel_worker_rehearsals_total{worker="w"} 3"#))
         }
 
         @Test func theGatewayTellsOfTheClusterToo() async throws {
