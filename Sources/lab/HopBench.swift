@@ -7,7 +7,7 @@ import ZeroMQ
 /// Two threads that send each other messages over sockets like those between stages.
 final class HopBench: Sendable {
     private static let domain = "hop"
-    /// Of the two, until the other is there, and for each message.
+    /// Of each side, until the other is there, and for each message.
     private static let patienceMs = 30_000
     /// As a stage's header beside the row.
     private static let headerBytes = 96
@@ -20,6 +20,8 @@ final class HopBench: Sendable {
 
     private struct Meeting {
         var endpoints: [String?] = [nil, nil]
+        /// Side 0 has what it waited for.
+        var isOver = false
         var results: [Result<[Double], any Error>?] = [nil, nil]
     }
 
@@ -79,9 +81,8 @@ final class HopBench: Sendable {
             if seconds.count >= hops + index { product.run(columns: 1) }
             try link.send(row)
         }
-        meeting.withLock { $0.endpoints[index] = nil }
-        // The last message is lost with its socket.
-        if index == 1 { try wait("the other side did not end") { $0.endpoints[0] == nil ? true : nil } }
+        // The last message is side 1's, and would be lost with its socket.
+        if index == 0 { meeting.withLock { $0.isOver = true } } else { try wait("the last message did not arrive") { $0.isOver ? () : nil } }
         return seconds
     }
 
