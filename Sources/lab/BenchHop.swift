@@ -12,10 +12,10 @@ struct BenchHop: ParsableCommand {
             at once; then each multiplies a matrix before it answers, as a stage does, and finds nothing in the processor's caches when it is
             done. Figures are one way, from before a message is sent until it has been received.
 
-            --json prints {bytes, hops, matrixBytes, atOnceSeconds, computingSeconds}; the last two are {p10, p50, p90}.
+            --json prints {bytes, hops, matrixBytes, atOnceSeconds, computingSeconds}; the last two are {median, min, max}.
             """)
 
-    @Option(help: "The two processors, separated by a comma.") var cpus = "0,1"
+    @Option(help: "The two processors: auto, or a list.") var cpus = "auto"
     @Option(help: "Bytes of the row that a message carries.") var bytes = 2304
     @Option(help: "Messages each way that count, at once and computing.") var hops = 200
     @Option(help: "MiB of the matrix that is multiplied; a stage's weights.") var mib = 48
@@ -26,7 +26,10 @@ struct BenchHop: ParsableCommand {
     static let mibMax = 1_024
 
     func validate() throws {
-        guard case .listed? = ProcessorChoice(cpus) else { throw ValidationError("--cpus is '\(cpus)': give two different processors, such as 0,1.") }
+        switch ProcessorChoice(cpus) {
+        case .automatic, .listed: break
+        case .unpinned, nil: throw ValidationError("--cpus is '\(cpus)': give auto, or two different processors such as 0,1.")
+        }
         guard (1...Self.bytesMax).contains(bytes) else { throw ValidationError("--bytes is 1 to \(Self.bytesMax).") }
         guard (1...Self.hopsMax).contains(hops) else { throw ValidationError("--hops is 1 to \(Self.hopsMax).") }
         guard (1...Self.mibMax).contains(mib) else { throw ValidationError("--mib is 1 to \(Self.mibMax).") }
@@ -36,31 +39,28 @@ struct BenchHop: ParsableCommand {
         var bytes: Int
         var hops: Int
         var matrixBytes: Int
-        var atOnceSeconds: Times
-        var computingSeconds: Times
-    }
-
-    struct Times: Codable {
-        var p10: Double
-        var p50: Double
-        var p90: Double
-
-        init(_ seconds: [Double]) {
-            let sorted = seconds.sorted()
-            (p10, p50, p90) = (sorted[sorted.count / 10], sorted[sorted.count / 2], sorted[sorted.count * 9 / 10])
-        }
+        var atOnceSeconds: Spread
+        var computingSeconds: Spread
     }
 
     func run() throws {
-        let processors = try ProcessorChoice(cpus)!.processors(threads: 2, topology: .current())!
+        let topology = ProcessorTopology.current()
+        let chosen: [Int32]? =
+            switch ProcessorChoice(cpus)! {
+            case .automatic: topology.placements(processes: 2, threads: 1)?.flatMap { $0 }
+            case let choice: try choice.processors(threads: 2, topology: topology)
+            }
+        guard let processors = chosen else {
+            throw EngineError(.threadsUnavailable, "This process may use only one processor, and a hop is from one to another.")
+        }
         let bench = try HopBench(processors: processors, rowBytes: bytes, hops: hops, matrixBytes: mib << 20)
         let (atOnce, computing) = try bench.run()
         let result = Result(
-            bytes: bytes, hops: hops, matrixBytes: mib << 20, atOnceSeconds: Times(atOnce), computingSeconds: Times(computing))
+            bytes: bytes, hops: hops, matrixBytes: mib << 20, atOnceSeconds: Spread(atOnce), computingSeconds: Spread(computing))
         guard json else {
-            print("one way, us             p10     p50     p90")
+            print("one way, us          median   least    most")
             for (name, times) in [("answered at once", result.atOnceSeconds), ("computing before", result.computingSeconds)] {
-                let figures = [times.p10, times.p50, times.p90].map { String(format: "%8.1f", 1e6 * $0) }.joined()
+                let figures = [times.median, times.min, times.max].map { String(format: "%8.1f", 1e6 * $0) }.joined()
                 print(name.padding(toLength: 18, withPad: " ", startingAt: 0) + figures)
             }
             return

@@ -402,11 +402,11 @@ def overhead(bench):
         figure("both stages' computing, mean", "us", [computed for _, _, computed, _ in found]),
         # With the steps that the coordinator sends among those that the stages add by themselves, and with what the client and the system add.
         figure("a step without it, mean", "us", [mean - computed for _, mean, computed, _ in found])]
-    if all(own is not None for *_, own in found):
-        figures.append(figure("the coordinator's account, p50", "us", [own for *_, own in found], at_most=400))
     figures.append(figure("two hops by libzmq alone, p50 (lab bench hop)", "us", hops))
-    if all(own is not None for *_, own in found):
-        figures.append(ratio("the coordinator's account, of that", [own for *_, own in found], hops))
+    accounts = [own for *_, own in found]
+    if None not in accounts:
+        figures.append(figure("the coordinator's account, p50", "us", accounts, at_most=400))
+        figures.append(ratio("the same, of libzmq's two hops", accounts, hops))
     own, in_turns = zip(*stage_allocations(bench, model))
     figures.append(figure("allocations of the stages' threads, a step", "", own, at_most=0))
     # Handing a step on is the sockets' work whoever does it, and so is what a stage rehearses while it waits.
@@ -418,7 +418,7 @@ def two_hops(bench):
     """What the machine itself takes for a step's way there and back in this minute: microseconds, where both processors compute before they send."""
     command = [bench.arguments.lab, "bench", "hop", "--json", "--cpus", ",".join(map(str, bench.arguments.cpus))]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=HOP_SECONDS)
-    return 2e6 * json.loads(done.stdout)["computingSeconds"]["p50"]
+    return 2e6 * json.loads(done.stdout)["computingSeconds"]["median"]
 
 
 def stage_allocations(bench, model):
