@@ -41,10 +41,12 @@ struct ForwardPass {
 
     /// Takes `work.hidden`, rows 0..<rows, through all layers of the stage. `work.spans` says to which sequences and positions they belong.
     ///
-    /// - Parameter wanted: places in the stage's own layers; the others are left out.
-    func layers(rows: Int, spans: Int, _ wanted: Range<Int>? = nil) throws(EngineError) {
+    /// - Parameters:
+    ///   - wanted: places in the stage's own layers; the others are left out.
+    ///   - isBegun: layers before these were computed for the same rows and spans, and nothing since then.
+    func layers(rows: Int, spans: Int, _ wanted: Range<Int>? = nil, isBegun: Bool = false) throws(EngineError) {
         let wanted = wanted ?? kv.layers.indices
-        turnTables(spans: spans)
+        if !isBegun { turnTables(spans: spans) }
         let scratch = try work.scratch(bytes: max(projections.workspaceBytes(rows: rows, threads: pool.threads), attentionBytes(spans: spans)))
         for index in wanted {
             // Waits for the disk where the layer does not stay in memory.
@@ -149,35 +151,53 @@ struct ForwardPass {
     /// quantised activations cost a small model. So what they leave out is multiplied as a row of its own and added:
     /// logits = Whead a + Whead (n(h) - a).
     func logits(of rows: UnsafeBufferPointer<Int32>) throws(EngineError) {
+        try prepareLogits(of: rows)
+        try logits(projections.head!, rows: rows.count, columns: 0..<model.vocabulary)
+    }
+
+    /// The first so many logits of a single row; the others come with `restOfLogits`. `nil`: the head is in one piece, and nothing was done.
+    func firstLogits(of row: UnsafeBufferPointer<Int32>) throws(EngineError) -> Int? {
+        precondition(row.count == 1, "a head is computed in parts for one row")
+        guard let parts = projections.headParts else { return nil }
+        try prepareLogits(of: row)
+        try logits(parts.first, rows: 1, columns: 0..<parts.split)
+        return parts.split
+    }
+
+    func restOfLogits() throws(EngineError) {
+        guard let parts = projections.headParts else { preconditionFailure("the rest follows the first logits") }
+        try logits(parts.rest, rows: 1, columns: parts.split..<model.vocabulary)
+    }
+
+    private var isHeadWhole: Bool { weights.head!.output.kinds[0] == SK_ACTIVATION_F32 }
+
+    /// n(h) into `work.headInput`, and behind it what quantising leaves of each row.
+    private func prepareLogits(of rows: UnsafeBufferPointer<Int32>) throws(EngineError) {
         let head = weights.head!
         let (count, hidden) = (rows.count, model.hidden)
         var norm = sk_norm(kind: SK_NORM_RMS, epsilon: model.normEpsilon, weight: head.norm, bias: nil)
         for (index, row) in rows.enumerated() {
             sk_normalise(kernels, nil, &norm, work.hidden + Int(row) * hidden, hidden, 1, Int32(hidden), work.headInput + index * hidden, hidden)
         }
+        guard !isHeadWhole else { return }
         let kind = head.output.kinds[0]
-        let isWhole = kind == SK_ACTIVATION_F32
-        let scratch = try work.scratch(bytes: projections.workspaceBytes(rows: isWhole ? count : 2 * count, threads: pool.threads))
-        guard !isWhole else {
-            project(projections.head!, rows: count, scratch)
-            return finishLogits(count)
-        }
+        let scratch = try work.scratch(bytes: projections.workspaceBytes(rows: 2 * count, threads: pool.threads))
         sk_quantise(kernels, nil, kind, work.headInput, hidden, Int32(count), Int32(hidden), scratch)
         sk_quantisation_rest(kernels, kind, work.headInput, hidden, scratch, Int32(count), Int32(hidden), work.headInput + count * hidden, hidden)
-        project(projections.head!, rows: 2 * count, scratch)
-        let rest = work.logits + count * model.vocabulary
-        sk_add(
-            kernels, pool(for: count * model.vocabulary), work.logits, model.vocabulary, rest, model.vocabulary, Int32(count),
-            Int32(model.vocabulary))
-        finishLogits(count)
     }
 
-    private func finishLogits(_ rows: Int) {
-        if let bias = weights.head!.bias {
-            sk_add_bias(kernels, pool(for: rows * model.vocabulary), work.logits, model.vocabulary, bias, Int32(rows), Int32(model.vocabulary))
-        }
+    /// - Parameter columns: the head's outputs that `projection` makes: all of them where there is more than one row.
+    private func logits(_ projection: UnsafePointer<sk_projection>, rows: Int, columns: Range<Int>) throws(EngineError) {
+        let (vocabulary, width, isWhole) = (model.vocabulary, Int32(columns.count), isHeadWhole)
+        let rowsToMultiply = isWhole ? rows : 2 * rows
+        let scratch = try work.scratch(bytes: projections.workspaceBytes(rows: rowsToMultiply, threads: pool.threads))
+        project(projection, rows: rowsToMultiply, scratch)
+        let logits = work.logits + columns.lowerBound
+        let pool = pool(for: rows * columns.count)
+        if !isWhole { sk_add(kernels, pool, logits, vocabulary, logits + rows * vocabulary, vocabulary, Int32(rows), width) }
+        if let bias = weights.head!.bias { sk_add_bias(kernels, pool, logits, vocabulary, bias + columns.lowerBound, Int32(rows), width) }
         // One rounding of the factor, one of the product.
-        if model.logitDivisor != 1 { sk_scale(kernels, work.logits, 1 / model.logitDivisor, rows * model.vocabulary) }
+        if model.logitDivisor != 1 { sk_scale(kernels, logits, 1 / model.logitDivisor, rows * columns.count) }
     }
 
     /// Whether rows first..<first + count of `work.hidden` hold no NaN and no infinity.

@@ -59,6 +59,16 @@ final class Sampler {
         return sample
     }
 
+    /// What `draw` would give if no logit behind the first `known` mattered; nil where one of these is not finite. Writes over the others.
+    func foretell(logits: UnsafeMutablePointer<Float>, known: Int, for sequence: SequenceState) -> Int32? {
+        guard sk_all_finite(kernels, logits, known) else { return nil }
+        (logits + known).update(repeating: Self.outOfReach, count: vocabulary - known)
+        return Int32(token(adjust(logits, for: sequence), for: sequence))
+    }
+
+    /// A logit that is never drawn, and none that overflows where it is divided by a temperature.
+    private static let outOfReach: Float = -1e20
+
     // MARK: Adjustments
 
     /// z: `logits` itself where nothing changes them.

@@ -48,6 +48,16 @@ struct SequenceTable {
         }
     }
 
+    /// Whether the segment follows what is there of its sequence, in blocks that this alone holds already.
+    func canGoOn(_ segment: BatchSegment) -> Bool {
+        guard let state = sequences[segment.sequence], state.length == segment.start, state.drafts.isEmpty, segment.newBlocks.isEmpty,
+            segment.start + segment.tokens.count <= min(contextLength, state.blocks.count * KVMemory.positionsPerBlock),
+            segment.tokens.allSatisfy({ (0..<Int32(clamping: vocabulary)).contains($0) })
+        else { return false }
+        let size = KVMemory.positionsPerBlock
+        return (segment.start / size...(segment.start + segment.tokens.count - 1) / size).allSatisfy { holders[Int(state.blocks[$0])] == 1 }
+    }
+
     mutating func removeAll() {
         for sequence in Array(sequences.keys) { forget(sequence) }
     }

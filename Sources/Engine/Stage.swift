@@ -19,6 +19,11 @@ package final class Stage {
     private var result = StageResult()
     private var wishes: [Wish] = []
     private var drawn: [SampledToken?] = []
+    /// Of a batch that was begun before anybody asked for it.
+    var begun: BegunBatch?
+    /// Hears which token will probably be drawn, before the last logits are there, of batches that want it (`StageBatch.isForetold`); says whether
+    /// that was of use. Called by `run`.
+    package var foretell: ((_ sequence: UInt64, _ position: Int, _ token: Int32) -> Bool)?
 
     /// - Parameters:
     ///   - kvBlocks: KV blocks (of 32 positions) that there is memory for; block ids are 0..<kvBlocks.
@@ -28,7 +33,7 @@ package final class Stage {
         weights: StageWeights, kvBlocks: Int, kvType: KVType = .f16, boundary: BoundaryType = .f32, rowsMax: Int = 512,
         pool: ComputePool, instructionSet: InstructionSet
     ) throws(EngineError) {
-        let kv = try KVMemory(model: weights.model, layers: weights.layers.count, blocks: kvBlocks, type: kvType)
+        let kv = try KVMemory(model: weights.model, layers: weights.slice.layers.count, blocks: kvBlocks, type: kvType)
         try self.init(weights: weights, kv: kv, boundary: boundary, rowsMax: rowsMax, pool: pool, instructionSet: instructionSet)
     }
 
@@ -38,7 +43,7 @@ package final class Stage {
         weights: StageWeights, keysAndValues: [KVLayer], kvBlocks: Int, boundary: BoundaryType = .f32, rowsMax: Int = 512,
         pool: ComputePool, instructionSet: InstructionSet
     ) throws(EngineError) {
-        precondition(keysAndValues.count == weights.layers.count, "every layer has its keys and values")
+        precondition(keysAndValues.count == weights.slice.layers.count, "every layer has its keys and values")
         try self.init(
             weights: weights, kv: KVMemory(keysAndValues, blocks: kvBlocks), boundary: boundary, rowsMax: rowsMax, pool: pool,
             instructionSet: instructionSet)
@@ -80,7 +85,10 @@ package final class Stage {
     }
 
     /// Forgets all sequences; their blocks are free.
-    package func reset() { table.removeAll() }
+    package func reset() {
+        begun = nil
+        table.removeAll()
+    }
 
     /// Computes one batch. Where it throws `badBatch` or `badSampling`, nothing has changed; after `weightsLost` the stage is of no use any more.
     ///
@@ -97,7 +105,10 @@ package final class Stage {
     ) throws(EngineError) -> StageResult {
         result.poisoned.removeAll(keepingCapacity: true)
         result.samples.removeAll(keepingCapacity: true)
+        result.foretold = nil
+        result.layersBegun = 0
         if let rebuild = batch.rebuild {
+            begun = nil
             try self.rebuild(rebuild, batch, input: input, output: output)
             return result
         }
@@ -142,9 +153,14 @@ package final class Stage {
         let rows = batch.rowCount
         try check("input", bytes: input.count, wanted: weights.slice.hasEmbedding ? 0 : rows * boundaryRowBytes)
         try check("output", bytes: outputBytes, wanted: weights.slice.hasHead ? 0 : rows * boundaryRowBytes)
+        let layersDone = takeBegun(batch)
         try table.apply(batch)
         makeCopies(batch)
         guard rows > 0 else { return }
+        if let layersDone {
+            result.layersBegun = layersDone
+            return try pass.layers(rows: rows, spans: 1, layersDone..<weights.slice.layers.count, isBegun: true)
+        }
         placeSpans(batch)
         if weights.slice.hasEmbedding {
             try embed(batch)
@@ -240,7 +256,13 @@ package final class Stage {
         for start in stride(from: 0, to: wishes.count, by: max(1, work.headRows)) {
             let portion = start..<min(start + work.headRows, wishes.count)
             for (index, wish) in wishes[portion].enumerated() { work.wishedRows[index] = wish.row }
-            try pass.logits(of: UnsafeBufferPointer(start: work.wishedRows, count: portion.count))
+            let rows = UnsafeBufferPointer<Int32>(start: work.wishedRows, count: portion.count)
+            if batch.isForetold, wishes.count == 1, let known = try pass.firstLogits(of: rows) {
+                foretell(known)
+                try pass.restOfLogits()
+            } else {
+                try pass.logits(of: rows)
+            }
             drawTokens(portion)
             for (wish, token) in zip(wishes[portion], drawn) {
                 if let token {
@@ -250,6 +272,12 @@ package final class Stage {
                 }
             }
         }
+    }
+
+    private func foretell(_ known: Int) {
+        let wish = wishes[0]
+        guard let foretell, let token = samplers[0].foretell(logits: work.logits, known: known, for: wish.state) else { return }
+        if foretell(wish.sequence, wish.position, token) { result.foretold = token }
     }
 
     private func findWishes(_ batch: StageBatch) {

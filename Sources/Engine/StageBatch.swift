@@ -13,6 +13,8 @@ package struct StageBatch: Sendable {
     package var poisoned: [UInt64]
     /// Rows that were computed before, of which some layers lost what they left.
     package var rebuild: BatchRebuild?
+    /// Whether `Stage.foretell` is to hear, on the last stage, which token will probably be drawn; only of a batch of one row.
+    package var isForetold = false
 
     package var rowCount: Int {
         var rows = 0
@@ -121,6 +123,10 @@ package struct StageResult: Sendable {
     /// On the last stage, for each sampling segment that is not poisoned, in the segments' order: one entry, and one more for each guess that
     /// was right.
     package var samples: [SequenceSample] = []
+    /// What `Stage.foretell` was told and made use of.
+    package var foretold: Int32?
+    /// Layers that were computed before the batch came (`Stage.begin`).
+    package var layersBegun = 0
 }
 
 package struct PoisonedRows: Hashable, Sendable {

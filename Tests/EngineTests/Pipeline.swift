@@ -6,6 +6,8 @@ import ModelFiles
 final class Pipeline {
     let stages: [Stage]
     private let model: ModelConfiguration
+    /// What the last stage foretold.
+    var told: [(position: Int, token: Int32)] = []
 
     /// `cuts`: the layers at which a new stage begins.
     init(
