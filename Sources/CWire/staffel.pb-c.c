@@ -5619,7 +5619,7 @@ const ProtobufCMessageDescriptor staffel__v1__cluster_health__descriptor =
   (ProtobufCMessageInit) staffel__v1__cluster_health__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__stage_assignment__field_descriptors[13] =
+static const ProtobufCFieldDescriptor staffel__v1__stage_assignment__field_descriptors[14] =
 {
   {
     "epoch",
@@ -5777,11 +5777,24 @@ static const ProtobufCFieldDescriptor staffel__v1__stage_assignment__field_descr
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "foretells",
+    112,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BOOL,
+    offsetof(Staffel__V1__StageAssignment, has_foretells),
+    offsetof(Staffel__V1__StageAssignment, foretells),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__stage_assignment__field_indices_by_name[] = {
   6,   /* field[6] = boundary */
   10,   /* field[10] = downstream */
   0,   /* field[0] = epoch */
+  13,   /* field[13] = foretells */
   12,   /* field[12] = input_blocks */
   11,   /* field[11] = keeping */
   4,   /* field[4] = kv_blocks */
@@ -5797,7 +5810,7 @@ static const ProtobufCIntRange staffel__v1__stage_assignment__number_ranges[2 + 
 {
   { 1, 0 },
   { 110, 11 },
-  { 0, 13 }
+  { 0, 14 }
 };
 const ProtobufCMessageDescriptor staffel__v1__stage_assignment__descriptor =
 {
@@ -5807,7 +5820,7 @@ const ProtobufCMessageDescriptor staffel__v1__stage_assignment__descriptor =
   "Staffel__V1__StageAssignment",
   "staffel.v1",
   sizeof(Staffel__V1__StageAssignment),
-  13,
+  14,
   staffel__v1__stage_assignment__field_descriptors,
   staffel__v1__stage_assignment__field_indices_by_name,
   2,  staffel__v1__stage_assignment__number_ranges,
@@ -6318,7 +6331,7 @@ const ProtobufCMessageDescriptor staffel__v1__step_frame__descriptor =
   (ProtobufCMessageInit) staffel__v1__step_frame__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descriptors[8] =
+static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descriptors[9] =
 {
   {
     "queue_nanoseconds",
@@ -6416,8 +6429,21 @@ static const ProtobufCFieldDescriptor staffel__v1__stage_timing__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "begun_nanoseconds",
+    201,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Staffel__V1__StageTiming, has_begun_nanoseconds),
+    offsetof(Staffel__V1__StageTiming, begun_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned staffel__v1__stage_timing__field_indices_by_name[] = {
+  8,   /* field[8] = begun_nanoseconds */
   1,   /* field[1] = compute_nanoseconds */
   3,   /* field[3] = hand_over_nanoseconds */
   2,   /* field[2] = idle_nanoseconds */
@@ -6433,7 +6459,7 @@ static const ProtobufCIntRange staffel__v1__stage_timing__number_ranges[4 + 1] =
   { 70, 4 },
   { 180, 5 },
   { 200, 7 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor =
 {
@@ -6443,7 +6469,7 @@ const ProtobufCMessageDescriptor staffel__v1__stage_timing__descriptor =
   "Staffel__V1__StageTiming",
   "staffel.v1",
   sizeof(Staffel__V1__StageTiming),
-  8,
+  9,
   staffel__v1__stage_timing__field_descriptors,
   staffel__v1__stage_timing__field_indices_by_name,
   4,  staffel__v1__stage_timing__number_ranges,

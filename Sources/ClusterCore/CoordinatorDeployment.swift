@@ -206,6 +206,7 @@ extension Coordinator {
             kvType: configuration.kvType, boundary: configuration.boundary, modelDigest: configuration.model.digest,
             modelPath: configuration.modelPath, upstream: previous,
             downstream: next.flatMap { key in membership.workers[key].map { StagePeer(key: key, endpoint: $0.hello.dataEndpoint) } })
+        assignment.foretells = assignment.isLast && isRing && allSpeak(ProtocolVersion.foretellMinor, [workers[0], workers[workers.count - 1]])
         if !assignment.isLast { assignment.inputBlocks = min(plan.kvBlocks, inputBlocks(of: plan.stages[index].worker)) }
         return assignment
     }
@@ -214,7 +215,11 @@ extension Coordinator {
     func allowsFollowUps(_ plan: Plan) -> Bool {
         guard plan.stages.count > 1, let first = plan.stages.first?.worker, let last = plan.stages.last?.worker else { return false }
         guard !linkFaults.have(from: last, to: first) else { return false }
-        return [first, last].allSatisfy { membership.workers[$0].map { $0.hello.version.minor >= ProtocolVersion.followUpMinor } ?? false }
+        return allSpeak(ProtocolVersion.followUpMinor, [first, last])
+    }
+
+    private func allSpeak(_ minor: UInt32, _ workers: [PeerKey]) -> Bool {
+        workers.allSatisfy { membership.workers[$0].map { $0.hello.version.minor >= minor } ?? false }
     }
 
     /// The replica whose epoch a worker's message names, if the worker has a stage of it; else the message is dropped.

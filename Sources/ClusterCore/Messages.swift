@@ -5,7 +5,7 @@ package struct ProtocolVersion: Hashable, Sendable, CustomStringConvertible {
     package var major: UInt32
     package var minor: UInt32
 
-    package static let current = ProtocolVersion(major: 2, minor: 4)
+    package static let current = ProtocolVersion(major: 2, minor: 5)
     /// From this one on workers hand layers over while they serve.
     package static let handoverMinor: UInt32 = 1
     /// From this one on workers keep what a lost epoch left, rebuild single layers, and load ahead.
@@ -14,6 +14,8 @@ package struct ProtocolVersion: Hashable, Sendable, CustomStringConvertible {
     package static let namedPartsMinor: UInt32 = 3
     /// From this one on a plan's last worker sends follow-up steps to its first.
     package static let followUpMinor: UInt32 = 4
+    /// From this one on it also tells the first which step that will probably be, before it knows.
+    package static let foretellMinor: UInt32 = 5
 
     package init(major: UInt32, minor: UInt32) {
         self.major = major

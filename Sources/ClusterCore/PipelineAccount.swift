@@ -88,13 +88,13 @@ package struct PipelineAccount: Hashable, Sendable {
         totals[index].addRead(timing.readBytes)
         slices[slice].stages[index].addStreamed(timing.streamedBytes, waitNanoseconds: timing.streamWaitNanoseconds)
         totals[index].addStreamed(timing.streamedBytes, waitNanoseconds: timing.streamWaitNanoseconds)
-        totals[index].addCompute(place.endedAt.nanoseconds(since: place.startedAt))
+        totals[index].addCompute(place.endedAt.nanoseconds(since: place.begunAt))
         // A stage was idle since it was loaded; what lies before the epoch serves is no part of it.
-        let started = place.startedAt.nanoseconds
+        let started = place.begunAt.nanoseconds
         let idleFrom = Instant(nanoseconds: max(beganAt.nanoseconds, started - min(started, timing.idleNanoseconds)))
-        totals[index].addIdle(place.startedAt.nanoseconds(since: idleFrom))
-        spread(from: place.startedAt, to: place.endedAt, latest: timeline.returnedAt) { $0.stages[index].addCompute($1) }
-        spread(from: idleFrom, to: place.startedAt, latest: timeline.returnedAt) { $0.stages[index].addIdle($1) }
+        totals[index].addIdle(place.begunAt.nanoseconds(since: idleFrom))
+        spread(from: place.begunAt, to: place.endedAt, latest: timeline.returnedAt) { $0.stages[index].addCompute($1) }
+        spread(from: idleFrom, to: place.begunAt, latest: timeline.returnedAt) { $0.stages[index].addIdle($1) }
     }
 
     /// Gives every slice its part of a time; what lies before the window is dropped.

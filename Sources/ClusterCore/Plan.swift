@@ -132,6 +132,8 @@ package struct StageAssignment: Hashable, Sendable {
     package var keeping: Epoch?
     /// Of blocks below this one the stage keeps the rows that it hands on, so that the stage after it can be rebuilt from them.
     package var inputBlocks = 0
+    /// On the last stage: the first one begins with follow-up steps that are foretold it.
+    package var foretells = false
 
     package var isFirst: Bool { stage == 0 }
     package var isLast: Bool { stage == stageCount - 1 }

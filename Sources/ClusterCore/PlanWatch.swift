@@ -91,11 +91,12 @@ package struct PlanWatch: Sendable {
         tokens = tokens * Pace.memory + Double(step.load.sampledRows)
     }
 
-    /// As `StepTimeline.overheadNanoseconds`.
+    /// As `StepTimeline.overheadNanoseconds`, but for what begun computing hides of it: that another plan's would hide as much is not said.
     private static func overhead(of step: StepInFlight, _ timings: [StageTiming], at now: Instant) -> UInt64 {
         let known = timings.reduce(UInt64(0)) { sum, timing in
             let waited = timing.queueNanoseconds - min(timing.queueNanoseconds, timing.idleNanoseconds)
-            return saturatingSum(sum, saturatingSum(waited, timing.computeNanoseconds))
+            let computed = timing.computeNanoseconds - min(timing.computeNanoseconds, timing.begunNanoseconds)
+            return saturatingSum(sum, saturatingSum(waited, computed))
         }
         let taken = now.nanoseconds(since: step.sentAt)
         return taken - min(taken, known)

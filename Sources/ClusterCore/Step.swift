@@ -152,6 +152,8 @@ package struct StageTiming: Hashable, Sendable {
     package var streamWaitNanoseconds: UInt64 = 0
     /// In which some of them were being read: what the disk gave while it was asked. 0 from a worker that does not say.
     package var streamReadNanoseconds: UInt64 = 0
+    /// Of its computing, what was done before the step came, because it was foretold.
+    package var begunNanoseconds: UInt64 = 0
 
     package init(
         queueNanoseconds: UInt64, computeNanoseconds: UInt64, idleNanoseconds: UInt64 = 0, handOverNanoseconds: UInt64 = 0, readBytes: UInt64 = 0

@@ -40,6 +40,8 @@ package struct Worker: Sendable {
         var lastComputed = StepNumber(0)
         /// Of the last step that came.
         var followUps = 0
+        /// On the last stage: the step that it sent to the first by itself.
+        var lastFollowUp = StepNumber(0)
         /// On the first stage: steps of the coordinator that overtook a follow-up.
         var early: Deque<Arrival> = []
         /// When the stage thread last had nothing more to do: the end of loading or of a step.
@@ -397,6 +399,11 @@ package struct Worker: Sendable {
         (timing.streamedBytes, timing.streamWaitNanoseconds) = (outcome.streamedBytes, outcome.streamWaitNanoseconds)
         timing.streamReadNanoseconds = outcome.streamReadNanoseconds
         metrics.computed(computing.frame.step, timing)
+        metrics.layersBegun &+= UInt64(outcome.layersBegun)
+        if let foretold = outcome.foretold {
+            metrics.foretold += 1
+            if outcome.tokens.first?.emitted.token == foretold { metrics.foretoldRight += 1 }
+        }
         computing.frame.timings.append(timing)
         // Whoever saw it first names the layers.
         let known = computing.frame.poisoned
@@ -409,6 +416,7 @@ package struct Worker: Sendable {
             if canFollow(frame, outcome.tokens) {
                 effects.append(.followUp(frame.step.followUp(outcome.tokens)))
                 result.isFollowed = true
+                stage!.lastFollowUp = StepNumber(number.value + 1)
                 metrics.followUps += 1
             }
             effects.append(.send(.stepResult(result)))
@@ -426,12 +434,15 @@ package struct Worker: Sendable {
             return StageTiming(
                 queueNanoseconds: computing.givenAt.nanoseconds(since: computing.arrivedAt), computeNanoseconds: outcome.computeNanoseconds)
         }
-        let endedAt = Instant(nanoseconds: startedAt.nanoseconds &+ outcome.computeNanoseconds)
-        let idle = startedAt.nanoseconds(since: stage!.idleSince)
+        let begun = min(outcome.begunNanoseconds, outcome.computeNanoseconds)
+        let endedAt = Instant(nanoseconds: startedAt.nanoseconds &+ (outcome.computeNanoseconds - begun))
+        let pause = startedAt.nanoseconds(since: stage!.idleSince)
         stage!.idleSince = endedAt
-        return StageTiming(
+        var timing = StageTiming(
             queueNanoseconds: startedAt.nanoseconds(since: computing.arrivedAt), computeNanoseconds: outcome.computeNanoseconds,
-            idleNanoseconds: idle, handOverNanoseconds: now.nanoseconds(since: endedAt))
+            idleNanoseconds: pause - min(pause, begun), handOverNanoseconds: now.nanoseconds(since: endedAt))
+        timing.begunNanoseconds = begun
+        return timing
     }
 
     private mutating func breakStage(_ failure: Failure, at number: StepNumber, _ effects: inout [Effect]) {

@@ -20,6 +20,11 @@ package struct StepOutcome: Hashable, Sendable {
     package var streamedBytes: UInt64 = 0
     package var streamWaitNanoseconds: UInt64 = 0
     package var streamReadNanoseconds: UInt64 = 0
+    /// On the last stage, the token that it foretold the first; `nil`: none.
+    package var foretold: TokenID?
+    /// On the first stage, so many layers were computed before the step came, and that took so much of `computeNanoseconds`. `startedAt` is after it.
+    package var layersBegun = 0
+    package var begunNanoseconds: UInt64 = 0
 
     package init(
         poisoned: [PoisonedSequence] = [], tokens: [SampledToken] = [], computeNanoseconds: UInt64, startedAt: Instant? = nil,

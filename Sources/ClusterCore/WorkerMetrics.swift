@@ -14,6 +14,11 @@ package struct WorkerMetrics: Hashable, Sendable {
     package var streamReadNanoseconds: UInt64 = 0
     /// Follow-up steps that it sent to the first stage.
     package var followUps: UInt64 = 0
+    /// Of these, those that it foretold the first stage, and those of them that it foretold right.
+    package var foretold: UInt64 = 0
+    package var foretoldRight: UInt64 = 0
+    /// Layers of steps that it had computed when the steps came, because they were foretold it.
+    package var layersBegun: UInt64 = 0
     /// Steps that came before a follow-up which they had to wait for.
     package var stepsEarly: UInt64 = 0
     package var reconnects: UInt64 = 0

@@ -79,9 +79,11 @@ struct ChromeTrace {
         var left = line.sentAt
         for (index, stage) in line.stages.enumerated() {
             hop(index, label, left, stage.arrivedAt, facts, &bytes)
-            let started = max(stage.startedAt.nanoseconds, stageEnds[index])
-            let ended = started + stage.endedAt.nanoseconds(since: stage.startedAt)
-            let waits = #","queue_us":\#(Self.micros(stage.startedAt.nanoseconds(since: stage.arrivedAt)))"#
+            let started = max(stage.begunAt.nanoseconds, stageEnds[index])
+            let ended = started + stage.endedAt.nanoseconds(since: stage.begunAt)
+            let begun = stage.startedAt.nanoseconds(since: stage.begunAt)
+            let waits = (begun > 0 ? #","begun_us":\#(Self.micros(begun))"# : "")
+                + #","queue_us":\#(Self.micros(stage.startedAt.nanoseconds(since: stage.arrivedAt)))"#
                 + #","hand_over_us":\#(Self.micros(stage.handedOverAt.nanoseconds(since: stage.endedAt)))"#
             complete(label, Self.stageLane + index, started, ended, facts + waits, &bytes)
             stageEnds[index] = ended

@@ -16,6 +16,8 @@ enum FrameHeader {
         case transferFrame = 40
         /// A step alone, from the last stage to the first. Since protocol 2.4.
         case followUp = 41
+        /// The same, before the last stage knows. Since protocol 2.5.
+        case foretold = 42
     }
 
     /// Magic, major (little-endian), kind, zero.

@@ -257,6 +257,7 @@ extension PackArena {
             if let upstream = value.upstream { (m.has_upstream, m.upstream) = (1, data(upstream.bytes)) }
             m.downstream = value.downstream.map(stagePeer)
             if let keeping = value.keeping { (m.has_keeping, m.keeping) = (1, keeping.value) }
+            if value.foretells { (m.has_foretells, m.foretells) = (1, 1) }
             if value.inputBlocks > 0 { (m.has_input_blocks, m.input_blocks) = (1, UInt32(value.inputBlocks)) }
         }
     }

@@ -122,6 +122,9 @@ extension PackArena {
             if value.streamWaitNanoseconds > 0 {
                 (m.has_stream_wait_nanoseconds, m.stream_wait_nanoseconds) = (1, min(value.streamWaitNanoseconds, WireLimits.nanosecondsMax))
             }
+            if value.begunNanoseconds > 0 {
+                (m.has_begun_nanoseconds, m.begun_nanoseconds) = (1, min(value.begunNanoseconds, WireLimits.nanosecondsMax))
+            }
             if value.streamReadNanoseconds > 0 {
                 (m.has_stream_read_nanoseconds, m.stream_read_nanoseconds) = (1, min(value.streamReadNanoseconds, WireLimits.nanosecondsMax))
             }

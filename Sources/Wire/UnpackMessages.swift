@@ -272,6 +272,7 @@ extension Unpack {
             modelPath: try f.text(m.has_model_path, m.model_path, "model_path", .path, bytesMax: Limits.pathBytesMax), upstream: upstream,
             downstream: downstream)
         if m.has_keeping != 0 { assignment.keeping = try f.epoch(m.has_keeping, m.keeping) }
+        assignment.foretells = m.has_foretells != 0 && m.foretells != 0
         if m.has_input_blocks != 0 {
             assignment.inputBlocks = try f.integer(m.has_input_blocks, m.input_blocks, "input_blocks", 0...WireLimits.kvBlocksMax)
         }

@@ -184,6 +184,8 @@ extension Unpack {
         timing.streamedBytes = try f.counterOrZero(m.has_streamed_bytes, m.streamed_bytes, "streamed_bytes", atMost: WireLimits.bytesMax)
         timing.streamWaitNanoseconds = try f.counterOrZero(
             m.has_stream_wait_nanoseconds, m.stream_wait_nanoseconds, "stream_wait_nanoseconds", atMost: WireLimits.nanosecondsMax)
+        timing.begunNanoseconds = try f.counterOrZero(
+            m.has_begun_nanoseconds, m.begun_nanoseconds, "begun_nanoseconds", atMost: WireLimits.nanosecondsMax)
         timing.streamReadNanoseconds = try f.counterOrZero(
             m.has_stream_read_nanoseconds, m.stream_read_nanoseconds, "stream_read_nanoseconds", atMost: WireLimits.nanosecondsMax)
         return timing

@@ -32,6 +32,12 @@ package enum WireCodec {
         return pack(arena.step(step), .followUp, arena)
     }
 
+    /// What it expects to send (`Worker.foretold`).
+    package static func encodeForetold(_ step: Step) -> [UInt8] {
+        let arena = PackArena()
+        return pack(arena.step(step), .foretold, arena)
+    }
+
     package static func decodeToCoordinator(_ frame: UnsafeRawBufferPointer) throws(WireError) -> ToCoordinator {
         let body = try FrameHeader.body(of: frame, .toCoordinator)
         var budget = UnpackBudget(frameBytes: frame.count)
@@ -56,8 +62,12 @@ package enum WireCodec {
         return try budget.withUnpacked(body, staffel__v1__transfer_frame__unpack, Unpack.transferFrame)
     }
 
-    package static func decodeFollowUp(_ frame: UnsafeRawBufferPointer) throws(WireError) -> Step {
-        let body = try FrameHeader.body(of: frame, .followUp)
+    package static func decodeFollowUp(_ frame: UnsafeRawBufferPointer) throws(WireError) -> Step { try followUp(frame, .followUp) }
+
+    package static func decodeForetold(_ frame: UnsafeRawBufferPointer) throws(WireError) -> Step { try followUp(frame, .foretold) }
+
+    private static func followUp(_ frame: UnsafeRawBufferPointer, _ kind: FrameHeader.Kind) throws(WireError) -> Step {
+        let body = try FrameHeader.body(of: frame, kind)
         var budget = UnpackBudget(frameBytes: frame.count)
         return try budget.withUnpacked(body, staffel__v1__step__unpack, Unpack.followUp)
     }
@@ -67,12 +77,14 @@ package enum WireCodec {
         case step
         case transfer
         case followUp
+        case foretold
     }
 
     package static func kindBetweenWorkers(_ frame: UnsafeRawBufferPointer) -> BetweenWorkers {
         switch frame.count >= FrameHeader.byteCount ? FrameHeader.Kind(rawValue: frame[6]) : nil {
         case .transferFrame: .transfer
         case .followUp: .followUp
+        case .foretold: .foretold
         default: .step
         }
     }

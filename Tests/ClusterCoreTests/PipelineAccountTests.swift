@@ -41,10 +41,30 @@ import Testing
         // 4 of the first stage's wait are waking up and 6 others' computing; the second one's wait is all waking up.
         #expect(line.overheadNanoseconds == 300 + 4 + 20 + 30 + 40)
         let first = StepTimeline.Stage(
-            arrivedAt: Instant(nanoseconds: 10_100), startedAt: Instant(nanoseconds: 10_110), endedAt: Instant(nanoseconds: 11_110),
+            arrivedAt: Instant(nanoseconds: 10_100), begunAt: Instant(nanoseconds: 10_110), startedAt: Instant(nanoseconds: 10_110),
+            endedAt: Instant(nanoseconds: 11_110),
             handedOverAt: Instant(nanoseconds: 11_130))
         #expect(line.stages.first == first)
         #expect(line.stages.last?.arrivedAt == Instant(nanoseconds: 11_230) && line.stages.last?.handedOverAt == Instant(nanoseconds: 13_300))
+    }
+
+    /// What was computed before the step came took none of its time, and hides hops as far as it goes.
+    @Test func aBegunStepHidesItsHops() {
+        var timings = [
+            StageTiming(queueNanoseconds: 0, computeNanoseconds: 1_000, handOverNanoseconds: 20),
+            StageTiming(queueNanoseconds: 0, computeNanoseconds: 2_000, handOverNanoseconds: 40),
+        ]
+        for (begun, overhead) in [(UInt64(100), UInt64(240)), (300, 40), (700, 0)] {
+            timings[0].begunNanoseconds = begun
+            let line = StepTimeline(
+                sentAt: Instant(nanoseconds: 10_000), returnedAt: Instant(nanoseconds: 13_340 - begun), timings: timings)
+            #expect(line.wireNanoseconds == 280 && line.overheadNanoseconds == overhead)
+            let first = line.stages[0]
+            #expect(first.startedAt.nanoseconds(since: first.begunAt) == begun && first.endedAt.nanoseconds(since: first.begunAt) == 1_000)
+        }
+        timings[0].begunNanoseconds = .max
+        let absurd = StepTimeline(sentAt: Instant(nanoseconds: 10_000), returnedAt: Instant(nanoseconds: 13_000), timings: timings)
+        #expect(absurd.overheadNanoseconds == 0 && absurd.stages[0].endedAt == absurd.stages[0].startedAt)
     }
 
     @Test func whatAPeerMakesUpEndsWithTheRoundTrip() {

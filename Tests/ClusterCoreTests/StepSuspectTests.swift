@@ -137,6 +137,20 @@ import Testing
         #expect(stuck.coordinator.membership.workers[ToyCluster.key(7)] == nil)
     }
 
+    /// The last stage goes on by itself where both ends of the pipeline know how, and foretells where both know that.
+    @Test func onlyWhoKnowsIsToldAhead() throws {
+        for (first, last, follows, foretells) in [
+            (UInt32(5), UInt32(5), true, true), (4, 5, true, false), (5, 4, true, false), (3, 5, false, false), (9, 7, true, true),
+        ] {
+            var stuck = Stuck()
+            let plan = try #require(stuck.coordinator.deployment.plan)
+            for (stage, minor) in zip(plan.stages, [first, last]) { stuck.coordinator.membership.workers[stage.worker]!.hello.version.minor = minor }
+            let assignments = (0..<2).map { stuck.coordinator.assignment(of: $0, in: plan, epoch: Epoch(7)) }
+            #expect((assignments[0].upstream == plan.stages[1].worker) == follows && (assignments[1].downstream != nil) == follows)
+            #expect(!assignments[0].foretells && assignments[1].foretells == foretells, "\(first) and \(last)")
+        }
+    }
+
     /// Who has no hand-over takes part in plans, but is not asked for what it does not know.
     @Test func aWorkerWithoutHandOverIsDrainedByNobody() {
         var stuck = Stuck()

@@ -183,6 +183,88 @@ import Testing
         #expect(failure.code == .frameLost)
     }
 
+    // MARK: - Foretold steps
+
+    @Test func theLastStageForetells() {
+        func foretold(
+            foretells: Bool = true, followUps: Int = 2, token: TokenID = 8, sequence: UInt64 = 1, _ change: (inout StepFrame) -> Void = { _ in }
+        ) -> Step? {
+            var assignment = Self.ring(stage: 2)
+            assignment.foretells = foretells
+            var worker = serving(assignment)
+            var frame = Self.frame(number: 1, timings: 2)
+            frame.step.opens[0].endTokens = [7]
+            frame.step.followUps = followUps
+            change(&frame)
+            _ = handle(&worker, .activation(frame, payload: payload(1), from: Self.up))
+            let before = worker.report
+            let step = worker.foretold(SequenceID(sequence), 1, token)
+            #expect(worker.report == before)
+            return step
+        }
+        let expected = Step(
+            epoch: Epoch(1), number: StepNumber(2),
+            segments: [Segment(sequence: SequenceID(1), start: 1, tokens: [8], newBlocks: [], samples: true)])
+        #expect(foretold() == expected && expected.canBeFollowUp)
+        #expect(foretold(foretells: false) == nil, "the first stage would not know what to do with it")
+        #expect(foretold(followUps: 0) == nil, "others may be under way")
+        #expect(foretold(token: 7) == nil, "the sequence may end")
+        #expect(foretold(sequence: 2) == nil)
+        #expect(foretold { $0.poisoned = [PoisonedSequence(sequence: SequenceID(1), layers: 0..<2)] } == nil)
+        #expect(Self.machine().foretold(SequenceID(1), 1, 8) == nil, "without a stage")
+    }
+
+    /// The last of the steps that the stages add is followed by one of the coordinator's, which is probably the same.
+    @Test func theLastFollowUpIsForetoldToo() {
+        var assignment = Self.ring(stage: 2)
+        assignment.foretells = true
+        var worker = serving(assignment)
+        var frame = Self.frame(number: 1, timings: 2)
+        frame.step.followUps = 1
+        _ = handle(&worker, .activation(frame, payload: payload(1), from: Self.up))
+        let drawn = SampledToken(sequence: SequenceID(1), position: 1, emitted: EmittedToken(token: 5))
+        var outcome = StepOutcome(tokens: [drawn], computeNanoseconds: 7)
+        outcome.foretold = 5
+        _ = handle(&worker, .stepComputed(Epoch(1), StepNumber(1), outcome, payload: nil))
+        #expect(worker.foretold(SequenceID(1), 2, 8) == nil, "nothing is computed")
+        for number in UInt64(2)...3 {
+            _ = handle(&worker, .activation(Self.frame(number: number, timings: 2), payload: payload(number), from: Self.up))
+            #expect((worker.foretold(SequenceID(1), Int(number), 8)?.number == StepNumber(3)) == (number == 2), "step \(number)")
+            outcome.foretold = 6
+            _ = handle(&worker, .stepComputed(Epoch(1), StepNumber(number), outcome, payload: nil))
+        }
+        #expect(worker.metrics.foretold == 3 && worker.metrics.foretoldRight == 1)
+    }
+
+    @Test func theFirstStageBeginsWithWhatMayComeNext() {
+        var worker = serving(Self.ring(stage: 0))
+        #expect(worker.canBegin(Self.followUp(2, followUps: 0), from: Self.up) == false, "the step before it has not come")
+        _ = handle(&worker, .received(.step(Self.followUp(1, followUps: 1))))
+        #expect(!worker.canBegin(Self.followUp(2, followUps: 0), from: Self.up), "there is something to compute")
+        _ = handle(&worker, .stepComputed(Epoch(1), StepNumber(1), StepOutcome(computeNanoseconds: 1), payload: payload(1)))
+        let before = worker.report
+        #expect(worker.canBegin(Self.followUp(2, followUps: 0), from: Self.up))
+        #expect(!worker.canBegin(Self.followUp(2, followUps: 0), from: Self.down), "not from a stranger")
+        var others = [Step](repeating: Self.followUp(2, followUps: 0), count: 3)
+        others[0].epoch = Epoch(2)
+        others[1].number = StepNumber(3)
+        others[2].segments[0].newBlocks = [BlockID(1)]
+        for other in others { #expect(!worker.canBegin(other, from: Self.up)) }
+        #expect(worker.report == before)
+        // What it computed so is told with the step.
+        _ = handle(&worker, .followUp(Self.followUp(2, followUps: 0), from: Self.up), ms: 10)
+        var outcome = StepOutcome(computeNanoseconds: 5_000_000, startedAt: Instant(nanoseconds: 11_000_000))
+        (outcome.layersBegun, outcome.begunNanoseconds) = (2, 3_000_000)
+        let effects = handle(&worker, .stepComputed(Epoch(1), StepNumber(2), outcome, payload: payload(2)), ms: 14)
+        guard case .forward(let frame, _) = effects.first, let timing = frame.timings.first else { return #expect(Bool(false), "\(effects)") }
+        #expect(timing.begunNanoseconds == 3_000_000 && timing.computeNanoseconds == 5_000_000)
+        #expect(timing.queueNanoseconds == 1_000_000 && timing.idleNanoseconds == 8_000_000 && timing.handOverNanoseconds == 1_000_000)
+        #expect(worker.metrics.layersBegun == 2)
+        for stage in 1...2 { #expect(!serving(Self.ring(stage: stage)).canBegin(Self.followUp(1, followUps: 0), from: Self.up)) }
+    }
+
+    // MARK: -
+
     /// The whole way to the stage thread, and nothing of it stays: the step itself is taken as if there had been none.
     @Test func whatIsRehearsedIsTheNextStep() {
         for (stage, followUps) in [(0, 0), (0, 2), (1, 0), (1, 2), (2, 2)] {

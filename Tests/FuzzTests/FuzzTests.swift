@@ -11,6 +11,7 @@ import Testing
     @Test func stepFrame() async { await run("step-frame") }
     @Test func transferFrame() async { await run("transfer-frame") }
     @Test func followUp() async { await run("follow-up") }
+    @Test func foretold() async { await run("foretold") }
     @Test func weightsRequest() async { await run("weights-request") }
     @Test func weightsReply() async { await run("weights-reply") }
     @Test func weightManifest() async { await run("weight-manifest") }
@@ -41,8 +42,8 @@ import Testing
     @Test func nothingIsLeftOut() {
         #expect(
             Set(FuzzTarget.all.map(\.name)) == [
-                "to-coordinator", "from-coordinator", "step-frame", "transfer-frame", "follow-up", "weights-request", "weights-reply", "weight-manifest",
-                "join-line", "chat-request", "completion-request", "api-keys", "model-header", "gguf", "safetensors", "safetensors-index", "config-json",
+                "to-coordinator", "from-coordinator", "step-frame", "transfer-frame", "follow-up", "foretold", "weights-request", "weights-reply",
+                "weight-manifest", "join-line", "chat-request", "completion-request", "api-keys", "model-header", "gguf", "safetensors", "safetensors-index", "config-json",
                 "tokenizer-json", "tokenizer-model",
             ])
         for target in FuzzTarget.all { #expect(!target.corpusFiles().isEmpty, "\(target.name) has no corpus") }

@@ -60,6 +60,8 @@ struct Machines {
         settle(Self.settleMax / 10)
     }
 
+    func canBegin(_ step: Step) -> Bool { stage.canBegin(step, from: Self.worker) }
+
     mutating func tellLink(_ message: FromCoordinator) {
         toLink.append(.received(message))
         settle(Self.settleMax / 10)

@@ -43,6 +43,22 @@ extension FuzzTarget {
                 }
             }),
         FuzzTarget(
+            name: "foretold",
+            seeds: {
+                var random = Seeded(10)
+                return (0..<16).map { _ in WireCodec.encodeForetold(random.followUp()) }
+            }, headerBytes: FrameHeader.byteCount,
+            make: {
+                var work = AtWork()
+                return { input in
+                    try outcome {
+                        let step = try roundTrip(input, WireCodec.decodeForetold) { WireCodec.encodeForetold($0) }
+                        work.countOne()
+                        return "took \(min(step.segments.count, 9)) rows, \(work.machines.canBegin(step))"
+                    }
+                }
+            }),
+        FuzzTarget(
             name: "weights-request",
             seeds: {
                 var random = Seeded(5)

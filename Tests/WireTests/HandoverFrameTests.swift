@@ -17,6 +17,13 @@ func decodeFollowUp(_ bytes: [UInt8]) throws(WireError) -> Step {
     return try result.get()
 }
 
+func decodeForetold(_ bytes: [UInt8]) throws(WireError) -> Step {
+    let result: Result<Step, WireError> = bytes.withUnsafeBytes { buffer in
+        Result { () throws(WireError) in try WireCodec.decodeForetold(buffer) }
+    }
+    return try result.get()
+}
+
 @Suite struct HandoverFrameTests {
     static let seed: UInt64 = 20_261_122
 
@@ -61,6 +68,21 @@ func decodeFollowUp(_ bytes: [UInt8]) throws(WireError) -> Step {
         #expect(refused { $0.segments[0].tokens.append(1) } == "Step.segments")
         #expect(refused { $0.closes = [SequenceID(1)] } == "Step.segments")
         #expect(refused { $0.followUps = Limits.followUpsMax + 1 } == "Step.follow_ups")
+    }
+
+    @Test func foretoldStepsAreNoSteps() throws {
+        var random = Seeded(12)
+        for _ in 0..<100 {
+            let step = random.followUp()
+            let bytes = WireCodec.encodeForetold(step)
+            #expect(bytes.withUnsafeBytes { WireCodec.kindBetweenWorkers($0) } == .foretold)
+            #expect(try decodeForetold(bytes) == step)
+            #expect(throws: WireError.self) { try decodeFollowUp(bytes) }
+            #expect(throws: WireError.self) { try decodeForetold(WireCodec.encodeFollowUp(step)) }
+        }
+        var step = random.followUp()
+        step.segments[0].newBlocks = [BlockID(1)]
+        #expect((#expect(throws: WireError.self) { try decodeForetold(WireCodec.encodeForetold(step)) })?.field == "Step.segments")
     }
 
     @Test func whatIsOutOfBoundsIsRefused() {

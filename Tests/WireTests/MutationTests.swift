@@ -52,7 +52,7 @@ import Testing
     }
 
     private static func frame(_ round: Int, _ random: inout Seeded) -> (FrameHeader.Kind, [UInt8]) {
-        let kind = round % (Seeded.toCoordinatorKinds + Seeded.fromCoordinatorKinds + 7)
+        let kind = round % (Seeded.toCoordinatorKinds + Seeded.fromCoordinatorKinds + 8)
         if kind < Seeded.toCoordinatorKinds { return (.toCoordinator, WireCodec.encode(random.toCoordinator(kind: kind))) }
         let other = kind - Seeded.toCoordinatorKinds
         if other < Seeded.fromCoordinatorKinds { return (.fromCoordinator, WireCodec.encode(random.fromCoordinator(kind: other))) }
@@ -61,6 +61,7 @@ import Testing
         case 1: return (.weightsReply, WireCodec.encode(random.weightsReply()))
         case 2: return (.weightManifest, WireCodec.encode(random.weightManifest()))
         case 3: return (.followUp, WireCodec.encodeFollowUp(random.followUp()))
+        case 4: return (.foretold, WireCodec.encodeForetold(random.followUp()))
         default: return (.stepFrame, WireCodec.encode(random.stepFrame()))
         }
     }
@@ -100,6 +101,9 @@ import Testing
         case .followUp:
             let value = try decodeFollowUp(bytes)
             #expect(try decodeFollowUp(WireCodec.encodeFollowUp(value)) == value, "seed \(seed), round \(round)")
+        case .foretold:
+            let value = try decodeForetold(bytes)
+            #expect(try decodeForetold(WireCodec.encodeForetold(value)) == value, "seed \(seed), round \(round)")
         case .weightsRequest:
             let value = try decodeWeightsRequest(bytes)
             #expect(try decodeWeightsRequest(WireCodec.encode(value)) == value, "seed \(seed), round \(round)")

@@ -202,6 +202,7 @@ extension Seeded {
             handOverNanoseconds: bool() ? 0 : next() >> 14, readBytes: bool() ? 0 : next() >> 14)
         if bool() { (timing.streamedBytes, timing.streamWaitNanoseconds) = (next() >> 14, next() >> 14) }
         if bool() { timing.streamReadNanoseconds = next() >> 14 }
+        if bool() { timing.begunNanoseconds = next() >> 14 }
         return timing
     }
     mutating func heartbeat() -> Heartbeat {
@@ -278,6 +279,7 @@ extension Seeded {
             assignment.downstream = assignment.downstream ?? StagePeer(key: key(), endpoint: endpoint())
         }
         assignment.keeping = maybe { $0.epoch() }
+        assignment.foretells = bool()
         assignment.inputBlocks = bool() ? 0 : int(0...WireLimits.kvBlocksMax)
         return assignment
     }

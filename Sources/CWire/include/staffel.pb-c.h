@@ -761,10 +761,15 @@ struct  Staffel__V1__StageAssignment
   uint64_t keeping;
   protobuf_c_boolean has_input_blocks;
   uint32_t input_blocks;
+  /*
+   * On the last stage, since protocol 2.5.
+   */
+  protobuf_c_boolean has_foretells;
+  protobuf_c_boolean foretells;
 };
 #define STAFFEL__V1__STAGE_ASSIGNMENT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_assignment__descriptor) \
-    , 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, STAFFEL__V1__KV_TYPE__KV_TYPE_UNKNOWN, 0, STAFFEL__V1__BOUNDARY_TYPE__BOUNDARY_TYPE_UNKNOWN, 0, {0,NULL}, 0, {0,NULL}, 0, {0,NULL}, NULL, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, STAFFEL__V1__KV_TYPE__KV_TYPE_UNKNOWN, 0, STAFFEL__V1__BOUNDARY_TYPE__BOUNDARY_TYPE_UNKNOWN, 0, {0,NULL}, 0, {0,NULL}, 0, {0,NULL}, NULL, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__StagePeer
@@ -904,10 +909,15 @@ struct  Staffel__V1__StageTiming
   uint64_t stream_wait_nanoseconds;
   protobuf_c_boolean has_stream_read_nanoseconds;
   uint64_t stream_read_nanoseconds;
+  /*
+   * Since protocol 2.5.
+   */
+  protobuf_c_boolean has_begun_nanoseconds;
+  uint64_t begun_nanoseconds;
 };
 #define STAFFEL__V1__STAGE_TIMING__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&staffel__v1__stage_timing__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Staffel__V1__PoisonedSequence

@@ -26,6 +26,12 @@ package enum WorkerMetricsText {
         text.counter(
             "staffel_worker_follow_ups_total", "Steps that it sent to the first stage by itself, because a stream runs alone.", labels, metrics.followUps)
         text.counter(
+            "staffel_worker_foretold_total", "Steps of such a stream that it told the first stage of before their token was drawn.", labels,
+            metrics.foretold)
+        text.counter("staffel_worker_foretold_right_total", "Those that turned out so.", labels, metrics.foretoldRight)
+        text.counter(
+            "staffel_worker_layers_begun_total", "Layers that it had computed when a foretold step came.", labels, metrics.layersBegun)
+        text.counter(
             "staffel_worker_steps_early_total", "Steps of the coordinator that overtook such a one, and waited for it.", labels, metrics.stepsEarly)
         text.counter(
             "staffel_worker_rehearsals_total", "Steps that it sent itself while it waited for the next one, to have their way in the caches.", labels,
