@@ -105,6 +105,7 @@ extension StageHolder {
         if !slice.weights.isStreamed { preparer.dispose(weights) }
         for layer in stage?.weights.slice.layers ?? 0..<0 { preparer.dispose(stage?.keysAndValues(ofLayer: layer)) }
         stage = next
+        foretells = assignment.foretells
         weights = slice.weights
         traffic = StageTraffic(weights: slice.weights, kvType: Engine.KVType(assignment.kvType))
         digest = assignment.modelDigest

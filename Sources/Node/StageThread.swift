@@ -58,18 +58,28 @@ final class StageThread: Sendable {
     private let work = WorkDone()
     private let stepExpectedUntil = Atomic<UInt64>(0)
 
-    /// Starts the thread. Both are called on it: `report` must not block; `whenIdle` when it has no command, and after that it sleeps until the next
-    /// one or has it already.
-    init(
-        configuration: StageThreadConfiguration, whenIdle: @escaping @Sendable (StageThread) -> Void = { _ in },
-        report: @escaping @Sendable (Report) -> Void
-    ) {
+    /// What it calls, all on itself.
+    struct Calls: Sendable {
+        /// It has no command; after that it sleeps until the next one or has it already.
+        var whenIdle: @Sendable (StageThread, inout StageHolder) -> Void = { _, _ in }
+        /// A token that it will probably draw at this position. Says whether that was of use.
+        var foretell: (@Sendable (SequenceID, _ position: Int, TokenID) -> Bool)?
+        /// Must not block.
+        var report: @Sendable (Report) -> Void
+    }
+
+    convenience init(configuration: StageThreadConfiguration, report: @escaping @Sendable (Report) -> Void) {
+        self.init(configuration: configuration, calls: Calls(report: report))
+    }
+
+    /// Starts the thread.
+    init(configuration: StageThreadConfiguration, calls: Calls) {
         queue.withLock { $0.commands.reserveCapacity(Self.commandsMax) }
         let thread = Thread { [self] in
             NodeThread.nameCurrent("stage")
-            var stage = StageHolder(configuration: configuration, work: work, isSuperseded: { [self] in isSuperseded }, report: report)
-            while let command = next(whenIdle) {
-                stage.perform(command, report: report)
+            var stage = StageHolder(configuration: configuration, work: work, isSuperseded: { [self] in isSuperseded }, calls: calls)
+            while let command = next(calls, &stage) {
+                stage.perform(command, report: calls.report)
                 stepExpectedUntil.store(stage.stepExpectedUntil.nanoseconds, ordering: .relaxed)
                 work.note()
             }
@@ -121,8 +131,8 @@ final class StageThread: Sendable {
         return ended.wait(timeout: .now() + .milliseconds(timeoutMs)) == .success
     }
 
-    private func next(_ whenIdle: (StageThread) -> Void) -> Command? {
-        if isIdle { whenIdle(self) }
+    private func next(_ calls: Calls, _ stage: inout StageHolder) -> Command? {
+        if isIdle { calls.whenIdle(self, &stage) }
         wake.wait()
         return queue.withLock { queue in
             queue.ending || queue.commands.isEmpty ? nil : queue.commands.removeFirst()
@@ -194,7 +204,7 @@ struct StageHolder {
     private let keeper: WeightKeeper?
     let preparer: SlicePreparer
     var digest: ClusterCore.ModelDigest?
-    var stage: Stage?
+    var stage: Stage? { didSet { stage?.foretell = tell } }
     /// What a stage before it left.
     var past = StagePast()
     var traffic: StageTraffic?
@@ -206,6 +216,12 @@ struct StageHolder {
     /// So long the processor is kept awake for the next step; past: it is not.
     private(set) var stepExpectedUntil = Instant(nanoseconds: 0)
     private var expectation = StepExpectation()
+    /// On the last stage, whether the first one makes use of it.
+    var foretells = false
+    private let tell: ((_ sequence: UInt64, _ position: Int, _ token: Int32) -> Bool)?
+    private var foretelling = Foretelling()
+    /// What was begun before it came took so long so far.
+    private var begunNanoseconds: UInt64 = 0
     // Filled anew with each step.
     private var batch = StageBatch(segments: [])
     private var outputs = ActivationBuffers()
@@ -215,14 +231,14 @@ struct StageHolder {
     private static let outcomesKept = 4
 
     init(
-        configuration: StageThreadConfiguration, work: WorkDone, isSuperseded: @escaping () -> Bool,
-        report: @escaping @Sendable (StageThread.Report) -> Void
+        configuration: StageThreadConfiguration, work: WorkDone, isSuperseded: @escaping () -> Bool, calls: StageThread.Calls
     ) {
         self.configuration = configuration
         self.work = work
         self.isSuperseded = isSuperseded
         keeper = configuration.cache == nil ? nil : WeightKeeper(logger: configuration.logger)
-        preparer = SlicePreparer(configuration: configuration, report: report)
+        preparer = SlicePreparer(configuration: configuration, report: calls.report)
+        tell = calls.foretell.map { foretell in { foretell(SequenceID($0), $1, $2) } }
     }
 
     mutating func perform(_ command: StageThread.Command, report: (StageThread.Report) -> Void) {
@@ -321,6 +337,7 @@ struct StageHolder {
         streamed = weights!.streamTotals
         let (made, kept) = try past.stage(assignment, weights!, pool, configuration.instructionSet)
         stage = made
+        foretells = assignment.foretells
         traffic = StageTraffic(weights: weights!, kvType: Engine.KVType(assignment.kvType))
         return kept
     }
@@ -389,11 +406,32 @@ struct StageHolder {
             ])
     }
 
+    // MARK: Foretold steps
+
+    /// Begins with a step that will probably come, in `goOn`.
+    mutating func begin(_ frame: StepFrame) {
+        batch.fill(frame)
+        let began = MonotonicClock.now
+        guard stage?.begin(batch) == true else { return }
+        watch?.rest()
+        begunNanoseconds = MonotonicClock.now.nanoseconds(since: began)
+    }
+
+    /// Computes another layer of it. False: there is none to compute.
+    mutating func goOn() -> Bool {
+        guard let stage, stage.hasBegun else { return false }
+        let began = MonotonicClock.now
+        guard stage.goOn() else { return false }
+        begunNanoseconds += MonotonicClock.now.nanoseconds(since: began)
+        return true
+    }
+
     private mutating func compute(_ frame: StepFrame, input: ActivationBuffer?) throws -> (StepOutcome, ActivationBuffer?) {
         guard let stage, let weights else {
             throw NodeError(.wrongStep, "a step came for a stage that holds no layers")
         }
         batch.fill(frame)
+        batch.isForetold = foretells && foretelling.isWorthwhile(frame.step)
         past.began(frame.step.epoch)
         let rowsBytes = stage.boundaryBytes(rows: batch.rowCount, rebuild: batch.rebuild)
         if !weights.slice.hasEmbedding, input?.count != rowsBytes.input {
@@ -405,8 +443,11 @@ struct StageHolder {
         let result = try stage.run(
             batch, input: UnsafeRawBufferPointer(input?.rows ?? .init(start: nil, count: 0)), output: output?.rows ?? .init(start: nil, count: 0))
         let nanoseconds = MonotonicClock.now.nanoseconds(since: started)
+        let begun = result.layersBegun > 0 ? begunNanoseconds : 0
+        foretelling.note(frame.step, foretold: result.foretold, drawn: result.samples.first?.token.token)
         nextOutcome = (nextOutcome + 1) % Self.outcomesKept
-        var outcome = StepOutcome(result, computeNanoseconds: nanoseconds, startedAt: started, tokens: &outcomes[nextOutcome])
+        var outcome = StepOutcome(result, computeNanoseconds: begun + nanoseconds, startedAt: started, tokens: &outcomes[nextOutcome])
+        outcome.begunNanoseconds = begun
         let totals = weights.streamTotals
         outcome.streamedBytes = totals.bytes - streamed.bytes
         outcome.streamWaitNanoseconds = totals.waitNanoseconds - streamed.waitNanoseconds

@@ -71,6 +71,8 @@ extension StepOutcome {
         self.init(
             poisoned: result.poisoned.map { PoisonedSequence(sequence: SequenceID($0.sequence), layers: $0.layers) },
             tokens: tokens, computeNanoseconds: computeNanoseconds, startedAt: startedAt)
+        foretold = result.foretold
+        layersBegun = result.layersBegun
     }
 
     init(_ result: StageResult, computeNanoseconds: UInt64, startedAt: Instant? = nil) {

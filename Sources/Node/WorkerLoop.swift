@@ -38,6 +38,8 @@ struct WorkerLoop: ~Copyable {
     private var payloadsMade: UInt64 = 0
     private var senders = SenderKeys()
     private var rehearsal: Rehearsal
+    /// Came last, and was not taken yet.
+    private var foretold: StepFrame?
     private var isRefusalTold = false
     private var end: Result<Void, NodeError>?
     /// What the thread that keeps watch waits for, and until when at most.
@@ -128,6 +130,7 @@ struct WorkerLoop: ~Copyable {
     /// What the sleep brought.
     mutating func work(_ poller: borrowing Poller, _ inquiries: Inquiries<WorkerReport>, reportsWaiting: borrowing Atomic<Int>) throws {
         guard let watched else { preconditionFailure("who keeps watch works on what it waited for") }
+        foretold = nil
         if poller.isReadable(watched.handshakes) { try access.answerPending() }
         if poller.isReadable(watched.posted) {
             inputs.drain(into: &posts)
@@ -163,6 +166,21 @@ struct WorkerLoop: ~Copyable {
         guard end == nil, watched != nil, !isWatched || !stage.hasCommands else { return false }
         handle(.report(report))
         return true
+    }
+
+    /// On the last stage. Nothing is lost with it: false where there is nobody to tell, or other things wait to be sent.
+    mutating func foretell(_ sequence: SequenceID, _ position: Int, _ token: TokenID) -> Bool {
+        guard end == nil, let step = machine.foretold(sequence, position, token), downstream?.hasSomethingToDo() == false,
+            (try? downstream?.send(foretold: step)) == true
+        else { return false }
+        letItLeave()
+        return true
+    }
+
+    /// A step that will probably come next; nothing else is to be computed.
+    mutating func takeForetold() -> StepFrame? {
+        defer { foretold = nil }
+        return foretold
     }
 
     /// Ends its sleep.
@@ -210,6 +228,9 @@ struct WorkerLoop: ~Copyable {
                 case .followUp:
                     receiveFollowUp(message, from: sender, at: arrived)
                     continue
+                case .foretold:
+                    receiveForetold(message, from: sender)
+                    continue
                 }
             }
             guard let sender, message.count == 2, let frame = try? message.withBytes(of: 0, WireCodec.decodeStepFrame) else {
@@ -233,6 +254,14 @@ struct WorkerLoop: ~Copyable {
             return handle(.malformedFrame(from: sender))
         }
         handle(.followUp(step, from: sender), at: arrived)
+    }
+
+    /// Part: the frame.
+    private mutating func receiveForetold(_ message: borrowing Message, from sender: PeerKey) {
+        guard message.count == 1, let step = try? message.withBytes(of: 0, WireCodec.decodeForetold) else {
+            return handle(.malformedFrame(from: sender))
+        }
+        foretold = machine.canBegin(step, from: sender) ? StepFrame(step: step) : nil
     }
 
     /// Connections that stand are not asked for their keys again: one that is not admitted any more is cut here, or with its next frame.
@@ -428,6 +457,10 @@ private struct DownstreamLink: ~Copyable {
 
     mutating func send(_ followUp: Step) throws(ZeroMQError) -> Bool {
         try queue.send(Message(copying: WireCodec.encodeFollowUp(followUp)), over: socket)
+    }
+
+    mutating func send(foretold step: Step) throws(ZeroMQError) -> Bool {
+        try queue.send(Message(copying: WireCodec.encodeForetold(step)), over: socket)
     }
 
     mutating func flush() throws(ZeroMQError) { try queue.flush(over: socket) }

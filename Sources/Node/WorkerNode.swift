@@ -34,12 +34,13 @@ package final class WorkerNode: Sendable {
             var configuration = settings.stage
             configuration.supply = sharing.supply
             let turns = try WorkerTurns(inquiries)
-            let stage = StageThread(configuration: configuration, whenIdle: turns.keepWatch(for:)) { report in
+            let calls = StageThread.Calls(whenIdle: turns.keepWatch, foretell: turns.foretell) { report in
                 if turns.take(with: report) { return }
                 turns.reportsWaiting.add(1, ordering: .relaxed)
                 // The stage thread has at most a few reports open, so a full mailbox is a bug of ours, not load.
                 precondition(inputs.post(.report(report)), "the worker's socket thread does not drain its mailbox")
             }
+            let stage = StageThread(configuration: configuration, calls: calls)
             let loop = try WorkerLoop(settings: settings, logger: logger, stage: stage, sharing: sharing, inputs: inputs)
             try turns.run(loop, started: started)
         }

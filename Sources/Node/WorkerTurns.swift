@@ -89,8 +89,15 @@ final class WorkerTurns: @unchecked Sendable {
         return true
     }
 
+    /// Tells the first stage which token will probably be drawn; false where it can't be told now.
+    func foretell(_ sequence: SequenceID, _ position: Int, _ token: TokenID) -> Bool {
+        guard pthread_mutex_trylock(lock) == 0 else { return false }
+        defer { pthread_mutex_unlock(lock) }
+        return loop?.foretell(sequence, position, token) ?? false
+    }
+
     /// Keeps watch until there is something to compute, where that can be. What it then has to compute, `stage` was told and woken for.
-    func keepWatch(for stage: StageThread) {
+    func keepWatch(for stage: StageThread, _ holder: inout StageHolder) {
         if pthread_mutex_trylock(lock) != 0 {
             // A socket thread with the watch brings something to compute, or goes to sleep with it; one without only looks how things stand.
             guard hasStageWatch else { return }
@@ -108,20 +115,20 @@ final class WorkerTurns: @unchecked Sendable {
             let now = MonotonicClock.now
             if alarmAt.nanoseconds(since: now) < UInt64(Self.aloneMs) * 500_000 { setAlarm(after: 0, since: now) }
         }
-        do { try watchUntilCommand(of: stage) } catch { failure = error }
+        do { try watchUntilCommand(of: stage, &holder) } catch { failure = error }
         // The machine has ended, or the sockets can't be watched.
         if hasStageWatch, computingSince == nil { giveWatchBack() }
     }
 
     /// With the lock.
-    private func watchUntilCommand(of stage: StageThread) throws {
+    private func watchUntilCommand(of stage: StageThread, _ holder: inout StageHolder) throws {
         while hasStageWatch {
             turnsTaken &+= 1
             guard let sleep = try loop!.watch(&stagePoller) else { return }
             let rehearses = stage.expectsStep(at: MonotonicClock.now)
             pthread_mutex_unlock(lock)
             let longest = rehearses ? Rehearsal.intervalNanoseconds : Self.watchMsMax * 1_000_000
-            let slept = Result { try stagePoller.sleep(nanoseconds: min(sleep, longest)) }
+            let slept = Result { try sleepOrGoOn(nanoseconds: min(sleep, longest), &holder) }
             pthread_mutex_lock(lock)
             guard hasStageWatch, loop?.hasEnded == false else { return }
             guard let found = try slept.get() else { continue }
@@ -129,12 +136,25 @@ final class WorkerTurns: @unchecked Sendable {
             _ = try stagePoller.take(found)
             try loop!.work(stagePoller, inquiries, reportsWaiting: reportsWaiting)
             let passedOn = loop!.takePassedOn()
-            guard passedOn.commands > 0 else { continue }
+            guard passedOn.commands > 0 else {
+                if let foretold = loop!.takeForetold() { holder.begin(foretold) }
+                continue
+            }
             let now = MonotonicClock.now
             computingSince = now
             if alarmAt <= now { setAlarm(after: 0, since: now) }
             return passedOn.wake()
         }
+    }
+
+    /// Without the lock. What is foretold is computed as long as nothing comes.
+    private func sleepOrGoOn(nanoseconds: Int64, _ holder: inout StageHolder) throws -> Int32? {
+        while nanoseconds > 0, holder.goOn() {
+            // On a processor of one core libzmq's thread can receive only when this one stops.
+            sched_yield()
+            if let found = try stagePoller.sleep(nanoseconds: 0), found > 0 { return found }
+        }
+        return try stagePoller.sleep(nanoseconds: nanoseconds)
     }
 
     /// With the lock.

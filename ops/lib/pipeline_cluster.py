@@ -86,14 +86,15 @@ class Cluster:
         raise SystemExit("the coordinator's state folder is not where staffel up makes it")
 
     def computed(self):
-        """(Seconds that all stages together computed, steps that went through them) since the start, as /metrics has them."""
+        """(Seconds that all stages together computed, seconds that steps spent between machines, steps) since the start, as /metrics has them."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=60) as response:
             lines = response.read().decode().splitlines()
 
         def values(name):
             return [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{")]
 
-        return sum(values("staffel_stage_compute_seconds_total")), max(values("staffel_stage_steps_total"))
+        return (
+            sum(values("staffel_stage_compute_seconds_total")), sum(values("staffel_wire_seconds_total")), max(values("staffel_stage_steps_total")))
 
     def stages(self):
         """By stage, in their order: (its worker's process id, its number of layers). Asks `staffel status`, so not while something is measured."""
