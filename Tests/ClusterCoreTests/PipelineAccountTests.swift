@@ -67,8 +67,9 @@ import Testing
         #expect(absurd.overheadNanoseconds == 0 && absurd.stages[0].endedAt == absurd.stages[0].startedAt)
     }
 
-    @Test func whatAPeerMakesUpEndsWithTheRoundTrip() {
-        let absurd = StageTiming(queueNanoseconds: 1 << 50, computeNanoseconds: .max, idleNanoseconds: .max, handOverNanoseconds: .max)
+    @Test(arguments: [0, 1 << 20, 1 << 50, UInt64.max]) func whatAPeerMakesUpEndsWithTheRoundTrip(begun: UInt64) {
+        var absurd = StageTiming(queueNanoseconds: 1 << 50, computeNanoseconds: .max, idleNanoseconds: .max, handOverNanoseconds: .max)
+        absurd.begunNanoseconds = begun
         let line = StepTimeline(sentAt: Self.at(5), returnedAt: Self.at(6), timings: [absurd, absurd])
         #expect(line.wireNanoseconds == 0 && line.stages.allSatisfy { $0.handedOverAt == Self.at(6) })
         var account = PipelineAccount()
