@@ -389,9 +389,8 @@ extension Coordinator {
         let inForce = fleet.inForce
         let workers = fleet.workersInUse
         guard !inForce.isEmpty else {
-            let state: ClusterHealth.State = fleet.hasServed ? .recovering : .waitingForWorkers
             let present = "\(membership.workers.count) of \(configuration.expectedWorkers) expected workers are there"
-            return ClusterHealth(state: state, detail: fleet.lastFailure.map { present + "; " + $0.message } ?? present)
+            return ClusterHealth(state: .waitingForWorkers, detail: fleet.lastFailure.map { present + "; " + $0.message } ?? present)
         }
         guard fleet.isServing else {
             return ClusterHealth(state: fleet.hasServed ? .recovering : .loading, detail: "\(workers) workers load the model")

@@ -97,8 +97,7 @@ package struct GatewayLink: Sendable {
                 metrics.reconnects += 1
                 effects.append(.log(LogEntry(.warning, "the coordinator is silent; connecting anew")))
                 effects.append(.reconnect)
-                let state: ClusterHealth.State = coordinatorSession == nil ? .waitingForWorkers : .recovering
-                take(ClusterHealth(state: state, detail: "the coordinator does not answer"), &effects)
+                take(ClusterHealth(state: .waitingForWorkers, detail: "the coordinator does not answer"), &effects)
             }
         }
     }

@@ -252,9 +252,12 @@ package struct TokenBatch: Hashable, Sendable {
 /// Whether a request sent now would be answered, and if not, why.
 package struct ClusterHealth: Hashable, Sendable {
     package enum State: UInt8, Hashable, Sendable {
+        /// No plan is in force: nobody can say when requests will be answered. A gateway's also while it has no coordinator.
         case waitingForWorkers = 1
+        /// Workers load their stages for the first time since the coordinator's start.
         case loading = 2
         case serving = 3
+        /// It has served, and workers load the stages of a new plan: requests wait for that and are answered.
         case recovering = 4
         case closing = 5
     }

@@ -81,6 +81,9 @@ package struct GatewayLimits: Hashable, Sendable {
     package var shutdownGraceMs: UInt64 = 1_000
     /// How often files of keys and certificates are looked at for changes.
     package var filesLookMs: UInt64 = 1_000
+    /// `/health` stays 200 for so long after the cluster served last, while workers load a new plan's stages: requests wait for that and are
+    /// answered, and a load balancer that takes the gateway out for it makes errors of a pause.
+    package var recoveryToleratedMs: UInt64 = 10_000
     /// Commands that wait for the link's socket thread.
     package var linkCommandsMax = 8192
 

@@ -95,9 +95,8 @@ struct GatewayResponder: HTTPResponder {
     }
 
     private func health() throws(APIError) -> Response {
-        let health = link.health
-        guard health.isServing else {
-            throw APIError(status: 503, type: "unavailable_error", code: "not_ready", message: health.detail)
+        guard link.answersRequests else {
+            throw APIError(status: 503, type: "unavailable_error", code: "not_ready", message: link.health.detail)
         }
         return .json { $0.object { $0.member("status", "ok") } }
     }

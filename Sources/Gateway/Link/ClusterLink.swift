@@ -8,6 +8,8 @@ final class ClusterLink: Sendable {
     private struct State {
         var model: ServedModel?
         var health = ClusterHealth(state: .waitingForWorkers, detail: "The gateway has not reached the coordinator yet.")
+        /// The end of the last time in which `health` was serving.
+        var servedUntil: ContinuousClock.Instant?
         /// Why no model could be made of what the coordinator sent.
         var modelFailure: String?
         /// Digest of the model that is being prepared.
@@ -24,6 +26,11 @@ final class ClusterLink: Sendable {
         /// Who wants the cluster's status, by a number that only this list knows.
         var waitingForStatus: [(number: UInt64, continuation: CheckedContinuation<StatusReport?, Never>)] = []
         var statusesAsked: UInt64 = 0
+
+        mutating func hear(_ news: ClusterHealth) {
+            if health.isServing, !news.isServing { servedUntil = .now }
+            health = news
+        }
     }
 
     /// A scrape is answered without the cluster's numbers when the coordinator takes longer.
@@ -59,6 +66,13 @@ final class ClusterLink: Sendable {
             }
             return state.health
         }
+    }
+
+    /// What `/health` says: whether requests are answered at once or, as `GatewayLimits.recoveryToleratedMs` says, after a pause.
+    var answersRequests: Bool {
+        let health = health
+        guard health.state == .recovering, let servedUntil = state.withLock({ $0.servedUntil }) else { return health.isServing }
+        return ContinuousClock.now - servedUntil < .milliseconds(configuration.limits.recoveryToleratedMs)
     }
 
     /// Counts `choices` in, or refuses: full, too many of this client's, or ending. Each admission is given back by `release`.
@@ -184,7 +198,7 @@ final class ClusterLink: Sendable {
         for waiter in waiting { waiter.continuation.resume(returning: report) }
     }
 
-    func healthChanged(_ health: ClusterHealth) { state.withLock { $0.health = health } }
+    func healthChanged(_ health: ClusterHealth) { state.withLock { $0.hear(health) } }
 
     func ended(_ failure: Failure?) {
         let waiting = state.withLock { state in
@@ -199,7 +213,7 @@ final class ClusterLink: Sendable {
     /// Makes the vocabulary and the template of the header, beside the thread that must keep its heartbeats going.
     func welcomed(_ welcome: GatewayWelcome, header: [UInt8]) {
         let isKnown = state.withLock { state in
-            state.health = welcome.health
+            state.hear(welcome.health)
             if state.model?.welcome.modelDigest == welcome.modelDigest {
                 state.model?.welcome = welcome
                 return true

@@ -235,11 +235,25 @@ extension OverHTTP {
         @Test func healthFollowsTheCoordinator() async throws {
             let cluster = ScriptedCluster { _ in [] }
             try await withGateway(cluster) { port, _ in
-                cluster.say(.health(ClusterHealth(state: .recovering, detail: "worker b is gone")))
+                cluster.say(.health(ClusterHealth(state: .waitingForWorkers, detail: "worker b is gone")))
                 try await eventually { try await exchange(port, "GET", "/health").status == 503 }
                 #expect(try value(try await exchange(port, "GET", "/health").body, "error.message") == "worker b is gone")
                 cluster.say(.health(ClusterHealth(state: .serving, detail: "")))
                 try await eventually { try await exchange(port, "GET", "/health").status == 200 }
+            }
+        }
+
+        /// A cut made anew takes a moment in which requests wait: no reason for a load balancer to take the gateway out.
+        @Test(arguments: [(UInt64(3_600_000), 200), (0, 503)]) func healthToleratesAShortRecovery(toleratedMs: UInt64, status: Int) async throws {
+            let cluster = ScriptedCluster { _ in [] }
+            var limits = GatewayLimits()
+            limits.recoveryToleratedMs = toleratedMs
+            try await withGateway(cluster, limits: limits) { port, server in
+                cluster.say(.health(ClusterHealth(state: .recovering, detail: "2 workers load the model")))
+                try await eventually { server.health.state == .recovering }
+                #expect(try await exchange(port, "GET", "/health").status == status)
+                cluster.say(.health(ClusterHealth(state: .waitingForWorkers, detail: "1 of 2 expected workers are there")))
+                try await eventually { try await exchange(port, "GET", "/health").status == 503 }
             }
         }
 
