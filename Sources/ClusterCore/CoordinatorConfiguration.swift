@@ -94,6 +94,8 @@ package struct CoordinatorConfiguration: Hashable, Sendable {
     /// ... and is made when it has been better for so long. Stage times vary.
     package var recutSustainMs: UInt64 = 10_000
     package var recutCheckMs: UInt64 = 2_000
+    /// Where nobody waits for an answer, a cut with at least so many times the KV blocks is loaded anew; others are handed over.
+    package var recutBlocksGain = 1.125
     /// How long a plan that was cut anew is left alone; doubled each time, up to `recutPauseMaxMs`.
     package var recutPauseMs: UInt64 = 60_000
     package var recutPauseMaxMs: UInt64 = 3_600_000

@@ -49,8 +49,9 @@ extension Coordinator {
         log(
             .notice, "cutting the layers anew",
             [.init("epoch", deployment.epoch.value), .init("gain_percent", percent(better.gain)), .init("plan", words(better.plan))], &effects)
-        // Whoever waits for an answer has it go on; where nobody does, loading anew gives KV memory for the new cut as well.
-        if !requests.isEmpty, beginHandover(of: replica, to: better.plan, reason: "measured times", now, &effects) { return }
+        // A hand-over is no pause to anybody and keeps beginnings that were computed; only loading anew gives the memory for more KV blocks.
+        let isRoomier = Double(better.plan.kvBlocks) >= Double(current.kvBlocks) * configuration.recutBlocksGain
+        if !requests.isEmpty || !isRoomier, beginHandover(of: replica, to: better.plan, reason: "measured times", now, &effects) { return }
         endEpoch(of: replica, now)
         assign([better.plan], now, &effects)
     }

@@ -1,5 +1,5 @@
-/// Whether a plan that measured times show to be uneven is made anew. That costs an epoch: slices are loaded, running streams are computed again
-/// from their tokens.
+/// Whether a plan that measured times show to be uneven is made anew. That costs a hand-over beside what is served, or where it can't be one an
+/// epoch: slices are loaded, running streams are computed again from their tokens.
 package enum ReplanPolicy: String, Hashable, Sendable, CaseIterable {
     /// Only while no request is open.
     case whenIdle = "when-idle"

@@ -80,6 +80,39 @@ import Testing
         for stage in after?.stages ?? [] { #expect(abs(stage.measuredSeconds / stage.predictedSeconds - 1) < 0.15) }
     }
 
+    /// - Parameter memory: what the slow worker offers; with little of it, it bounds the KV blocks of all.
+    private func recutsWhenIdle(memory: UInt64?) -> (cluster: ToyCluster, hasPaused: Bool, cachedBefore: Int, blocksBefore: Int) {
+        var settings = Self.settings(.whenIdle)
+        settings.memoryOfWorker[0] = memory
+        var cluster = ToyCluster(seed: 1, settings: settings)
+        cluster.run(milliseconds: 5) { $0.isServing }
+        Self.submit(30, to: &cluster)
+        cluster.run(milliseconds: 60_000, until: Self.allOver)
+        let cached = cluster.coordinator.status(at: cluster.now).kvBlocksCached
+        let blocks = cluster.coordinator.deployment.plan?.kvBlocks ?? 0
+        #expect(Self.layers(cluster, of: 0) == 3 && cached > 0)
+        cluster.run(milliseconds: 2_000) { Self.layers($0, of: 0) == 2 || !$0.isServing }
+        let hasPaused = !cluster.isServing
+        cluster.run(milliseconds: 2_000) { $0.isServing }
+        #expect(Self.layers(cluster, of: 0) == 2)
+        return (cluster, hasPaused, cached, blocks)
+    }
+
+    /// Nobody who comes now waits, and what was computed of beginnings is kept.
+    @Test func anIdleClusterIsCutAnewWhileItServes() {
+        var (cluster, hasPaused, cached, _) = recutsWhenIdle(memory: nil)
+        #expect(!hasPaused && cluster.coordinator.status(at: cluster.now).kvBlocksCached == cached)
+        Self.submit(10, to: &cluster)
+        cluster.run(milliseconds: 60_000, until: Self.allOver)
+        checkTokens(cluster)
+    }
+
+    @Test func anIdleClusterLoadsAnewForMoreBlocks() {
+        // Room for the embedding, three layers and 30 blocks of 32 bytes in each; beside two layers for all that are wanted. A 32nd is for inputs.
+        let (cluster, hasPaused, _, blocks) = recutsWhenIdle(memory: (300 + 3 * (1_000_000 + 30 * 32)) * 32 / 31 + 1)
+        #expect(hasPaused && blocks == 30 && cluster.coordinator.deployment.plan?.kvBlocks == 64)
+    }
+
     @Test func neverOnlyTells() {
         var cluster = ToyCluster(seed: 2, settings: Self.settings(.never))
         Self.submit(30, to: &cluster)

@@ -14,6 +14,8 @@ struct ToyCluster {
         var prefillRowsPerStep = 40
         /// Bytes that each worker offers.
         var workerMemory: UInt64 = 1 << 30
+        /// Instead of that, by worker.
+        var memoryOfWorker: [Int: UInt64] = [:]
         /// Among those that are started; the rest stand by.
         var expectedWorkers: Int?
         var replicas = ReplicaCount.exactly(1)
@@ -140,8 +142,8 @@ struct ToyCluster {
     mutating func startWorker(_ index: Int) {
         nextSession += 1
         let capabilities = WorkerCapabilities(
-            memoryBytes: settings.workerMemory, threads: 1, isa: "portable", readBytesPerSecond: settings.readBytesPerSecond,
-            opsPerSecond: 1e9)
+            memoryBytes: settings.memoryOfWorker[index] ?? settings.workerMemory, threads: 1, isa: "portable",
+            readBytesPerSecond: settings.readBytesPerSecond, opsPerSecond: 1e9)
         let configuration = WorkerConfiguration(
             session: nextSession, name: "worker-\(index)", capabilities: capabilities, dataEndpoint: "tcp://127.0.0.1:\(9_000 + index)")
         workers[index] = WorkerProcess(machine: Worker(configuration: configuration))
