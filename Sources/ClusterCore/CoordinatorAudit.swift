@@ -65,6 +65,9 @@ extension Coordinator {
     }
 
     package var isServing: Bool { fleet.isServing }
+
+    /// No request is open.
+    package var isIdle: Bool { requests.isEmpty }
     /// It has, or is getting, or giving away, layers of a plan in force.
     package func wants(_ worker: PeerKey) -> Bool { fleet.replica(of: worker) != nil || fleet.replica(handingOverWith: worker) != nil }
     /// Sequences that gave way to a tenant that had nothing running.

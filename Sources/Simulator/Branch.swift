@@ -48,6 +48,8 @@ package enum Branch: String, CaseIterable, Sendable {
     case wider = "the next plan has more stages"
     case sameWidth = "the next plan has as many stages, over others"
     case recut = "the layers are cut anew for measured speeds"
+    case recutBeside = "the same by a hand-over"
+    case recutUnnoticed = "the same while nobody waits"
     case secondReplica = "a second replica serves"
     case planHeld = "a restarted coordinator finds the plan that workers hold"
     case planHeldBeside = "the same of another replica"

@@ -198,6 +198,10 @@ extension Cluster {
         case "a request goes on through another gateway": coverage.count(.wentOn)
         case "no plan fits the workers": coverage.count(.noPlan)
         case "cutting the layers anew": coverage.count(.recut)
+        case "handing layers over":
+            guard entry["reason"] == "measured times" else { return }
+            coverage.count(.recutBeside)
+            if process.machine.isIdle { coverage.count(.recutUnnoticed) }
         case "the workers' plans of before are kept":
             coverage.count(.planHeld)
             if entry["plans"] != "1" || entry["beside"] != "0" { coverage.count(.planHeldBeside) }

@@ -86,6 +86,20 @@ struct Scenario: Sendable {
         tenants = numbers.oneIn(2) ? 1 : numbers.among(2...4)
         choicesMax = numbers.oneIn(3) ? 3 : 1
         allReturn = suffice == min(workers, model.layerCount) || numbers.oneIn(2)
+        if others.oneIn(8), workers > 1 { learnsSpeeds(&others) }
+    }
+
+    /// Steps that take as long as workers say, but for some of them by a factor, and long enough that this is found out.
+    private mutating func learnsSpeeds(_ numbers: inout SeededNumbers) {
+        stepNanoseconds = numbers.octaves(4_000_000...16_000_000)
+        rowNanoseconds = 0
+        let layerSeconds = Double(stepNanoseconds) * 1e-9 / Double(model.layerCount)
+        let truth = Double(ToyModel.layerBytes) / layerSeconds
+        readBytesPerSecond = readBytesPerSecond.map { _ in truth * (numbers.oneIn(2) ? Double(numbers.among(2...4)) : 1) }
+        configuration.replan = numbers.oneIn(3) ? .always : .whenIdle
+        configuration.recutCheckMs = 50
+        configuration.recutSustainMs = UInt64(numbers.among(50...1_000))
+        requestCount = numbers.among(16...48)
     }
 
     /// What makes layers go from worker to worker: where keys and values are to be lost on their way, all else would only hide it.
