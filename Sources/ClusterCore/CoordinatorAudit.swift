@@ -65,7 +65,6 @@ extension Coordinator {
     }
 
     package var isServing: Bool { fleet.isServing }
-
     /// No request is open.
     package var isIdle: Bool { requests.isEmpty }
     /// It has, or is getting, or giving away, layers of a plan in force.

@@ -61,7 +61,7 @@ final class ClusterLink: Sendable {
         state.withLock { state in
             if state.isShuttingDown { return ClusterHealth(state: .closing, detail: "The gateway is shutting down.") }
             if let failure = state.modelFailure { return ClusterHealth(state: .waitingForWorkers, detail: failure) }
-            if state.health.isServing, state.model == nil {
+            if state.model == nil, [.serving, .recovering].contains(state.health.state) {
                 return ClusterHealth(state: .loading, detail: "The gateway is reading the model's vocabulary.")
             }
             return state.health

@@ -1,6 +1,8 @@
 import ClusterCore
+import Logging
 import Prompt
 import Testing
+import ZeroMQ
 
 @testable import Gateway
 
@@ -254,6 +256,17 @@ extension OverHTTP {
                 #expect(try await exchange(port, "GET", "/health").status == status)
                 cluster.say(.health(ClusterHealth(state: .waitingForWorkers, detail: "1 of 2 expected workers are there")))
                 try await eventually { try await exchange(port, "GET", "/health").status == 503 }
+            }
+        }
+
+        /// Its requests would be refused: it has no vocabulary for them.
+        @Test func withoutAModelNoRecoveryIsTolerated() throws {
+            let keys = try CurveKeyPair.generate()
+            let configuration = GatewayConfiguration(coordinatorEndpoint: "", coordinatorKey: keys.publicKey, keys: keys, name: "test")
+            let link = ClusterLink(configuration: configuration, logger: Logger(label: "gateway-test")) { _ in true }
+            for state in [ClusterHealth.State.serving, .recovering] {
+                link.healthChanged(ClusterHealth(state: state, detail: ""))
+                #expect(!link.answersRequests && link.health.state == .loading, "\(state)")
             }
         }
 
